@@ -1,0 +1,82 @@
+"""Measure what a player feels: frames a second and the time from key to canvas, in a real browser.
+
+    python scripts/measure_player.py --world coinrun --seconds 20
+
+Starts the player in this process, opens it in a headless Chromium, holds random keys for the given time,
+and prints the figures that the page itself measures: a latency runs from the key going down to the frame
+that answers it being drawn. The page, the server and the model share this machine's processors, as they do
+for somebody who plays on a laptop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import statistics
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import sync_playwright
+
+from jinn.player import create_app, running
+from jinn.world.rollout import World
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--world", default="coinrun", help="name or path of a world")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--fps", type=int, default=30, help="the pace asked of the server")
+    args = parser.parse_args()
+    executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if executable is None:
+        parser.error(f"no browser: install one of {', '.join(CHROMIUM)}")
+
+    with running(create_app(World.load(args.world))) as address:
+        measured = drive(address, executable, args.seconds, args.fps)
+    latencies = measured["latencies"]
+    print(f"frames/s           {measured['rate']:6.1f}  (asked for {args.fps})")
+    print(f"model, last frame  {measured['modelMs']:6.1f} ms")
+    print(f"key to canvas      {statistics.median(latencies):6.1f} ms median of {len(latencies)}")
+    print(f"                   {np.percentile(latencies, 95):6.1f} ms p95")
+
+
+def drive(address: str, executable: str, seconds: float, fps: int) -> dict[str, Any]:
+    """Hold random keys on the page for a while; return what it measured meanwhile."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        page = browser.new_page()
+        page.goto(address)
+        page.locator("#speed").fill(str(fps))
+        page.wait_for_timeout(3000)  # the first frames warm the model and the browser up
+        actions = page.evaluate("jinn.world.actions")
+        before = page.evaluate("jinn.latencies.length = 0, jinn.frames")
+        started = page.evaluate("performance.now()")
+        chance = random.Random(0)
+        while page.evaluate("performance.now()") < started + 1000 * seconds:
+            key = "1234567890"[chance.randrange(min(actions, 10))]
+            page.keyboard.down(key)
+            page.wait_for_timeout(chance.uniform(100, 600))
+            page.keyboard.up(key)
+            page.wait_for_timeout(chance.uniform(0, 150))
+        measured = page.evaluate("jinn")
+        elapsed = (page.evaluate("performance.now()") - started) / 1000
+        browser.close()
+    return {**measured, "rate": (measured["frames"] - before) / elapsed}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""A checkpoint describes itself: safetensors weights and a config.json, and nothing is unpickled.
+
+Everything is written beside its place under a temporary name, flushed, and renamed: a reader sees the
+old or the new, never half.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from jinn.contracts import JinnError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> Any:
+    """A (nested) config dataclass as plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
+    """JSON values back to a config dataclass.
+
+    A union of dataclasses is told apart by its field names. Unknown and missing keys are errors.
+
+    Raises:
+        JinnError: the values do not fit the dataclass.
+    """
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        for option in typing.get_args(kind):
+            if option is type(None) and values is None:
+                return typing.cast(T, None)
+            if dataclasses.is_dataclass(option) and isinstance(values, dict):
+                if set(values) == {field.name for field in dataclasses.fields(option)}:
+                    return typing.cast(T, from_dict(typing.cast(type, option), values, where))
+            elif option is not type(None) and not dataclasses.is_dataclass(option):
+                return typing.cast(T, values)
+        raise JinnError(f"{where}: no known config has the keys {sorted(values)}")
+    if origin is tuple:
+        return typing.cast(T, tuple(values))
+    if not dataclasses.is_dataclass(kind):
+        return typing.cast(T, values)
+    hints = typing.get_type_hints(kind)
+    fields = {field.name for field in dataclasses.fields(kind)}
+    if not isinstance(values, dict) or set(values) - fields:
+        unknown = sorted(set(values) - fields) if isinstance(values, dict) else values
+        raise JinnError(f"{where}: unknown keys {unknown}; {kind.__name__} has {sorted(fields)}")
+    if fields - set(values):
+        raise JinnError(f"{where}: {kind.__name__} lacks the keys {sorted(fields - set(values))}")
+    return kind(**{key: from_dict(hints[key], values[key], f"{where}.{key}") for key in values})
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON atomically."""
+    write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a missing or damaged file is a `JinnError`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise JinnError(f"there is no {path}: is this the folder of a jinn world or run?") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise JinnError(f"{path} is damaged ({error}): restore it or train again") from None
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write safetensors atomically, from any device."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, temporary)
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors: one file, or shards beside a ``*.index.json`` as on the Hugging Face hub."""
+    index = path.with_name(path.name + ".index.json")
+    try:
+        if path.exists():
+            return load_file(path)
+        if index.exists():
+            tensors: dict[str, Tensor] = {}
+            for name in sorted(set(read_json(index)["weight_map"].values())):
+                # A shard's name comes from a file: it must stay inside the folder.
+                tensors.update(load_file(path.parent / Path(name).name))
+            return tensors
+    except (SafetensorError, OSError, KeyError) as error:
+        raise JinnError(f"{path} is damaged ({error}): restore it or train again") from None
+    raise JinnError(f"there are no weights at {path}: train first, or name another folder")
+
+
+def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
+    """Put weights into a module; each name and shape must fit.
+
+    Raises:
+        JinnError: they do not.
+    """
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise JinnError(f"the weights in {where} do not fit their config.json: {first}") from None
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Put a finished folder at its place; what was there leaves only after the new one stands."""
+    if place.exists():
+        old = place.with_name(f".{place.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(place, old)
+        os.rename(new, place)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.rename(new, place)

@@ -1,0 +1,306 @@
+"""The command line: ``jinn data | train | play | eval | label``.
+
+Each sub-command is a function; tyro makes its options from the signature and its help from the
+docstring. A user's mistake ends as one sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+if importlib.util.find_spec("tyro") is None or importlib.util.find_spec("rich") is None:
+    print("jinn: the command line needs two packages more: pip install 'jinn[cli]'", file=sys.stderr)
+    raise SystemExit(2)
+
+import rich.console
+import rich.progress
+import rich.table
+import torch
+import tyro
+
+from jinn.checkpoint import write_json, write_tensors
+from jinn.contracts import JinnError
+from jinn.data.store import FrameStore
+from jinn.recipes import RECIPES
+from jinn.training.run import Recipe, run_recipe
+from jinn.world.label import label as label_store
+from jinn.world.rollout import World
+
+RecipeName = Literal[tuple(RECIPES)]  # type: ignore[valid-type]
+console = rich.console.Console(highlight=False)
+errors = rich.console.Console(stderr=True, highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        commands = {
+            "data": data,
+            "train": train_with(recipe_named_in(arguments)),
+            "play": play,
+            "eval": evaluate,
+            "label": label,
+        }
+        tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="jinn",
+            description="Learn playable worlds from video, and play them.",
+            args=arguments,
+            sort_subcommands=False,
+        )
+    except (JinnError, OSError) as error:
+        errors.print(f"jinn: {error}", style="red", markup=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def data(
+    sources: tyro.conf.Positional[tuple[str, ...]],
+    /,
+    out: Path,
+    fps: float | None = None,
+    size: tuple[int, int] | None = None,
+    frames: int | None = None,
+    seed: int = 0,
+    levels: str | None = None,
+    policy: Literal["random", "sticky"] = "random",
+) -> None:
+    """Turn videos or environments into a frame store.
+
+    Args:
+        sources: Video files, folders of them, or environments: envpool:CoinrunHard-v0,
+            gymnasium:CartPole-v1, synthetic:game.
+        out: Folder of the store. An interrupted command goes on in it, other sources are added to it.
+        fps: Frames a second to keep; by default 10 for videos and an environment's own.
+        size: Height and width to crop and resize to; by default 64 64 for videos and an environment's own.
+        frames: How many frames to record of an environment.
+        seed: Seed of the recording.
+        levels: Level seeds of an environment, START:COUNT.
+        policy: Who plays: uniformly random actions, or sticky ones that are held for a while.
+    """
+    from jinn.data.ingest import ingest
+
+    with progress_bar() as bar:
+        task = bar.add_task("reading", total=None)
+        summary = ingest(
+            sources,
+            out,
+            fps=fps,
+            size_hw=size,
+            frames=frames,
+            seed=seed,
+            levels=parse_levels(levels),
+            policy=policy,
+            progress=lambda done, total, text: bar.update(
+                task, completed=done, total=total, description=text
+            ),
+        )
+    console.print(str(summary), markup=False)
+
+
+def recipe_named_in(arguments: Sequence[str]) -> str:
+    """The recipe that the command line names: its values are the defaults of all other options."""
+    for i, argument in enumerate(arguments):
+        name = argument.partition("=")[2] if argument.startswith("--recipe=") else None
+        if argument == "--recipe":
+            name = arguments[i + 1] if i + 1 < len(arguments) else ""
+        if name is not None:
+            if name not in RECIPES:
+                raise JinnError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}")
+            return name
+    return "coinrun_cpu"
+
+
+def train_with(recipe_name: str) -> Callable[..., None]:
+    """``jinn train`` with the values of a recipe as defaults."""
+
+    def train(
+        store: tyro.conf.Positional[Path],
+        /,
+        out: Path,
+        recipe: RecipeName = recipe_name,
+        config: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = RECIPES[recipe_name](),  # noqa: B008
+        seed: int = 0,
+        device: str = "cuda" if torch.cuda.is_available() else "cpu",
+    ) -> None:
+        """Train a world: the tokenizer, then latent actions and dynamics together.
+
+        Args:
+            store: Frame store made by jinn data.
+            out: Folder of the run. If it exists, the run goes on from its newest checkpoint.
+            recipe: Which recipe to begin with; the options below override it.
+            config: The recipe's values.
+            seed: Seed of weights, clips and all other chance.
+            device: Where to train, such as cpu or cuda.
+        """
+        train_run(store, out, config, seed, device)
+
+    return train
+
+
+def train_run(store_path: Path, out: Path, recipe: Recipe, seed: int, device: str) -> None:
+    """Train, name the actions, and say how to play."""
+    from jinn.evaluation.suite import guess_action_names, held_out_clips
+    from jinn.training.loop import Interrupted
+
+    store = FrameStore.open(store_path)
+    with progress_bar(
+        rich.progress.TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} clips/s")
+    ) as bar:
+        tasks: dict[str, rich.progress.TaskID] = {}
+
+        def on_step(stage: str, step: int, steps: int, loss: float, rate: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=steps, completed=step - 1, loss=loss, rate=rate)
+            bar.update(tasks[stage], completed=step, loss=loss, rate=rate)
+
+        try:
+            world = run_recipe(recipe, store, out, out.name, seed, device, on_step)
+        except Interrupted as stop:
+            bar.stop()
+            console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
+            raise SystemExit(130) from None
+    clips = held_out_clips(store, 2, 400, "train")
+    world.config = replace(world.config, action_names=guess_action_names(world, clips))
+    world.save(out / "world")
+    console.print(f"the world is in {out / 'world'}; play it: jinn play {out}", markup=False)
+
+
+def play(
+    world: tyro.conf.Positional[str] = "coinrun",
+    /,
+    prompt: Path | None = None,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    browser: bool = True,
+) -> None:
+    """Play a world in the browser.
+
+    Args:
+        world: A built-in world, or the folder of a world or of a run.
+        prompt: A picture to start from.
+        port: Port to listen on; by default JINN_PORT, else the usual one, or a free one if that is taken.
+        host: Address to listen on.
+        browser: Open the page in a browser.
+    """
+    try:
+        from jinn.player.pictures import read_picture
+        from jinn.player.server import serve
+    except ImportError as error:
+        raise JinnError(f"the player needs {error.name}: pip install 'jinn[play]'") from None
+
+    loaded = World.load(world)
+    frame = read_picture(prompt.read_bytes(), loaded.size_hw) if prompt else None
+    serve(loaded, host=host, port=port, prompt=frame, open_browser=browser)
+
+
+def evaluate(
+    world: tyro.conf.Positional[str],
+    store: tyro.conf.Positional[Path],
+    /,
+    out: Path | None = None,
+    clips: int = 128,
+    frames: int = 11,
+    split: Literal["heldout", "train", "all"] = "heldout",
+    seed: int = 0,
+) -> None:
+    """Measure a world on held-out clips; every figure with its 95% interval.
+
+    Args:
+        world: A built-in world, or the folder of a world or of a run.
+        store: Frame store made by jinn data.
+        out: A JSON file to write the figures to.
+        clips: How many clips at most.
+        frames: Frames of a clip: one prompt and the rest to predict.
+        split: Which part of the store.
+        seed: Seed of roll-outs, random actions and the bootstrap.
+    """
+    from jinn.evaluation.metrics import Figure
+    from jinn.evaluation.suite import evaluate as evaluate_world
+    from jinn.evaluation.suite import held_out_clips
+
+    loaded = World.load(world)
+    chosen = held_out_clips(FrameStore.open(store), frames, clips, split)
+    figures: dict[str, object] = {}
+    table = rich.table.Table("figure", "mean", "95% interval", "clips", title=f"{world} on {store}")
+    with progress_bar() as bar:
+        task = bar.add_task("measuring", total=None)
+        for name, figure in evaluate_world(loaded, chosen, seed):
+            bar.update(task, description=name)
+            if isinstance(figure, Figure):
+                figures[name] = asdict(figure)
+                interval = f"{figure.low:.3f} to {figure.high:.3f}"
+                table.add_row(name, f"{figure.value:.3f}", interval, str(figure.count))
+            else:
+                figures[name] = figure
+                table.add_row(name, f"{figure:.3f}", "", str(len(chosen.frames_BTHWC)))
+    console.print(table)
+    if out:
+        write_json(out, {"world": world, "split": split, "seed": seed, "frames": frames, "figures": figures})
+
+
+def label(
+    world: tyro.conf.Positional[str],
+    store: tyro.conf.Positional[Path],
+    /,
+    out: Path,
+) -> None:
+    """Label every frame of a store with the latent action that leads to the next.
+
+    Args:
+        world: A built-in world, or the folder of a world or of a run.
+        store: Frame store made by jinn data.
+        out: A safetensors file to write: actions (int64, one a frame in the store's order, -1 at the end
+            of an episode) and lengths (int64, frames of each episode).
+    """
+    loaded, frames = World.load(world), FrameStore.open(store)
+    with progress_bar() as bar:
+        task = bar.add_task("labelling", total=frames.num_episodes)
+        actions = label_store(
+            loaded, frames, on_episode=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lengths = torch.tensor(frames.lengths, dtype=torch.long)
+    write_tensors(out, {"actions": torch.from_numpy(actions), "lengths": lengths})
+    counts = torch.bincount(torch.from_numpy(actions[actions >= 0]), minlength=loaded.num_actions).tolist()
+    console.print(json.dumps({"frames": len(actions), "uses of each action": counts}), markup=False)
+
+
+def parse_levels(text: str | None) -> tuple[int, int] | None:
+    """``"START:COUNT"`` to two numbers."""
+    if text is None:
+        return None
+    start, _, count = text.partition(":")
+    if not (start.isdecimal() and count.isdecimal() and int(count) > 0):
+        raise JinnError(f"--levels is START:COUNT, such as 0:10000, and not {text!r}")
+    return int(start), int(count)
+
+
+@contextmanager
+def progress_bar(*columns: rich.progress.ProgressColumn) -> Iterator[rich.progress.Progress]:
+    """A live progress display with what every command shows, and a column or two of its own."""
+    with rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        *columns,
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TextColumn("left"),
+        rich.progress.TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        yield bar
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""What the parts of jinn agree on: axes, pixels, and the one protocol between them.
+
+Axes, used as suffixes of tensor names everywhere in the package:
+
+    B  batch            H W C  pixels of a frame (height, width, RGB)
+    T  frames (time)    N      tokens of one frame, row by row
+    A  latent actions   K      codebook size of the tokenizer
+    D  model width      L      layers
+
+``frames_BTHWC`` is five-dimensional, ``actions_BTm1`` holds one action for each pair of neighbouring
+frames: ``actions_BTm1[:, t]`` leads from frame ``t`` to frame ``t + 1``.
+
+Pixels are uint8 RGB at every public boundary. `to_float` and `to_uint8` are the only two functions in
+the package that scale them.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class JinnError(ValueError):
+    """A mistake of the user's, told in one sentence that says what to do about it.
+
+    The command line prints the sentence and exits with code 2.
+    """
+
+
+class Tokenizer(Protocol):
+    """Turns frames into tokens and back; all that the dynamics and the world know of a tokenizer.
+
+    Attributes:
+        codebook_size: K, tokens lie in ``[0, K)``.
+        grid_hw: rows and columns of tokens; ``N = rows * columns``.
+    """
+
+    codebook_size: int
+    grid_hw: tuple[int, int]
+
+    def encode(self, frames_BTHWC: Tensor) -> Tensor:
+        """uint8 frames -> int64 ``tokens_BTN``. Frame t's tokens depend on frames 0..t only."""
+        ...
+
+    def decode(self, tokens_BTN: Tensor) -> Tensor:
+        """int64 tokens -> uint8 ``frames_BTHWC``. Frame t depends on the tokens of 0..t only."""
+        ...
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """uint8 pixels in 0..255 to float32 in [0, 1], any shape."""
+    if frames.dtype != torch.uint8:
+        raise ValueError(f"pixels are uint8 at every public boundary, got {frames.dtype}")
+    return frames.to(torch.float32).div_(255.0)
+
+
+def to_uint8(pixels: Tensor) -> Tensor:
+    """Float pixels, nominally in [0, 1] and clamped to it, to the nearest uint8, any shape."""
+    return pixels.float().clamp(0.0, 1.0).mul(255.0).round_().to(torch.uint8)
+
+
+def check_frames(frames_BTHWC: Tensor, size_hw: tuple[int, int] | None = None) -> None:
+    """Raise `JinnError` unless the argument is uint8 BTHWC RGB (and of the given height and width)."""
+    if frames_BTHWC.ndim != 5 or frames_BTHWC.shape[-1] != 3 or frames_BTHWC.dtype != torch.uint8:
+        raise JinnError(
+            "frames must be a uint8 tensor of shape (batch, time, height, width, 3), "
+            f"got {frames_BTHWC.dtype} of shape {tuple(frames_BTHWC.shape)}"
+        )
+    if size_hw is not None and tuple(frames_BTHWC.shape[2:4]) != tuple(size_hw):
+        got = "x".join(map(str, frames_BTHWC.shape[2:4]))
+        want = "x".join(map(str, size_hw))
+        raise JinnError(f"frames are {got} but this model was trained on {want}: resize them first")

@@ -1,0 +1,160 @@
+"""Frame store -> clips: which clips, and their frames.
+
+A training clip's place is a pure function of (seed, step, rank): the run's n-th clip is found by hashing n.
+So resuming needs one integer, and a changed number of ranks sees the same sequence of clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jinn.contracts import JinnError
+from jinn.data.store import FrameStore
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's increment, 2^64 divided by the golden ratio
+
+
+class ClipSampler:
+    """Draws clips uniformly from all places in a split where a whole clip fits.
+
+    Args:
+        store: where the frames are.
+        frames: T, frames in a clip.
+        seed: of the run; another seed is another sequence.
+        split: ``"train"``, ``"heldout"`` or ``"all"``.
+        rank, world_size: this process and the number of processes that share each step.
+        stride: frames from one frame of a clip to the next; 1 takes neighbours.
+
+    Raises:
+        JinnError: no episode of the split is long enough.
+    """
+
+    def __init__(
+        self,
+        store: FrameStore,
+        frames: int,
+        seed: int,
+        split: str = "train",
+        rank: int = 0,
+        world_size: int = 1,
+        stride: int = 1,
+    ) -> None:
+        self.store, self.frames, self.seed, self.stride = store, frames, seed, stride
+        self.rank, self.world_size = rank, world_size
+        span = _span(frames, stride)
+        self._episodes = _long_enough(store, span, split)
+        self._ends = np.cumsum(store.lengths[self._episodes] - span + 1)
+
+    @property
+    def num_places(self) -> int:
+        """Number of different clips."""
+        return int(self._ends[-1])
+
+    def places(self, step: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Episode ids and first frames, int64 ``(batch,)`` each, of this rank's clips at a step."""
+        first = (step * self.world_size + self.rank) * batch
+        drawn = _hash(self.seed, np.arange(first, first + batch, dtype=np.uint64))
+        # The remainder favours low places by less than num_places / 2^64: nothing.
+        place = (drawn % np.uint64(self.num_places)).astype(np.int64)
+        row = np.searchsorted(self._ends, place, side="right")
+        starts = place - np.where(row > 0, self._ends[row - 1], 0)
+        return self._episodes[row], starts
+
+    def batch(self, step: int, batch: int) -> Tensor:
+        """uint8 ``frames_BTHWC`` of this rank's clips at a step."""
+        return read_clips(self.store, *self.places(step, batch), self.frames, self.stride)
+
+    def actions(self, step: int, batch: int) -> Tensor | None:
+        """int64 true ``actions_BTm1`` of the same clips as `batch`, for scoring; see `read_actions`."""
+        return read_actions(self.store, *self.places(step, batch), self.frames, self.stride)
+
+
+def iterate_clips(
+    store: FrameStore, frames: int, split: str = "heldout", limit: int | None = None, stride: int = 1
+) -> Iterator[tuple[int, int]]:
+    """Yield (episode, first frame) of clips for evaluation: the same every time, never overlapping.
+
+    Each episode is cut into clips from its first frame on; of all these, `limit` evenly spaced ones are kept.
+
+    Raises:
+        JinnError: no episode of the split is long enough.
+    """
+    span = _span(frames, stride)
+    episodes = _long_enough(store, span, split)
+    ends = np.cumsum(store.lengths[episodes] // span)
+    total = int(ends[-1])
+    kept = total if limit is None else min(limit, total)
+    for i in range(kept):
+        clip = (2 * i + 1) * total // (2 * kept)  # the middle of the i-th of `kept` equal parts
+        row = int(np.searchsorted(ends, clip, side="right"))
+        yield int(episodes[row]), (clip - (int(ends[row - 1]) if row else 0)) * span
+
+
+def read_clips(
+    store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int, stride: int = 1
+) -> Tensor:
+    """uint8 ``frames_BTHWC`` of the clips at the given places."""
+    clips = np.empty((len(episodes), frames, *store.size_hw, 3), np.uint8)
+    span = _span(frames, stride)
+    for clip, episode, start in zip(clips, episodes, starts, strict=True):
+        clip[:] = store.view(episode, start, start + span)[::stride]
+    return torch.from_numpy(clips)
+
+
+def read_actions(
+    store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int, stride: int = 1
+) -> Tensor | None:
+    """int64 true ``actions_BTm1`` of the clips at the given places.
+
+    None if an episode among them has no true actions, or if the stride is not 1: several actions then lead
+    from one frame to the next.
+    """
+    rows = [
+        store.actions(episode, start, start + frames - 1)
+        for episode, start in zip(episodes, starts, strict=True)
+    ]
+    known = [row for row in rows if row is not None]
+    if stride != 1 or not known or len(known) < len(rows):
+        return None
+    return torch.from_numpy(np.stack(known))
+
+
+def _span(frames: int, stride: int) -> int:
+    if frames < 1 or stride < 1:
+        raise ValueError(
+            f"a clip has at least one frame and a stride of at least 1, got {frames} and {stride}"
+        )
+    return (frames - 1) * stride + 1
+
+
+def _long_enough(store: FrameStore, span: int, split: str) -> np.ndarray:
+    episodes = store.select(split)
+    if not len(episodes):
+        raise JinnError(
+            f"{store.path} has no episodes in its {split} split: add more videos or levels "
+            "(from four on, one is always held out)"
+        )
+    lengths = store.lengths[episodes]
+    if lengths.max() < span:
+        raise JinnError(
+            f"a clip spans {span} frames but the longest episode of {store.path} ({split}) has "
+            f"{lengths.max()}: use shorter clips or longer videos"
+        )
+    return episodes[lengths >= span]
+
+
+def _hash(seed: int, counter: np.ndarray) -> np.ndarray:
+    """splitmix64 (Steele et al. 2014) as a counter-based generator: uint64 in, uniform uint64 out."""
+    with np.errstate(over="ignore"):
+        key = _mix(np.array([seed], np.int64).view(np.uint64) + _GOLDEN)
+        return _mix(key + (counter + np.uint64(1)) * _GOLDEN)
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,144 @@
+"""Environments, seen alike whatever library they come from: they step together and show RGB pictures.
+
+In EnvPool and in Gymnasium's vector environments alike, the step after a final observation ignores its action
+and returns the first observation of the next episode (Gymnasium calls this autoreset mode NEXT_STEP).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jinn.contracts import JinnError
+
+PROCGEN_FPS = 15
+# Of Procgen's 15 actions the first nine are the movements: left, none, right, each with down, none, up. The
+# others are keys that do nothing in most games.
+PROCGEN_MOVES = 9
+
+
+@dataclass(frozen=True)
+class Games:
+    """Environments that step together, seen alike whatever library they come from.
+
+    Attributes:
+        reset: () -> uint8 ``obs_BHWC`` and level seeds ``(B,)`` or None.
+        step: actions -> observations, level seeds, and whether each observation is its episode's last.
+        draw: (generator, count, moves only) -> that many random actions.
+        num_actions: None if actions are not discrete.
+        fps: native frames a second.
+    """
+
+    reset: Callable[[], tuple[np.ndarray, np.ndarray | None]]
+    step: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None, np.ndarray]]
+    close: Callable[[], None]
+    draw: Callable[[np.random.Generator, int, bool], np.ndarray]
+    num_envs: int
+    num_actions: int | None
+    fps: float
+
+
+def open_games(
+    env_id: str, seed: int = 0, levels: tuple[int, int] | None = None, num_envs: int = 16
+) -> Games:
+    """Open environments, e.g. ``envpool:CoinrunHard-v0`` or ``gymnasium:CartPole-v1``.
+
+    Args:
+        env_id: library and id.
+        seed: of the levels' order and all else that the environments draw.
+        levels: first level seed and number of levels; None plays all there are.
+        num_envs: environments side by side.
+
+    Raises:
+        JinnError: unknown, not installed, without RGB pictures, or without the wanted levels.
+    """
+    library, _, name = env_id.partition(":")
+    if library == "envpool":
+        return _open_envpool(name, seed, levels, num_envs)
+    if library != "gymnasium":
+        raise JinnError(f"{env_id!r} is not an environment: write envpool:NAME or gymnasium:NAME")
+    if levels is not None:
+        raise JinnError(f"{env_id} has no numbered levels: leave the levels out")
+    return _open_gymnasium(name, seed, num_envs)
+
+
+def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Games:
+    try:
+        with redirect_stderr(io.StringIO()):  # it imports the old gym, which prints an advertisement
+            import envpool
+    except ImportError as error:
+        raise JinnError("EnvPool is not installed: run pip install 'jinn[games]' (Linux, x86-64)") from error
+    if name not in envpool.list_all_envs():
+        raise JinnError(f"EnvPool has no {name!r}: try CoinrunHard-v0 (see envpool.list_all_envs())")
+    if not hasattr(envpool.make_spec(name).config, "start_level"):
+        raise JinnError(f"envpool:{name} is not a Procgen game: try CoinrunHard-v0, or name it gymnasium:...")
+    start, count = levels or (0, 0)  # a count of 0 means all levels
+    env = envpool.make(
+        name,
+        env_type="gymnasium",
+        num_envs=num_envs,
+        num_threads=2,
+        start_level=start,
+        num_levels=count,
+        seed=seed % 2**31,
+        channel_first=False,
+    )
+    num_actions = int(env.action_space.n)
+
+    def reset() -> tuple[np.ndarray, np.ndarray]:
+        obs, info = env.reset()
+        return obs, info["level_seed"].copy()
+
+    def step(actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        obs, _, terminated, truncated, info = env.step(np.asarray(actions, np.int32))
+        return obs, info["level_seed"].copy(), terminated | truncated
+
+    def draw(rng: np.random.Generator, count: int, moves: bool) -> np.ndarray:
+        return rng.integers(PROCGEN_MOVES if moves else num_actions, size=count)
+
+    return Games(reset, step, env.close, draw, num_envs, num_actions, PROCGEN_FPS)
+
+
+def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
+    try:
+        import gymnasium
+    except ImportError as error:
+        raise JinnError("Gymnasium is not installed: run pip install 'jinn[games]'") from error
+    try:
+        envs: Any = gymnasium.make_vec(
+            name, num_envs=num_envs, vectorization_mode="sync", render_mode="rgb_array"
+        )
+        envs.reset(seed=seed % 2**31)
+        pictures = np.stack(envs.render())
+    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise JinnError(f"cannot open gymnasium:{name} with RGB pictures: {reason}") from error
+    if pictures.ndim != 4 or pictures.shape[-1] != 3 or pictures.dtype != np.uint8:
+        raise JinnError(f"gymnasium:{name} renders {pictures.dtype} {pictures.shape[1:]}, not RGB pictures")
+    space = envs.single_action_space
+    discrete = isinstance(space, gymnasium.spaces.Discrete)
+    bounded = isinstance(space, gymnasium.spaces.Box) and space.is_bounded()
+    if not discrete and not bounded:
+        raise JinnError(f"gymnasium:{name} has actions {space}, jinn plays discrete and bounded ones")
+
+    def reset() -> tuple[np.ndarray, None]:
+        envs.reset(seed=seed % 2**31)
+        return np.stack(envs.render()), None
+
+    def step(actions: np.ndarray) -> tuple[np.ndarray, None, np.ndarray]:
+        # Discrete spaces may begin elsewhere than at 0; actions here never do.
+        _, _, terminated, truncated, _ = envs.step(actions + space.start if discrete else actions)
+        return np.stack(envs.render()), None, terminated | truncated
+
+    def draw(rng: np.random.Generator, count: int, moves: bool) -> np.ndarray:
+        if discrete:
+            return rng.integers(space.n, size=count)
+        return rng.uniform(space.low, space.high, (count, *space.shape)).astype(space.dtype)
+
+    fps = envs.metadata.get("render_fps") or 30
+    return Games(reset, step, envs.close, draw, num_envs, int(space.n) if discrete else None, float(fps))

@@ -1,0 +1,159 @@
+"""Environments -> frames, with the true actions and level seeds beside them, for scoring only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from jinn.contracts import JinnError
+from jinn.data.frames import fit
+from jinn.data.games import Games, open_games
+
+# A policy sees uint8 ``obs_BHWC`` and returns an action for each environment.
+Policy = Callable[[np.ndarray], np.ndarray]
+
+PIECE = 1000  # frames after which an endless episode is cut in pieces, which bounds the memory
+HOLD = 6  # mean number of environment steps for which the sticky policy keeps an action
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One episode, that is one attempt at a level, or a piece of a long one.
+
+    Attributes:
+        frames_THWC: uint8.
+        actions_T: int64, entry t leads from frame t to frame t + 1, the last is the padding -1. None if the
+            environment's actions are not discrete.
+        level_seed: the level, None where the environment has no levels.
+        episode: counts the attempts of this call; pieces of one share it.
+    """
+
+    frames_THWC: np.ndarray
+    actions_T: np.ndarray | None
+    level_seed: int | None
+    episode: int
+
+
+def rollouts(
+    env_id: str,
+    frames: int,
+    seed: int,
+    levels: tuple[int, int] | None = None,
+    policy: str | Policy = "random",
+    num_envs: int = 16,
+    repeat: int = 1,
+    size_hw: tuple[int, int] | None = None,
+) -> Iterator[Rollout]:
+    """Play until `frames` frames were seen, and yield the episodes as they end.
+
+    A seed determines everything, on the same machine and for the same `num_envs`. The last rollouts are
+    episodes that the limit cut short; together all rollouts have exactly `frames` frames.
+
+    Args:
+        env_id, seed, levels, num_envs: see `open_games`.
+        frames: how many frames in total.
+        policy: ``"random"`` presses a random button each step, as the paper did. ``"sticky"`` holds a random
+            movement for a random number of steps, geometric with mean `HOLD`: random presses mostly cancel
+            out, held ones get somewhere. A callable is given the observations.
+        repeat: environment steps for which an action is kept between two frames, to divide the native rate.
+        size_hw: fit the frames to this size, None keeps the native one.
+
+    Raises:
+        JinnError: see `open_games`; or no such policy.
+    """
+    games = open_games(env_id, seed, levels, num_envs)
+    try:
+        yield from _play(games, _choose(policy, games, seed, repeat), frames, repeat, size_hw)
+    finally:
+        games.close()
+
+
+def _play(
+    games: Games, act: Policy, frames: int, repeat: int, size_hw: tuple[int, int] | None
+) -> Iterator[Rollout]:
+    """The loop of `rollouts`. Frame t of an environment is what it shows after t * repeat steps."""
+    obs, seeds = games.reset()
+    everyone = np.arange(games.num_envs)
+    first = fit(obs, size_hw) if size_hw else obs
+    buffer = np.empty((games.num_envs, PIECE, *first.shape[1:]), np.uint8)
+    taken = np.full((games.num_envs, PIECE), -1, np.int64)
+    length = np.zeros(games.num_envs, np.int64)
+    episode = everyone.copy()  # which attempt each environment is in
+    episodes = games.num_envs
+    level = seeds  # which level each environment is in
+    running = np.ones(games.num_envs, bool)  # False between a final observation and the next first one
+    left = frames
+
+    def record(who: np.ndarray, shown: np.ndarray) -> None:
+        nonlocal left
+        who = who[:left]
+        shown = shown[who]
+        buffer[who, length[who]] = fit(shown, size_hw) if size_hw else shown
+        length[who] += 1
+        left -= len(who)
+
+    def cut(i: int) -> Rollout:
+        frames_THWC, actions = buffer[i, : length[i]].copy(), taken[i, : length[i]].copy()
+        actions[-1] = -1
+        length[i] = 0
+        known = games.num_actions is not None
+        return Rollout(
+            frames_THWC, actions if known else None, None if level is None else int(level[i]), int(episode[i])
+        )
+
+    record(everyone, obs)
+    while left:
+        for i in np.flatnonzero(running & (length == PIECE)).tolist():
+            # The next piece begins with the frame that this one ends with, so that no action is lost.
+            last = buffer[i, -1].copy()
+            yield cut(i)
+            if left:
+                buffer[i, 0], length[i], left = last, 1, left - 1
+        actions = act(obs)
+        if games.num_actions is not None:
+            taken[everyone, np.maximum(length - 1, 0)] = actions
+        for _ in range(repeat):
+            obs, seeds, final = games.step(actions)
+            ended = np.flatnonzero(running & final)
+            record(ended, obs)
+            for i in ended.tolist():
+                if length[i]:
+                    yield cut(i)
+            running[ended] = False
+        record(np.flatnonzero(running), obs)
+        # What ended has been reset by a later step, unless it ended in the last one. A short game that
+        # ended again in the meantime has shown nothing that was recorded.
+        fresh = np.flatnonzero(~running & ~final)
+        running[fresh] = True
+        episode[fresh] = np.arange(episodes, episodes + len(fresh))
+        episodes += len(fresh)
+        if level is not None and seeds is not None:
+            level[fresh] = seeds[fresh]
+        record(fresh, obs)
+    for i in np.flatnonzero(length).tolist():
+        yield cut(i)
+
+
+def _choose(policy: str | Policy, games: Games, seed: int, repeat: int) -> Policy:
+    if callable(policy):
+        return policy
+    rng = np.random.default_rng([abs(seed), 1])
+    if policy == "random":
+        return lambda obs: games.draw(rng, games.num_envs, False)
+    if policy != "sticky":
+        raise JinnError(f'there is no policy {policy!r}: choose "random" or "sticky"')
+    held: np.ndarray | None = None
+
+    def act(obs: np.ndarray) -> np.ndarray:
+        nonlocal held
+        drawn = games.draw(rng, games.num_envs, True)
+        if held is None:
+            held = drawn
+        # To let go with probability p at each choice holds for a geometric time with mean 1 / p.
+        let_go = rng.random(games.num_envs) < min(1.0, repeat / HOLD)
+        held = np.where(let_go.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, held)
+        return held
+
+    return act

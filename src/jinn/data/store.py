@@ -1,0 +1,161 @@
+"""The frame store: uint8 frames in memory-mapped shards, and an index of the episodes that they form.
+
+A store is a directory:
+
+    store.json          what never changes: format version, frame size, frames a second, frames a shard
+    frames-00000.bin    raw uint8 HWC frames back to back; frame f is number f % shard_frames of
+                        shard f // shard_frames, so an episode may straddle two shards
+    actions.bin         one little-endian int16 a frame: the true action taken there, -1 where there is none
+    index.npz           the episodes as columns, the names of their sources, and which sources are complete
+
+True actions and level seeds are kept aside for scoring; no training code reads them.
+
+What the index names is committed. A commit flushes frames and actions to the disk first and then replaces
+the index atomically; bytes behind the last committed frame are ignored by readers and overwritten by the
+next writer. So a kill at any moment leaves a valid store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jinn.data.store_format import NO_SEED, Index, Layout, check_files, read_index, read_layout, shard_path
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One unbroken run of frames.
+
+    Attributes:
+        start: index of its first frame in the whole store.
+        length: number of frames.
+        source: name of the source that it came from.
+        level_seed: the level that was played, None if unknown.
+        split: ``"train"`` or ``"heldout"``.
+    """
+
+    start: int
+    length: int
+    source: str
+    level_seed: int | None
+    split: str
+
+
+class FrameStore:
+    """A committed store, read only. Cheap to open: frames are memory mapped when first read.
+
+    Attributes:
+        path: the directory.
+        size_hw: height and width of every frame, pixels.
+        fps: frames a second.
+        starts, lengths: int64 columns, one entry an episode; `starts` counts frames of the whole store.
+        heldout: bool column, True where the episode belongs to the held-out split.
+        num_actions: number of different true actions, None where no source has any.
+        done_sources: names of the sources that were ingested completely.
+    """
+
+    def __init__(self, path: Path, layout: Layout, index: Index) -> None:
+        self.path, self.size_hw, self.fps = path, layout.size_hw, layout.fps
+        self.starts, self.lengths = index.columns["start"], index.columns["length"]
+        self.heldout = index.columns["heldout"]
+        self.num_frames, self.num_episodes = index.num_frames, len(self.starts)
+        self.num_actions = index.num_actions
+        self.done_sources = index.done
+        self._layout, self._index = layout, index
+        self._shards: dict[int, np.ndarray] = {}
+        self._actions: np.ndarray | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> FrameStore:
+        """Open a store.
+
+        Raises:
+            JinnError: it is missing or damaged, or was written by a newer version of jinn.
+        """
+        path = Path(path)
+        layout, index = read_layout(path), read_index(path)
+        check_files(path, layout, index)
+        return cls(path, layout, index)
+
+    def episode(self, episode: int) -> Episode:
+        """What is known of one episode."""
+        row = {name: column[episode] for name, column in self._index.columns.items()}
+        return Episode(
+            start=int(row["start"]),
+            length=int(row["length"]),
+            source=self._index.sources[row["source"]],
+            level_seed=self.level_seed(episode),
+            split="heldout" if row["heldout"] else "train",
+        )
+
+    def select(self, split: str) -> np.ndarray:
+        """Ids (int64, ascending) of the episodes in ``"train"``, ``"heldout"`` or ``"all"``."""
+        if split not in ("train", "heldout", "all"):
+            raise ValueError(f'a split is "train", "heldout" or "all", not {split!r}')
+        if split == "all":
+            return np.arange(self.num_episodes)
+        return np.flatnonzero(self.heldout == (split == "heldout"))
+
+    def frames(self, episode: int, start: int, stop: int) -> np.ndarray:
+        """uint8 ``(stop - start, H, W, 3)``: a copy of frames [start, stop) of one episode.
+
+        Raises:
+            IndexError: the range does not lie within the episode.
+        """
+        return np.array(self.view(episode, start, stop))
+
+    def view(self, episode: int, start: int, stop: int) -> np.ndarray:
+        """The same as `frames` but read only, and no copy unless two shards hold the frames.
+
+        Raises:
+            IndexError: the range does not lie within the episode.
+        """
+        first, last = self._range(episode, start, stop)
+        size = self._layout.shard_frames
+        pieces = [
+            self._shard(shard)[max(first - shard * size, 0) : last - shard * size]
+            for shard in range(first // size, max(last - 1, first) // size + 1)
+        ]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
+        """int64 ``(stop - start,)`` true actions, or None where the episode has none.
+
+        Entry t leads from frame t to frame t + 1; the last one of an episode is the padding -1.
+
+        Raises:
+            IndexError: the range does not lie within the episode.
+        """
+        first, last = self._range(episode, start, stop)
+        if not self._index.columns["has_actions"][episode]:
+            return None
+        if self._actions is None:
+            self._actions = np.memmap(self.path / "actions.bin", "<i2", "r", shape=(self.num_frames,))
+        return self._actions[first:last].astype(np.int64)
+
+    def level_seed(self, episode: int) -> int | None:
+        """Seed of the level that was played, None if unknown."""
+        seed = int(self._index.columns["level_seed"][episode])
+        return None if seed == NO_SEED else seed
+
+    def _range(self, episode: int, start: int, stop: int) -> tuple[int, int]:
+        if not 0 <= episode < self.num_episodes:
+            raise IndexError(f"episode {episode} of a store with {self.num_episodes}")
+        if not 0 <= start <= stop <= self.lengths[episode]:
+            raise IndexError(f"frames {start} to {stop} of an episode with {self.lengths[episode]}")
+        offset = int(self.starts[episode])
+        return offset + int(start), offset + int(stop)
+
+    def _shard(self, shard: int) -> np.ndarray:
+        if shard not in self._shards:
+            size = self._layout.shard_frames
+            frames = min(size, self.num_frames - shard * size)
+            shape = (frames, *self._layout.frame_shape)
+            # A plain array over the mapping: slicing a np.memmap costs microseconds more each time.
+            self._shards[shard] = np.asarray(
+                np.memmap(shard_path(self.path, shard), np.uint8, "r", shape=shape)
+            )
+        return self._shards[shard]

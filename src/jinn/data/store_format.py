@@ -1,0 +1,200 @@
+"""The two small files that describe a frame store, and the checks that they agree with the big ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from jinn.contracts import JinnError
+
+VERSION = 1
+NO_SEED = np.iinfo(np.int64).min  # stands for "no level seed" in the column
+
+# The columns of the index, one row an episode. `group` is the hash that decides the split.
+COLUMNS = {
+    "start": np.int64,
+    "length": np.int64,
+    "source": np.int32,
+    "group": np.uint64,
+    "level_seed": np.int64,
+    "has_actions": np.bool_,
+    "heldout": np.bool_,
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What store.json says: frame size, frames a second, and frames in a full shard."""
+
+    size_hw: tuple[int, int]
+    fps: float
+    shard_frames: int
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        return (*self.size_hw, 3)
+
+    @property
+    def frame_bytes(self) -> int:
+        return math.prod(self.frame_shape)
+
+
+@dataclass(frozen=True)
+class Index:
+    """What index.npz says: the columns of `COLUMNS`, the sources' names, and which are complete."""
+
+    columns: dict[str, np.ndarray]
+    sources: tuple[str, ...]
+    done: frozenset[str]
+    num_actions: int | None
+
+    @property
+    def num_frames(self) -> int:
+        starts, lengths = self.columns["start"], self.columns["length"]
+        return int(starts[-1] + lengths[-1]) if len(starts) else 0
+
+
+def shard_path(path: Path, shard: int) -> Path:
+    """File of one shard of frames."""
+    return path / f"frames-{shard:05d}.bin"
+
+
+def group_hash(group: str) -> int:
+    """A 64-bit hash of a group's name that never changes between runs, machines and versions."""
+    return int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8).digest(), "little")
+
+
+def read_layout(path: Path) -> Layout:
+    """What store.json says; `JinnError` if it is missing, damaged or too new."""
+    file = path / "store.json"
+    if not file.is_file():
+        raise JinnError(f"{path} is not a frame store (it has no store.json): make one with `jinn data`")
+    try:
+        said = json.loads(file.read_text())
+        version = said["version"]
+        if version == VERSION:
+            layout = Layout(
+                (int(said["height"]), int(said["width"])), float(said["fps"]), said["shard_frames"]
+            )
+            if min(*layout.size_hw, layout.fps, layout.shard_frames) > 0:
+                return layout
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(file) from error
+    if version != VERSION:
+        raise JinnError(
+            f"{path} is a frame store of version {version}, this jinn reads {VERSION}: update jinn"
+        )
+    raise _damaged(file)
+
+
+def read_index(path: Path) -> Index:
+    """What index.npz says; `JinnError` if it is missing or damaged."""
+    file = path / "index.npz"
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            columns = {name: arrays[name].astype(dtype, casting="safe") for name, dtype in COLUMNS.items()}
+            said = json.loads(arrays["names"].tobytes())
+        sources = tuple(said["sources"])
+        index = Index(columns, sources, frozenset(sources[i] for i in said["done"]), said["num_actions"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        raise _damaged(file) from error
+    starts, lengths = columns["start"], columns["length"]
+    back_to_back = np.array_equal(starts, np.cumsum(lengths) - lengths) and (lengths > 0).all()
+    known = (columns["source"] >= 0).all() and (columns["source"] < len(sources)).all()
+    if len({len(column) for column in columns.values()}) > 1 or not back_to_back or not known:
+        raise _damaged(file)
+    return index
+
+
+def write_index(path: Path, index: Index) -> None:
+    """Replace index.npz atomically; the new one is on the disk when this returns."""
+    done = [number for number, name in enumerate(index.sources) if name in index.done]
+    names = {"sources": index.sources, "done": done, "num_actions": index.num_actions}
+    # np.savez stores the plain columns uncompressed and never pickles them.
+    arrays = {**index.columns, "names": np.frombuffer(json.dumps(names).encode(), np.uint8)}
+    with _replacing(path / "index.npz") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def create(path: Path, layout: Layout) -> None:
+    """Write an empty store. store.json comes last: where it is, the rest is."""
+    strangers = [file.name for file in path.iterdir() if file.name not in ("writer.lock", "index.npz")]
+    if [name for name in strangers if not name.endswith(".tmp")]:
+        raise JinnError(
+            f"{path} holds other files ({strangers[0]}): name an empty or new directory for the store"
+        )
+    write_index(
+        path, Index({name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}, (), frozenset(), None)
+    )
+    height, width = layout.size_hw
+    said = {
+        "format": "jinn frame store",
+        "version": VERSION,
+        "height": height,
+        "width": width,
+        "fps": layout.fps,
+        "shard_frames": layout.shard_frames,
+    }
+    with _replacing(path / "store.json") as file:
+        file.write(json.dumps(said, indent=2).encode() + b"\n")
+
+
+def check_files(path: Path, layout: Layout, index: Index) -> None:
+    """Raise `JinnError` unless every file of frames and actions is as long as the index says."""
+    frames, size = index.num_frames, layout.shard_frames
+    wanted = {
+        shard_path(path, shard): min(size, frames - shard * size) * layout.frame_bytes
+        for shard in range(-(-frames // size))
+    }
+    if frames:
+        wanted[path / "actions.bin"] = 2 * frames
+    for file, size in wanted.items():
+        if not file.is_file() or file.stat().st_size < size:
+            found = f"{file.stat().st_size} bytes" if file.is_file() else "missing"
+            raise JinnError(
+                f"{file} is {found} where the index says {size} bytes: copy or make the store again"
+            )
+
+
+def lock_store(path: Path) -> IO[bytes]:
+    """Lock the store for one writer, until the returned file is closed; `JinnError` if it is locked."""
+    path.mkdir(parents=True, exist_ok=True)
+    file = (path / "writer.lock").open("wb")
+    try:
+        import fcntl
+    except ImportError:  # Windows: one writer at a time is then the user's care
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise JinnError(f"{path} is being written by another process: wait for it to end") from error
+    return file
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    if os.name == "posix":  # the new name itself must reach the disk, too
+        directory = os.open(path.parent, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+
+
+def _damaged(file: Path) -> JinnError:
+    return JinnError(f"{file} is damaged or missing: copy the store again or make a new one with `jinn data`")

@@ -1,0 +1,80 @@
+"""A tiny game whose actions are known: for tests, the tutorial, and a first run without any download.
+
+A sprite walks on a torus of coloured blocks. Each of the five actions shows in the frames: the sprite stays
+or moves by one block, and comes back on the other side when it leaves the picture. Every seed is a level
+with its own background, starting place and walk.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from jinn.data.store import FrameStore
+from jinn.data.writer import StoreWriter
+
+ACTIONS = ("stay", "left", "right", "up", "down")
+BLOCK = 4  # side of a block, of the sprite and of a step, pixels
+
+_MOVES_YX = np.array([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)])
+# Soft colours, so that the bright sprite is found on all of them.
+_PALETTE = np.array(
+    [(52, 73, 94), (71, 92, 80), (94, 82, 105), (60, 96, 112), (104, 94, 76), (84, 64, 72)], np.uint8
+)
+# Four rows of a sprite without any symmetry: w white, y yellow, r red, k black.
+_SPRITE = np.array(
+    [[{"w": (255, 255, 255), "y": (255, 214, 10), "r": (255, 59, 48), "k": (0, 0, 0)}[c] for c in row]
+     for row in ("yywy", "ykyw", "yyyr", "ryrr")], np.uint8
+)  # fmt: skip
+
+
+def game_rollout(
+    seed: int, length: int, size_hw: tuple[int, int] = (32, 32)
+) -> tuple[np.ndarray, np.ndarray]:
+    """One episode of the game, played at random.
+
+    Args:
+        seed: the level.
+        length: T, frames.
+        size_hw: multiples of 4, pixels.
+
+    Returns:
+        uint8 ``frames_THWC`` and int64 ``actions_T`` in 0..4 (see `ACTIONS`), where ``actions[t]`` leads from
+        frame t to frame t + 1 and the last entry is the padding -1.
+    """
+    if size_hw[0] % BLOCK or size_hw[1] % BLOCK or length < 1:
+        raise ValueError(
+            f"the game needs sides that are multiples of {BLOCK} and a frame, got {size_hw}, {length}"
+        )
+    rng = np.random.default_rng(seed)
+    grid = np.array(size_hw) // BLOCK
+    blocks = _PALETTE[rng.integers(len(_PALETTE), size=tuple(grid))]
+    background = blocks.repeat(BLOCK, 0).repeat(BLOCK, 1)
+
+    actions = rng.integers(len(ACTIONS), size=length)
+    actions[-1] = -1
+    steps = np.vstack([rng.integers(grid), _MOVES_YX[actions[:-1]]])
+    places = np.cumsum(steps, 0) % grid * BLOCK
+
+    frames = np.broadcast_to(background, (length, *size_hw, 3)).copy()
+    rows = places[:, 0, None] + np.arange(BLOCK)
+    columns = places[:, 1, None] + np.arange(BLOCK)
+    frames[np.arange(length)[:, None, None], rows[:, :, None], columns[:, None, :]] = _SPRITE
+    return frames, actions
+
+
+def write_game(
+    path: str | Path,
+    episodes: int,
+    length: int,
+    seed: int = 0,
+    fps: float = 10,
+    size_hw: tuple[int, int] = (32, 32),
+) -> FrameStore:
+    """Write a store of levels ``seed .. seed + episodes - 1`` with their actions, and open it."""
+    with StoreWriter(path, size_hw, fps, num_actions=len(ACTIONS)) as writer:
+        for level in range(seed, seed + episodes):
+            frames, actions = game_rollout(level, length, size_hw)
+            writer.add(frames, "synthetic:game", actions, level_seed=level)
+    return FrameStore.open(path)

@@ -1,0 +1,179 @@
+"""Video files -> frames at a rate and a size.
+
+Frames are picked by their timestamps: output frame k is what a viewer sees k / fps seconds after the first
+picture, also when the file's own rate varies. Pictures are turned upright as the file asks, cropped to the
+wanted shape around their middle and resized, never distorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jinn.contracts import JinnError
+
+CHUNK = 256  # frames yielded at once
+# Matroska rounds times to milliseconds: a picture that is due now may claim to come half of one later.
+TOLERANCE = 0.001
+# A picture that claims to be shown for longer is a jump of the clock, as where recordings were joined.
+LONGEST_SHOWN = 600.0
+# What FFmpeg can open but what is no video: pictures, text drawn as pictures, and lists of other files.
+NOT_VIDEO = {"image2", "tty", "bin", "xbin", "adf", "idf", "hls", "dash", "concat", "sdp", "lavfi"}
+
+
+class VideoError(JinnError):
+    """A file cannot be read as video, or only in part; says why in plain words."""
+
+
+def read_video(path: str | Path, fps: float, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Yield a video's frames in chunks, uint8 ``(T, H, W, 3)`` with T from 1 to `CHUNK`.
+
+    Args:
+        path: anything that FFmpeg decodes: mp4, webm, mkv, mov, avi, gif, ...
+        fps: output frames a second; above the video's own rate, frames repeat.
+        size_hw: output size, pixels.
+
+    Raises:
+        VideoError: the file is no video, or breaks off. In the latter case all frames before that were
+            yielded.
+        JinnError: PyAV is not installed.
+    """
+    path = Path(path)
+    chunk: list[np.ndarray] = []
+    broken: VideoError | None = None
+    with _open(path) as container:
+        shown = _show(container, fps, size_hw)
+        while True:
+            try:
+                chunk.append(next(shown))
+            except StopIteration:
+                break
+            except VideoError as error:  # hand out what was decoded first
+                broken = error
+                break
+            if len(chunk) == CHUNK:
+                yield np.stack(chunk)
+                chunk.clear()
+        if chunk:
+            yield np.stack(chunk)
+    if broken:
+        raise broken
+
+
+def _show(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Yield the picture on show at times 0, 1 / fps, 2 / fps, ... after the first one."""
+    from av.video.reformatter import VideoReformatter
+
+    stream = container.streams.video[0]
+    usual = 1 / float(
+        stream.average_rate or fps
+    )  # seconds that a picture is shown, unless something is known
+    pixel_aspect = float(
+        stream.sample_aspect_ratio or 1
+    )  # width over height; 1 but in some television formats
+    scaler = VideoReformatter()
+    due, shown_until, pictures = 0, 0.0, 0
+    zero = picture = None  # the clock of the first picture; the picture on show
+    for frame in _decode(container):
+        since = shown_until
+        if frame.time is not None:
+            zero = frame.time if zero is None else zero
+            since = frame.time - zero
+            if not -2 * usual <= since - shown_until <= LONGEST_SHOWN:
+                zero += since - shown_until
+                since = shown_until
+        while picture is not None and due / fps < since - TOLERANCE:
+            yield _fit(picture, size_hw, pixel_aspect, scaler)
+            due += 1
+        picture, pictures = frame, pictures + 1
+        known = frame.duration and frame.time_base
+        shown_until = since + (float(frame.duration * frame.time_base) if known else usual)
+    if pictures < 2:
+        raise VideoError("it is a single picture, not a video" if pictures else "it holds no pictures")
+    while due / fps < shown_until - TOLERANCE:
+        yield _fit(picture, size_hw, pixel_aspect, scaler)
+        due += 1
+    length = 0.0
+    if stream.duration:
+        length = float(stream.duration * stream.time_base)
+    elif container.duration and len(container.streams) == 1:  # else it may be the length of the sound
+        length = container.duration / 1e6
+    if shown_until < 0.9 * length:
+        raise VideoError(f"it breaks off after {shown_until:.1f} of {length:.1f} seconds")
+
+
+def _decode(container: Any) -> Iterator[Any]:
+    import av
+
+    stream = container.streams.video[0]
+    large = stream.codec_context.width * stream.codec_context.height > 640 * 360
+    # More threads cost more than they bring for small pictures.
+    stream.thread_type = "AUTO" if large else "NONE"
+    try:
+        yield from container.decode(stream)
+    except av.error.FFmpegError as error:
+        raise VideoError(f"its pictures cannot be decoded ({error.strerror})") from error
+
+
+def _fit(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, scaler: Any) -> np.ndarray:
+    """Turn, scale and crop one decoded picture: uint8 HWC."""
+    turned, flip_h, flip_w = _orientation(picture)
+    want_h, want_w = size_hw[::-1] if turned else size_hw
+    wide = picture.width * pixel_aspect
+    scale = max(want_h / picture.height, want_w / wide)
+    height, width = max(want_h, round(picture.height * scale)), max(want_w, round(wide * scale))
+    see_through = any(component.is_alpha for component in picture.format.components)
+    method = "AREA" if scale < 1 else "BILINEAR"
+    form = "rgba" if see_through else "rgb24"
+    pixels = scaler.reformat(picture, width, height, form, interpolation=method).to_ndarray()
+    top, left = (height - want_h) // 2, (width - want_w) // 2
+    pixels = pixels[top : top + want_h, left : left + want_w]
+    if see_through:  # on white, as a browser shows it
+        opaque = pixels[..., 3:].astype(np.uint16)
+        pixels = ((pixels[..., :3] * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
+    if turned:
+        pixels = pixels.swapaxes(0, 1)
+    return np.ascontiguousarray(pixels[:: -1 if flip_h else 1, :: -1 if flip_w else 1])
+
+
+def _orientation(frame: Any) -> tuple[bool, bool, bool]:
+    """How the file wants its pictures shown: swap the axes, then flip height, then flip width.
+
+    The display matrix moves pixel (x, y) to (a x + c y, b x + d y); phones store one of the eight
+    orientations in it.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    turned = abs(b) > abs(a)
+    return turned, (b if turned else d) < 0, (c if turned else a) < 0
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    try:
+        import av
+    except ImportError as error:
+        raise JinnError("reading video needs PyAV: run pip install 'jinn[video]'") from error
+    try:
+        if path.stat().st_size == 0:
+            raise VideoError("it is empty")
+        # "file:" keeps names such as a:b.mp4 from being taken for an address.
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+    except av.error.FFmpegError as error:
+        raise VideoError(f"it is not a video, or damaged ({error.strerror})") from error
+    except OSError as error:
+        raise VideoError(f"it cannot be read ({error.strerror})") from error
+    with container:
+        formats = set(container.format.name.split(","))
+        if formats & NOT_VIDEO or any(name.endswith("_pipe") for name in formats):
+            raise VideoError("it is a picture or a text, not a video")
+        streams = container.streams.video
+        if not streams or streams[0].disposition & av.stream.Disposition.attached_pic:  # an album's cover
+            raise VideoError("it has no video in it")
+        yield container

@@ -1,0 +1,59 @@
+"""Motion made easy to see and to draw: two helpers of the latent action model (our own addition).
+
+What a player does shows as motion, and motion is a product of two frames: a transformer on raw patches
+finds it late, long after the latent actions have collapsed. `matching_costs` puts it before the
+encoder (the cost volume of optical flow networks) and `move` lets the decoder draw by moving the
+pixels that it has (as in Finn et al. 2016) instead of painting every one anew.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jinn.models.transformer import grid_of, patchify
+
+
+def displaced(pixels_BTHWC: Tensor, reach: int) -> Tensor:
+    """The frames moved by every displacement of up to ``reach`` pixels, edges repeated.
+
+    Returns:
+        ``BTMHWC`` with ``M = (2 reach + 1) ** 2``, row-major in (down, right); the middle is "not moved".
+    """
+    B, T, H, W, C = pixels_BTHWC.shape
+    x = pixels_BTHWC.permute(0, 1, 4, 2, 3).reshape(B, T * C, H, W)
+    x = F.pad(x, (reach, reach, reach, reach), mode="replicate")
+    x = x.view(B, T, C, H + 2 * reach, W + 2 * reach).permute(0, 1, 3, 4, 2)
+    side = range(2 * reach, -1, -1)
+    return torch.stack([x[:, :, dy : dy + H, dx : dx + W] for dy in side for dx in side], dim=2)
+
+
+def matching_costs(now_BTHWC: Tensor, next_BTHWC: Tensor, reach: int, patch: int) -> Tensor:
+    """How badly each displacement of the present explains each patch of the next frame.
+
+    Returns:
+        ``BTNM``, the mean absolute difference, less its mean over M and divided by its spread: flat
+        patches, that say nothing about motion, stay near zero.
+    """
+    M = (2 * reach + 1) ** 2
+    costs = (displaced(now_BTHWC, reach) - next_BTHWC.unsqueeze(2)).abs().mean(-1)
+    costs_BTNM = patchify(costs.permute(0, 1, 3, 4, 2), patch).unflatten(-1, (-1, M)).mean(-2)
+    centred = costs_BTNM - costs_BTNM.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True).sqrt() + 0.01)
+
+
+def move(pixels_BTHWC: Tensor, weights_BTNM: Tensor, reach: int, patch: int) -> Tensor:
+    """Draw each patch as a mixture of displaced frames.
+
+    Args:
+        pixels_BTHWC: the present frames.
+        weights_BTNM: a distribution over the displacements of `displaced`, for each patch.
+        reach: in pixels.
+        patch: side of a patch.
+    """
+    H, W = pixels_BTHWC.shape[2:4]
+    rows, columns = grid_of((H, W), patch)
+    weights = weights_BTNM.unflatten(2, (rows, columns))
+    weights = weights.repeat_interleave(patch, 2).repeat_interleave(patch, 3)[:, :, :H, :W]
+    return torch.einsum("btmhwc,bthwm->bthwc", displaced(pixels_BTHWC, reach), weights)

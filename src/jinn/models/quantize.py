@@ -1,0 +1,198 @@
+"""Vector quantisation (van den Oord et al. 2017) and finite scalar quantisation (Mentzer et al. 2023).
+
+Both take latents ``(..., dim)`` and give a `Quantized`; gradients pass straight through to the latents.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Quantized(NamedTuple):
+    """What a quantiser gives.
+
+    Attributes:
+        latents: like the input, but only values of the codebook; the gradient passes straight through.
+        codes: int64, the input's shape less the last axis.
+        loss: scalar to add to the objective (zero where the quantiser needs none).
+    """
+
+    latents: Tensor
+    codes: Tensor
+    loss: Tensor
+
+
+@dataclass(frozen=True)
+class VQConfig:
+    """Vector quantisation, the paper's choice. The paper leaves the update rule and weights open.
+
+    Attributes:
+        codes: size of the codebook.
+        dim: latent dimension (32 in the paper).
+        commitment: weight of the pull of the latents towards their codes; codes are pulled with weight 1.
+    """
+
+    codes: int = 1024
+    dim: int = 32
+    commitment: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.codes < 2 or self.dim < 1:
+            raise ValueError(f"a codebook needs 2 codes and 1 dimension at least: {self.codes}, {self.dim}")
+
+
+@dataclass(frozen=True)
+class FSQConfig:
+    """Finite scalar quantisation: each latent dimension is rounded to one of a few levels.
+
+    Nothing to learn and nothing to collapse: the codebook is the grid.
+
+    Attributes:
+        levels: levels of each dimension; their product is the codebook's size.
+    """
+
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+
+    def __post_init__(self) -> None:
+        if not self.levels or min(self.levels) < 2:
+            raise ValueError(f"every dimension needs 2 levels at least, got {self.levels}")
+
+
+class VQ(nn.Module):
+    """Nearest code by Euclidean distance, trained by the codebook and commitment losses.
+
+    `usage_K` remembers how often each code was chosen of late, so that the dead ones can be restarted.
+    """
+
+    usage_K: Tensor
+
+    def __init__(self, config: VQConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.size, self.dim = config.codes, config.dim
+        self.codebook_KD = nn.Parameter(torch.empty(config.codes, config.dim))
+        nn.init.normal_(self.codebook_KD)
+        self.register_buffer("usage_K", torch.full((config.codes,), 1.0 / config.codes))
+
+    def forward(self, latents: Tensor) -> Quantized:
+        flat_ND = latents.reshape(-1, self.dim).float()
+        with torch.no_grad():
+            codes_N = torch.cdist(flat_ND, self.codebook_KD.float()).argmin(-1)
+        chosen_ND = self.codebook_KD[codes_N]
+        loss = F.mse_loss(chosen_ND, flat_ND.detach())
+        loss = loss + self.config.commitment * F.mse_loss(flat_ND, chosen_ND.detach())
+        through = flat_ND + (chosen_ND - flat_ND).detach()
+        return Quantized(through.view_as(latents), codes_N.view(latents.shape[:-1]), loss)
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Codes to latents ``(..., dim)``."""
+        return self.codebook_KD[codes]
+
+    @torch.no_grad()
+    def note_usage(self, codes: Tensor, memory: float = 0.99) -> None:
+        """Fold the codes of a training batch into `usage_K`."""
+        shares_K = torch.bincount(codes.flatten(), minlength=self.size).float() / codes.numel()
+        self.usage_K.lerp_(shares_K, 1 - memory)
+
+    @torch.no_grad()
+    def restart_dead(self, latents: Tensor, generator: torch.Generator, share: float = 0.1) -> None:
+        """Move the codes used less than ``share`` of their fair part to the latents explained worst.
+
+        A copy of a living code would tie with it for ever, and a random latent lies most often where
+        codes are plenty: so places are drawn in proportion to their squared distance from the nearest
+        living code, one after another (the seeding of k-means++).
+
+        Args:
+            latents: ``(..., dim)``, a batch of encoder outputs.
+            generator: the chance.
+            share: of 1 / codes.
+        """
+        dead_K = self.usage_K < share / self.size
+        flat_ND = latents.reshape(-1, self.dim).float()
+        if bool(dead_K.any()):
+            living_KD = self.codebook_KD[~dead_K]
+            self.codebook_KD[dead_K] = spread(flat_ND, living_KD, int(dead_K.sum()), generator)
+            self.usage_K[dead_K] = 1.0 / self.size
+
+    @torch.no_grad()
+    def cluster(self, latents: Tensor, generator: torch.Generator, rounds: int = 20) -> None:
+        """Set the whole codebook to the k-means of the given latents ``(..., dim)`` (k-means++ seeds)."""
+        flat_ND = latents.reshape(-1, self.dim).float()
+        self.codebook_KD.copy_(spread(flat_ND, flat_ND[:0], self.size, generator))
+        for _ in range(rounds):
+            codes_N = torch.cdist(flat_ND, self.codebook_KD).argmin(-1)
+            sums = torch.zeros_like(self.codebook_KD).index_add_(0, codes_N, flat_ND)
+            counts = torch.bincount(codes_N, minlength=self.size)
+            used = counts > 0
+            self.codebook_KD[used] = sums[used] / counts[used, None]
+        self.usage_K.fill_(1.0 / self.size)
+
+
+def spread(points_ND: Tensor, taken_KD: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draw ``count`` of the points, far from those taken and from each other (k-means++ seeding)."""
+    if len(taken_KD):
+        distance_N = torch.cdist(points_ND, taken_KD).amin(-1).square()
+    else:
+        distance_N = torch.ones(len(points_ND), device=points_ND.device)
+    chosen = []
+    for _ in range(count):
+        if not bool(distance_N.sum() > 0):  # fewer different points than places
+            distance_N = torch.ones_like(distance_N)
+        weights = distance_N.to(generator.device)
+        place_D = points_ND[int(torch.multinomial(weights, 1, generator=generator))]
+        distance_N = torch.minimum(distance_N, (points_ND - place_D).square().sum(-1))
+        chosen.append(place_D)
+    return torch.stack(chosen)
+
+
+class FSQ(nn.Module):
+    """Bound each dimension by tanh, round it to its levels, and read the levels as a number."""
+
+    levels: Tensor
+    basis: Tensor
+
+    def __init__(self, config: FSQConfig) -> None:
+        super().__init__()
+        self.config = config
+        levels = torch.tensor(config.levels)
+        self.size, self.dim = math.prod(config.levels), len(config.levels)
+        self.register_buffer("levels", levels, persistent=False)
+        self.register_buffer("basis", levels.cumprod(0) // levels, persistent=False)
+
+    def forward(self, latents: Tensor) -> Quantized:
+        # In units of levels, between 0 and levels - 1. A level's cell is as wide at the ends as inside:
+        # the bound lies half a level beyond (0.499: the outermost must never round outwards).
+        half = (self.levels - 1) / 2
+        bounded = torch.tanh(latents.float()) * (half + 0.499) + half
+        levels = bounded.detach().round()
+        through = bounded + (levels - bounded).detach()
+        codes = (levels.long() * self.basis).sum(-1)
+        return Quantized((through - half) / half, codes, latents.new_zeros(()))
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Codes to latents ``(..., dim)`` in [-1, 1]."""
+        half = (self.levels - 1) / 2
+        return (codes.unsqueeze(-1) // self.basis % self.levels - half) / half
+
+
+def make_quantizer(config: VQConfig | FSQConfig) -> VQ | FSQ:
+    """The quantiser of a config."""
+    return VQ(config) if isinstance(config, VQConfig) else FSQ(config)
+
+
+def code_usage(codes: Tensor, size: int) -> tuple[float, float]:
+    """How a codebook is used.
+
+    Returns:
+        The share of codes that occur, in [0, 1], and the perplexity, in [1, size]: two to the entropy.
+    """
+    counts = torch.bincount(codes.flatten().cpu(), minlength=size).double()
+    shares = counts / counts.sum()
+    entropy = -(shares[shares > 0] * shares[shares > 0].log()).sum()
+    return float((counts > 0).double().mean()), float(entropy.exp())

@@ -1,0 +1,101 @@
+"""The video tokenizer (paper section 2.1, "ST-ViViT"): a VQ-VAE whose encoder and decoder are
+ST-transformers, so that the tokens of frame t know frames 1..t.
+
+With ``temporal_every=0`` in both transformers it becomes a per-frame ViT: the paper measures that a
+little worse and it is several times cheaper; the recipes for the CPU use it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jinn.contracts import check_frames, to_float, to_uint8
+from jinn.models.quantize import FSQConfig, VQConfig, make_quantizer
+from jinn.models.transformer import STTransformer, TransformerConfig, grid_of, patchify, unpatchify
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """A tokenizer.
+
+    Attributes:
+        size_hw: height and width of the frames in pixels.
+        patch: side of the square of pixels that becomes one token.
+        encoder: frames to latents.
+        decoder: latents to frames. Scaling it pays more than scaling the encoder (paper, table 7).
+        quantizer: VQ as in the paper, or FSQ.
+    """
+
+    size_hw: tuple[int, int] = (64, 64)
+    patch: int = 4
+    encoder: TransformerConfig = field(default_factory=TransformerConfig)
+    decoder: TransformerConfig = field(default_factory=TransformerConfig)
+    quantizer: VQConfig | FSQConfig = field(default_factory=VQConfig)
+
+
+class VideoTokenizer(nn.Module):
+    """Fulfils `jinn.contracts.Tokenizer`."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.grid_hw = grid_of(config.size_hw, config.patch)
+        places, pixels = self.grid_hw[0] * self.grid_hw[1], config.patch**2 * 3
+        self.embed = nn.Linear(pixels, config.encoder.width)
+        self.encoder_place_ND = nn.Parameter(torch.randn(places, config.encoder.width) * 0.02)
+        self.encoder = STTransformer(config.encoder)
+        self.quantizer = make_quantizer(config.quantizer)
+        self.codebook_size = self.quantizer.size
+        self.to_latent = nn.Linear(config.encoder.width, self.quantizer.dim)
+        self.from_latent = nn.Linear(self.quantizer.dim, config.decoder.width)
+        self.decoder_place_ND = nn.Parameter(torch.randn(places, config.decoder.width) * 0.02)
+        self.decoder = STTransformer(config.decoder)
+        self.to_pixels = nn.Linear(config.decoder.width, pixels)
+
+    @property
+    def window(self) -> int:
+        """How many frames the decoder looks at for one: 1 if it is a per-frame model."""
+        return self.config.decoder.window if self.config.decoder.temporal_every else 1
+
+    def latents(self, pixels_BTHWC: Tensor) -> Tensor:
+        """Float pixels in [0, 1] to what the quantiser rounds, ``BTN(dim)``."""
+        x_BTND = self.embed(patchify(pixels_BTHWC, self.config.patch) - 0.5)
+        return self.to_latent(self.encoder(x_BTND + self.encoder_place_ND))
+
+    def pixels(self, latents_BTNd: Tensor) -> Tensor:
+        """Quantised latents to float pixels, nominally in [0, 1], not clamped."""
+        x_BTND = self.decoder(self.from_latent(latents_BTNd) + self.decoder_place_ND)
+        return unpatchify(self.to_pixels(x_BTND) + 0.5, self.config.patch, self.config.size_hw)
+
+    @torch.no_grad()
+    def encode(self, frames_BTHWC: Tensor) -> Tensor:
+        """uint8 frames to int64 ``tokens_BTN``; tokens of frame t depend on frames 0..t.
+
+        Raises:
+            JinnError: frames are not uint8 BTHWC of the tokenizer's size.
+        """
+        check_frames(frames_BTHWC, self.config.size_hw)
+        return self.quantizer(self.latents(to_float(frames_BTHWC))).codes
+
+    @torch.no_grad()
+    def decode(self, tokens_BTN: Tensor) -> Tensor:
+        """int64 tokens to uint8 ``frames_BTHWC``; frame t depends on the tokens of 0..t."""
+        return to_uint8(self.pixels(self.quantizer.lookup(tokens_BTN)))
+
+    def loss(self, frames_BTHWC: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean squared error of the pixels plus the quantiser's own loss.
+
+        Returns:
+            The loss, and for the log: ``mse`` of pixels in [0, 1], ``codes`` of the batch
+            (int64 BTN) and ``latents`` (detached, before quantisation).
+        """
+        target_BTHWC = to_float(frames_BTHWC)
+        latents_BTNd = self.latents(target_BTHWC)
+        quantized = self.quantizer(latents_BTNd)
+        mse = F.mse_loss(self.pixels(quantized.latents).float(), target_BTHWC)
+        report = {"mse": mse.detach(), "codes": quantized.codes, "latents": latents_BTNd.detach()}
+        return mse + quantized.loss, report

@@ -1,0 +1,318 @@
+"""The ST-transformer (paper section 2, figure 4): the one building block of all three models.
+
+Each block is spatial attention over the N tokens of one frame, causal temporal attention over the T
+tokens at one place, and ONE feed-forward: the feed-forward after the spatial layer is left out, as in
+the paper. Cost is linear in the number of frames.
+
+What the paper leaves open, and what stands here: pre-norm LayerNorm without bias, QK-norm, rotary
+positions in time (they depend on distances only, so that the window slides without end), a learned
+embedding of the place in the frame (added by the models), GELU.
+
+Two ways through the same weights:
+
+* `STTransformer.forward` takes whole clips: training, encoding, and the first pass over a prompt.
+* `STTransformer.next_frame` takes one frame and the `Past`, keys and values of the frames before it: a
+  roll-out computes the past once. The tests hold the two together to 1e-4.
+
+Keys rest in the `Past` without rotation. They are turned by their distance to the present once a
+frame (`look_back`), so that a past may slide for ever without its angles growing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of one ST-transformer.
+
+    Attributes:
+        layers: L, number of blocks.
+        width: D, width of the residual stream.
+        heads: attention heads, spatial and temporal alike.
+        head_width: size of a head's query and key ("k/q size" in the paper); 0 means width / heads.
+        feedforward: width of the hidden layer as a multiple of ``width``.
+        temporal_every: a block has temporal attention if its number (from 1) is a multiple of this;
+            1 is the paper's, 0 means none: every frame for itself.
+        window: how many frames temporal attention spans, the present one included.
+    """
+
+    layers: int = 4
+    width: int = 256
+    heads: int = 8
+    head_width: int = 0
+    feedforward: float = 4.0
+    temporal_every: int = 1
+    window: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "width", "heads", "window"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.head_width and self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads: set head_width")
+        if self.query_width % 2:
+            raise ValueError(f"a head's width must be even for rotary positions, got {self.query_width}")
+
+    @property
+    def query_width(self) -> int:
+        """Width of one head's query and key."""
+        return self.head_width or self.width // self.heads
+
+    @property
+    def value_width(self) -> int:
+        """Width of one head's value: the heads together are about as wide as the stream."""
+        return -(-self.width // self.heads)
+
+
+class Past(NamedTuple):
+    """Keys and values of the frames before the present one, for the L' layers that look back.
+
+    Attributes:
+        keys_LBNHPC: not rotated, oldest first; P = window - 1, C the query width.
+        values_LBNHPC: C the value width.
+        valid_BP: False where no frame has been yet (filled from the right).
+    """
+
+    keys_LBNHPC: Tensor
+    values_LBNHPC: Tensor
+    valid_BP: Tensor
+
+    def append(self, keys_LBNHC: Tensor, values_LBNHC: Tensor) -> Past:
+        """The past one frame later: the oldest frame leaves, the given one is the newest."""
+
+        def slide(old: Tensor, new: Tensor) -> Tensor:
+            return torch.cat([old[:, :, :, :, 1:], new.unsqueeze(4)], dim=4) if old.shape[4] else old
+
+        here_B1 = torch.ones_like(self.valid_BP[:, :1])
+        return Past(
+            slide(self.keys_LBNHPC, keys_LBNHC),
+            slide(self.values_LBNHPC, values_LBNHC),
+            torch.cat([self.valid_BP[:, 1:], here_B1], dim=1),
+        )
+
+
+class LookBack(NamedTuple):
+    """A `Past` made ready for one present frame: keys turned by their distance, the mask as a bias."""
+
+    keys_LBNHPC: Tensor
+    values_LBNHPC: Tensor
+    bias_BP: Tensor
+
+
+def rotate(x: Tensor, positions: Tensor, base: float = 100.0) -> Tensor:
+    """Rotary position embedding (Su et al. 2021) over the last axis.
+
+    Args:
+        x: ``(..., P, C)``, C even.
+        positions: ``(P,)`` in frames, of any sign; only differences matter to attention.
+        base: longest wave length over 2 pi, in frames. Windows are tens of frames: 100 keeps every
+            pair of channels useful.
+    """
+    half = x.shape[-1] // 2
+    frequencies = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+    angles = positions.to(torch.float32)[:, None] * frequencies
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with QK-norm; what attends to what is decided by the caller's layout."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.query = nn.Linear(config.width, config.heads * config.query_width, bias=False)
+        self.key = nn.Linear(config.width, config.heads * config.query_width, bias=False)
+        self.value = nn.Linear(config.width, config.heads * config.value_width, bias=False)
+        self.out = nn.Linear(config.heads * config.value_width, config.width, bias=False)
+        self.query_norm = nn.LayerNorm(config.query_width, bias=False)
+        self.key_norm = nn.LayerNorm(config.query_width, bias=False)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(..., D)`` to queries, keys and values ``(..., heads, C)``."""
+        query = self.query_norm(self.query(x).unflatten(-1, (self.heads, -1)))
+        key = self.key_norm(self.key(x).unflatten(-1, (self.heads, -1)))
+        value = self.value(x).unflatten(-1, (self.heads, -1))
+        return query, key, value
+
+    def spatial(self, x_BTND: Tensor) -> Tensor:
+        """Every token of a frame attends to every token of that frame."""
+        B, T = x_BTND.shape[:2]
+        query, key, value = (y.flatten(0, 1).transpose(1, 2) for y in self.project(x_BTND))
+        y = F.scaled_dot_product_attention(query, key, value)
+        return self.out(y.transpose(1, 2).flatten(2)).unflatten(0, (B, T))
+
+    def temporal(self, x_BTND: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Every token attends to its own place in this frame and the ``window - 1`` frames before.
+
+        Returns:
+            The output, and the keys (not rotated) and values ``BNHTC`` for a `Past`.
+        """
+        B, T, N, _ = x_BTND.shape
+        query, key, value = (y.permute(0, 2, 3, 1, 4) for y in self.project(x_BTND))
+        positions = torch.arange(T, device=x_BTND.device)
+        turned_query, turned_key = rotate(query, positions), rotate(key, positions)
+        age = positions[:, None] - positions
+        mask = (age >= 0) & (age < window) if window < T else None
+        y = F.scaled_dot_product_attention(
+            turned_query.flatten(0, 1),
+            turned_key.flatten(0, 1),
+            value.flatten(0, 1),
+            attn_mask=mask,
+            is_causal=mask is None,
+        )
+        y = y.unflatten(0, (B, N)).permute(0, 3, 1, 2, 4).flatten(3)
+        return self.out(y), key, value
+
+    def temporal_next(
+        self, x_BND: Tensor, keys_BNHPC: Tensor, values_BNHPC: Tensor, bias_BP: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`temporal` for one frame: the present query sits at position 0, the past at -1, -2, ..."""
+        query, key, value = self.project(x_BND)
+        scale = query.shape[-1] ** -0.5
+        past_BNHP = torch.matmul(keys_BNHPC, query.unsqueeze(-1)).squeeze(-1)
+        here_BNH1 = (query * key).sum(-1, keepdim=True)
+        scores = torch.cat([past_BNHP * scale + bias_BP[:, None, None, :], here_BNH1 * scale], dim=-1)
+        weights = scores.float().softmax(-1).to(value.dtype)
+        y = torch.matmul(weights[..., None, :-1], values_BNHPC).squeeze(-2) + weights[..., -1:] * value
+        return self.out(y.flatten(-2)), key, value
+
+
+class STBlock(nn.Module):
+    """Spatial attention, temporal attention (if any), one feed-forward; each on a normalised input."""
+
+    def __init__(self, config: TransformerConfig, temporal: bool) -> None:
+        super().__init__()
+        hidden = max(1, round(config.feedforward * config.width))
+        self.spatial_norm = nn.LayerNorm(config.width, bias=False)
+        self.spatial = Attention(config)
+        if temporal:
+            self.temporal_norm = nn.LayerNorm(config.width, bias=False)
+            self.temporal = Attention(config)
+        self.feedforward_norm = nn.LayerNorm(config.width, bias=False)
+        self.feedforward = nn.Sequential(
+            nn.Linear(config.width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, config.width, bias=False)
+        )
+        self.looks_back = temporal
+
+
+class STTransformer(nn.Module):
+    """L blocks and a last norm. See the module's docstring for its two ways."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        every = config.temporal_every
+        self.blocks = nn.ModuleList(
+            STBlock(config, temporal=bool(every) and (i + 1) % every == 0) for i in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(config.width, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal(0, 1/sqrt(fan in)) everywhere; what writes to the stream starts at 1/sqrt(2 L) of it."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                scale = module.in_features**-0.5
+                if name.endswith(("out", "feedforward.2")):
+                    scale *= (2 * self.config.layers) ** -0.5
+                nn.init.normal_(module.weight, std=scale)
+
+    def forward(self, x_BTND: Tensor) -> Tensor:
+        """Whole clips: frame t sees frames ``t - window + 1`` to ``t``."""
+        return self._clip(x_BTND)[0]
+
+    def prefill(self, x_BTND: Tensor) -> tuple[Tensor, Past]:
+        """`forward`, and the `Past` that the frame after the clip looks back on."""
+        x_BTND, keys, values = self._clip(x_BTND)
+        B, T = x_BTND.shape[:2]
+        room = self.config.window - 1
+        kept = min(T, room)
+
+        def keep(per_layer: list[Tensor]) -> Tensor:
+            if not per_layer:
+                return x_BTND.new_zeros(0, B, x_BTND.shape[2], self.config.heads, room, 1)
+            stacked = torch.stack(per_layer)[..., T - kept :, :]
+            return F.pad(stacked, (0, 0, room - kept, 0))
+
+        valid_BP = torch.arange(room, device=x_BTND.device).expand(B, room) >= room - kept
+        return x_BTND, Past(keep(keys), keep(values), valid_BP)
+
+    def _clip(self, x_BTND: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        keys, values = [], []
+        for block in self.blocks:
+            x_BTND = x_BTND + block.spatial.spatial(block.spatial_norm(x_BTND))
+            if block.looks_back:
+                y, key, value = block.temporal.temporal(block.temporal_norm(x_BTND), self.config.window)
+                x_BTND = x_BTND + y
+                keys.append(key)
+                values.append(value)
+            x_BTND = x_BTND + block.feedforward(block.feedforward_norm(x_BTND))
+        return self.norm(x_BTND), keys, values
+
+    def look_back(self, past: Past) -> LookBack:
+        """Turn the past's keys by their distance to the present: once a frame, whatever the steps."""
+        positions = torch.arange(-past.valid_BP.shape[1], 0, device=past.valid_BP.device)
+        bias_BP = torch.zeros(past.valid_BP.shape, device=past.valid_BP.device)
+        return LookBack(
+            rotate(past.keys_LBNHPC, positions),
+            past.values_LBNHPC,
+            bias_BP.masked_fill(~past.valid_BP, float("-inf")),
+        )
+
+    def next_frame(self, x_BND: Tensor, back: LookBack) -> tuple[Tensor, Tensor, Tensor]:
+        """One frame after a past.
+
+        Returns:
+            The output ``BND``, and this frame's keys and values ``LBNHC`` for `Past.append`.
+        """
+        keys, values = [], []
+        for block in self.blocks:
+            x_BND = x_BND + block.spatial.spatial(block.spatial_norm(x_BND[:, None])).squeeze(1)
+            if block.looks_back:
+                layer = len(keys)
+                y, key, value = block.temporal.temporal_next(
+                    block.temporal_norm(x_BND),
+                    back.keys_LBNHPC[layer],
+                    back.values_LBNHPC[layer],
+                    back.bias_BP,
+                )
+                x_BND = x_BND + y
+                keys.append(key)
+                values.append(value)
+            x_BND = x_BND + block.feedforward(block.feedforward_norm(x_BND))
+        if not keys:
+            nothing = x_BND.new_zeros(0, *x_BND.shape[:2], self.config.heads, 1)
+            return self.norm(x_BND), nothing, nothing
+        return self.norm(x_BND), torch.stack(keys), torch.stack(values)
+
+
+def grid_of(size_hw: tuple[int, int], patch: int) -> tuple[int, int]:
+    """Rows and columns of patches that cover a frame; the last may reach over its edge (90 / 4)."""
+    return -(-size_hw[0] // patch), -(-size_hw[1] // patch)
+
+
+def patchify(pixels_BTHWC: Tensor, patch: int) -> Tensor:
+    """``BTHWC`` to ``BTN(patch * patch * C)``, patches row by row; beyond the edge stand zeros."""
+    B, T, H, W, C = pixels_BTHWC.shape
+    rows, columns = grid_of((H, W), patch)
+    x = F.pad(pixels_BTHWC, (0, 0, 0, columns * patch - W, 0, rows * patch - H))
+    x = x.reshape(B, T, rows, patch, columns, patch, C)
+    return x.transpose(3, 4).reshape(B, T, rows * columns, patch * patch * C)
+
+
+def unpatchify(patches_BTNP: Tensor, patch: int, size_hw: tuple[int, int]) -> Tensor:
+    """The inverse of `patchify`; what lies beyond the edge is cut off."""
+    B, T = patches_BTNP.shape[:2]
+    rows, columns = grid_of(size_hw, patch)
+    x = patches_BTNP.reshape(B, T, rows, columns, patch, patch, -1)
+    x = x.transpose(3, 4).reshape(B, T, rows * patch, columns * patch, -1)
+    return x[:, :, : size_hw[0], : size_hw[1]]

@@ -1,0 +1,60 @@
+// Which key plays which action. Every action has a key of its own (1 to 9, 0, then letters); where the
+// names of the actions speak of directions, the arrows and the space bar play them too, also two at once.
+
+const LETTERS = "qwetyuioasdfghjklzxcvbnm"; // without r and p: reset and pause
+const ARROWS = {
+  ArrowLeft: ["left"],
+  ArrowRight: ["right"],
+  ArrowUp: ["up", "jump"],
+  ArrowDown: ["down"],
+  " ": ["jump", "up"],
+};
+const CAPS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", " ": "space" };
+
+/**
+ * The keys of a world with `count` actions, called `names` (null: nameless).
+ *
+ * A press is {action} or {word}; a word is a direction, which may combine with others.
+ */
+export function bindKeys(count, names) {
+  const own = [..."1234567890", ...LETTERS].slice(0, count);
+  const directions = Object.values(ARROWS).flat();
+  const words = Array.from({ length: count }, (_, k) =>
+    new Set((names?.[k] ?? "").toLowerCase().split(/[^a-z]+/).filter((word) => directions.includes(word))));
+  const known = new Set(words.flatMap((set) => [...set]));
+
+  const wordOf = (key) => ARROWS[key]?.find((word) => known.has(word));
+  const exactly = (wanted) => words.findIndex((set) => set.size === wanted.size && [...wanted].every((w) => set.has(w)));
+
+  return {
+    /** What a keyboard event presses, or null. */
+    press(event) {
+      const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code); // by place: French digits need Shift
+      const action = own.indexOf(digit ? digit[1] : event.key.toLowerCase());
+      if (action >= 0) return { action };
+      const word = wordOf(event.key);
+      return word ? { word } : null;
+    },
+
+    /** The action that a list of presses means, the latest last; null if it is empty. */
+    resolve(presses) {
+      const last = presses.at(-1);
+      if (!last) return null;
+      if (last.action !== undefined) return last.action;
+      const together = exactly(new Set(presses.flatMap((press) => press.word ?? [])));
+      if (together >= 0) return together;
+      const alone = exactly(new Set([last.word]));
+      return alone >= 0 ? alone : words.findIndex((set) => set.has(last.word));
+    },
+
+    /** The key caps to print on the button of action k; for a name of two directions, a key for each. */
+    caps(k) {
+      const arrows = [...words[k]].map((word) => Object.keys(ARROWS).filter((key) => wordOf(key) === word));
+      const shown = arrows.length === 1 ? arrows[0] : arrows.map(([key]) => key);
+      const first = exactly(words[k]) === k; // of two actions with one name, the arrows play the first
+      return [own[k]?.toUpperCase(), ...(first ? shown.map((key) => CAPS[key]) : [])].filter(Boolean);
+    },
+
+    usesArrows: known.size > 0,
+  };
+}

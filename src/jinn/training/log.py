@@ -1,0 +1,103 @@
+"""What a run leaves for people: log.jsonl, TensorBoard, preview pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from jinn.checkpoint import write_text
+
+
+class Meter:
+    """Clips a second, without the time that previews and checkpoints take."""
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._last: float | None = None
+        self._seconds: float | None = None
+
+    def count(self) -> None:
+        """One step is done."""
+        now = time.perf_counter()
+        if self._last is not None:
+            spent = now - self._last
+            self._seconds = spent if self._seconds is None else 0.9 * self._seconds + 0.1 * spent
+        self._last = now
+
+    def pause(self) -> None:
+        """What comes until the next `count` is not a step."""
+        self._last = None
+
+    @property
+    def clips_a_second(self) -> float:
+        """A running mean; 0 until two steps are done."""
+        return self._batch / self._seconds if self._seconds else 0.0
+
+
+class RunLog:
+    """Writes the log of one stage. What a killed run logged after its last checkpoint is cut off."""
+
+    def __init__(self, run: Path, stage: str, step: int) -> None:
+        self.last_loss = float("nan")
+        self._stage, self._path = stage, run / "log.jsonl"
+        self._previews = run / "previews"
+        self._previews.mkdir(parents=True, exist_ok=True)
+        if self._path.exists():
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+            write_text(self._path, "".join(f"{line}\n" for line in lines if self._stays(line, step)))
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 closed by __exit__
+        self._board: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:  # without the extra `train` there is still log.jsonl
+            return
+        self._board = SummaryWriter(str(run / "tensorboard" / stage), purge_step=step + 1)
+
+    def _stays(self, line: str, step: int) -> bool:
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:  # the last line of a killed run may be half
+            return False
+        return entry["stage"] != self._stage or entry["step"] <= step
+
+    def meter(self, batch: int) -> Meter:
+        """A meter for this stage's steps."""
+        return Meter(batch)
+
+    def scalars(self, step: int, values: dict[str, float | Tensor], meter: Meter) -> None:
+        """Log the scalars among the values."""
+        scalars = {k: float(v) for k, v in values.items() if not isinstance(v, Tensor) or v.numel() == 1}
+        self.last_loss = scalars["loss"]
+        scalars["clips_a_second"] = round(meter.clips_a_second, 2)
+        entry = {"stage": self._stage, "step": step, "time": round(time.time(), 1), **scalars}
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+        if self._board:
+            for key, value in scalars.items():
+                self._board.add_scalar(f"{self._stage}/{key}", value, step)
+
+    def picture(self, step: int, picture_HWC: np.ndarray) -> None:
+        """Keep a preview as PNG and in TensorBoard."""
+        if self._board:
+            self._board.add_image(f"{self._stage}/preview", picture_HWC, step, dataformats="HWC")
+        try:
+            from PIL import Image
+        except ImportError:
+            return
+        temporary = self._previews / f".{self._stage}.{os.getpid()}.tmp"
+        Image.fromarray(picture_HWC).save(temporary, format="png")
+        os.replace(temporary, self._previews / f"{self._stage}-{step:08d}.png")
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        if self._board:
+            self._board.close()

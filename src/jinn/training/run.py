@@ -1,0 +1,149 @@
+"""A whole run: store -> tokenizer -> latent actions and dynamics -> a world to play.
+
+The run's folder holds ``config.json``, ``checkpoints/``, ``log.jsonl``, ``tensorboard/``, ``previews/`` and
+``world/``, which is playable from the first checkpoint of phase 2 on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jinn.checkpoint import from_dict, read_json, to_dict, write_json
+from jinn.contracts import JinnError
+from jinn.data.clips import ClipSampler
+from jinn.data.store import FrameStore
+from jinn.models.dynamics import DynamicsConfig
+from jinn.models.latent_actions import LatentActionsConfig
+from jinn.models.sampling import SamplingConfig
+from jinn.models.tokenizer import TokenizerConfig
+from jinn.training.loop import Clips, train
+from jinn.training.optim import TrainingConfig
+from jinn.training.stages import LatentActionSchedule, TokenizerStage, WorldStage
+from jinn.world.rollout import World, WorldConfig
+
+OnStep = Callable[[str, int, int, float, float], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run depends on, but for the store and the seed.
+
+    Attributes:
+        tokenizer: frames and tokens.
+        latent_actions: what changed between frames.
+        dynamics: the next frame.
+        sampling: how frames are drawn in play.
+        tokenizer_training: phase 1.
+        world_training: phase 2.
+        latent_action_schedule: how the latent actions train within phase 2.
+        restart_tokens_every: steps between restarts of dead codes of a VQ tokenizer; 0 is never.
+    """
+
+    tokenizer: TokenizerConfig
+    latent_actions: LatentActionsConfig
+    dynamics: DynamicsConfig
+    sampling: SamplingConfig
+    tokenizer_training: TrainingConfig
+    world_training: TrainingConfig
+    latent_action_schedule: LatentActionSchedule = LatentActionSchedule()
+    restart_tokens_every: int = 0
+
+
+def run_recipe(
+    recipe: Recipe,
+    store: FrameStore,
+    run: Path,
+    name: str,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    on_step: OnStep = lambda *_: None,
+) -> World:
+    """Train a world, going on from the run's checkpoints if there are any.
+
+    Args:
+        recipe: the configs.
+        store: its "train" split is trained on, its "heldout" split (if any) gives prompts and previews.
+        run: the run's folder.
+        name: of the world.
+        seed: of weights, clips and all other chance.
+        device: where to train.
+        on_step: see `jinn.training.loop.train`.
+
+    Returns:
+        The world, also saved as ``run/world``.
+
+    Raises:
+        JinnError: the run was begun with another recipe or seed.
+        Interrupted: the user stopped it; call again to go on.
+    """
+    device = torch.device(device)
+    recipe = fit_size(recipe, store.size_hw)
+    begin(run, recipe, seed)
+    # The weights' first values depend on the seed only, whichever phase a resumed run begins with.
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        world = World(
+            WorldConfig(
+                name, float(store.fps), recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
+            ),
+            prompts(store, 8),
+        ).to(device)
+    split = "heldout" if len(store.select("heldout")) else "train"
+    phase = recipe.tokenizer_training
+    shown = ClipSampler(store, phase.frames, seed, split).batch(0, 12).to(device)
+    tokenizer_stage = TokenizerStage(world.tokenizer, shown, recipe.restart_tokens_every)
+    train(tokenizer_stage, clips_of(store, phase, seed), phase, run, seed, device, on_step)
+    world.tokenizer.eval()
+    phase = recipe.world_training
+    clips = clips_of(store, phase, seed + 1)
+    shown = ClipSampler(store, min(12, int(store.lengths.max())), seed, split).batch(0, 1).to(device)
+    world_stage = WorldStage(world, recipe.latent_action_schedule, clips, shown)
+    train(world_stage, clips, phase, run, seed + 1, device, on_step)
+    return world.eval()
+
+
+def clips_of(store: FrameStore, phase: TrainingConfig, seed: int) -> Clips:
+    """The training clips of a phase as a function of the step."""
+    sampler = ClipSampler(store, phase.frames, seed)
+    return lambda step: sampler.batch(step, phase.batch)
+
+
+def fit_size(recipe: Recipe, size_hw: tuple[int, int]) -> Recipe:
+    """The recipe for frames of the store's size."""
+    return replace(
+        recipe,
+        tokenizer=replace(recipe.tokenizer, size_hw=size_hw),
+        latent_actions=replace(recipe.latent_actions, size_hw=size_hw),
+    )
+
+
+def begin(run: Path, recipe: Recipe, seed: int) -> None:
+    """Write the run's config, or check it against the one that the run began with."""
+    place = run / "config.json"
+    if place.exists():
+        saved = read_json(place)
+        if saved["seed"] != seed or from_dict(Recipe, saved["recipe"], str(place)) != recipe:
+            raise JinnError(
+                f"{run} was begun with another recipe or seed: give the same ones, or another --out"
+            )
+        return
+    if run.exists() and any(run.iterdir()):
+        raise JinnError(f"{run} holds something that is not a run: give another --out")
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(place, {"seed": seed, "recipe": to_dict(recipe)})
+
+
+def prompts(store: FrameStore, count: int) -> Tensor:
+    """Frames to start a world from, uint8 ``PHWC``: held-out ones if there are, spread over the episodes."""
+    episodes = store.select("heldout")
+    if not len(episodes):
+        episodes = store.select("train")
+    chosen = episodes[np.linspace(0, len(episodes) - 1, min(count, len(episodes))).round().astype(int)]
+    places = [(int(e), int(store.lengths[e]) // 2) for e in chosen]
+    return torch.from_numpy(np.concatenate([store.frames(e, t, t + 1) for e, t in places]))

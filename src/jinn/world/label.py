@@ -1,0 +1,51 @@
+"""Latent actions for any video: what ``jinn label`` writes, and what policies are cloned from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from jinn.data.store import FrameStore
+from jinn.world.rollout import World
+
+
+@torch.inference_mode()
+def label(
+    world: World,
+    store: FrameStore,
+    piece: int = 64,
+    on_episode: Callable[[int, int], None] = lambda *_: None,
+) -> np.ndarray:
+    """Label every step of a store.
+
+    Args:
+        world: its latent action model does it.
+        store: frames of the world's size.
+        piece: frames encoded at once; where the latent action model looks back over several frames, a
+            piece starts with as many frames of the piece before.
+        on_episode: told (episodes done, of all).
+
+    Returns:
+        int64, one number a frame in the store's order: the action that leads to the next frame, -1 for
+        the last frame of an episode.
+
+    Raises:
+        JinnError: frames of another size.
+    """
+    model = world.latent_actions
+    encoder = model.config.encoder
+    context = encoder.window - 1 if encoder.temporal_every else 0
+    labels = []
+    for episode in range(store.num_episodes):
+        length = int(store.lengths[episode])
+        actions = np.full(length, -1, np.int64)
+        for first in range(0, length - 1, piece):
+            start, stop = max(0, first - context), min(first + piece + 1, length)
+            frames = torch.from_numpy(store.frames(episode, start, stop)).unsqueeze(0)
+            codes = model.encode(frames.to(world.prompts.device))[0].cpu().numpy()
+            actions[first : stop - 1] = codes[first - start :]
+        labels.append(actions)
+        on_episode(episode + 1, store.num_episodes)
+    return np.concatenate(labels) if labels else np.zeros(0, np.int64)

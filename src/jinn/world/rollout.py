@@ -1,0 +1,272 @@
+"""A world: `reset` with a prompt, `step` with actions. The whole of play, evaluation and agents rests on
+these two functions.
+
+The past is computed once: a MaskGIT step computes the present frame only, against cached keys and values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from jinn.checkpoint import (
+    from_dict,
+    load_weights,
+    read_json,
+    read_tensors,
+    to_dict,
+    write_json,
+    write_tensors,
+)
+from jinn.contracts import JinnError, check_frames
+from jinn.models.dynamics import Dynamics, DynamicsConfig
+from jinn.models.latent_actions import LatentActionModel, LatentActionsConfig
+from jinn.models.sampling import SamplingConfig, draw_tokens, frame_noise, keep_masked, masked_after
+from jinn.models.tokenizer import TokenizerConfig, VideoTokenizer
+from jinn.models.transformer import LookBack
+from jinn.world.state import State
+
+BUILT_IN = Path(__file__).parent / "built_in"
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """What config.json of a world holds.
+
+    Attributes:
+        name: shown to people.
+        fps: frames a second of the videos it learned from.
+        tokenizer, latent_actions, dynamics: the three models.
+        sampling: how frames are drawn in play.
+        action_names: a guess at what each latent action means, or None.
+    """
+
+    name: str
+    fps: float
+    tokenizer: TokenizerConfig
+    latent_actions: LatentActionsConfig
+    dynamics: DynamicsConfig
+    sampling: SamplingConfig
+    action_names: tuple[str, ...] | None = None
+
+
+class World(nn.Module):
+    """Three models joined up.
+
+    Attributes:
+        config: see `WorldConfig`.
+        prompts: uint8 ``(P, H, W, 3)``, frames to start from.
+    """
+
+    prompts: Tensor
+
+    def __init__(self, config: WorldConfig, prompts_PHWC: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = VideoTokenizer(config.tokenizer)
+        self.latent_actions = LatentActionModel(config.latent_actions)
+        self.dynamics = Dynamics(
+            config.dynamics,
+            self.tokenizer.codebook_size,
+            self.tokenizer.grid_hw,
+            config.latent_actions.quantizer.codes,
+        )
+        if prompts_PHWC is None:
+            prompts_PHWC = torch.zeros(1, *config.tokenizer.size_hw, 3, dtype=torch.uint8)
+        self.register_buffer("prompts", prompts_PHWC, persistent=False)
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def fps(self) -> float:
+        """Pace of the videos it learned from."""
+        return self.config.fps
+
+    @property
+    def num_actions(self) -> int:
+        """A; actions are integers in [0, A)."""
+        return self.config.latent_actions.quantizer.codes
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of its frames in pixels."""
+        return self.config.tokenizer.size_hw
+
+    @property
+    def action_names(self) -> list[str] | None:
+        """A guess at each action's meaning, or None."""
+        return list(self.config.action_names) if self.config.action_names else None
+
+    @torch.inference_mode()
+    def reset(
+        self,
+        frames_BTHWC: Tensor,
+        seed: int | Sequence[int] = 0,
+        actions_BTm1: Tensor | None = None,
+    ) -> tuple[State, Tensor]:
+        """Start from one or more prompt frames.
+
+        Args:
+            frames_BTHWC: uint8, of the world's size; of a longer prompt the newest window is used.
+            seed: of the roll-outs' chance; one number gives each row its own, a sequence is used as is.
+            actions_BTm1: int64, the actions between the prompt's frames; inferred by the latent action
+                model if not given.
+
+        Returns:
+            The state, and the last prompt frame as the tokenizer sees it, uint8 ``BHWC``.
+
+        Raises:
+            JinnError: frames of another kind or size, actions that do not fit.
+        """
+        check_frames(frames_BTHWC, self.size_hw)
+        if 0 in frames_BTHWC.shape[:2]:
+            raise JinnError("a prompt needs at least one frame")
+        window = self.config.dynamics.transformer.window
+        frames_BTHWC = frames_BTHWC[:, -window:].to(self.prompts.device)
+        B, T = frames_BTHWC.shape[:2]
+        if actions_BTm1 is None:
+            actions_BTm1 = (
+                self.latent_actions.encode(frames_BTHWC)
+                if T > 1
+                else torch.zeros(B, 0, dtype=torch.long, device=frames_BTHWC.device)
+            )
+        else:
+            actions_BTm1 = actions_BTm1.to(frames_BTHWC.device)[:, actions_BTm1.shape[1] - T + 1 :]
+            self._check_actions(actions_BTm1, (B, T - 1))
+        tokens_BTN = self.tokenizer.encode(frames_BTHWC)
+        past = self.dynamics.prefill(tokens_BTN, actions_BTm1)
+        if isinstance(seed, int):
+            seed = [seed + row for row in range(B)]
+        if len(seed) != B:
+            raise JinnError(f"{len(seed)} seeds for {B} roll-outs: give one each")
+        history = self.tokenizer.window
+        lacking = max(0, history - T)
+        state = State(
+            torch.cat([tokens_BTN[:, :1].expand(B, lacking, -1), tokens_BTN[:, -history:]], dim=1),
+            past,
+            torch.tensor(seed, dtype=torch.long),
+            torch.zeros(B, dtype=torch.long),
+        )
+        return state, self.tokenizer.decode(state.tokens_BTN)[:, -1]
+
+    @torch.inference_mode()
+    def step(self, state: State, actions_B: Tensor) -> tuple[State, Tensor]:
+        """Play one frame.
+
+        Args:
+            state: of B roll-outs; it stays as it is, and may be stepped again with other actions.
+            actions_B: int64 in [0, A).
+
+        Returns:
+            The next state, and the new frame, uint8 ``BHWC``.
+
+        Raises:
+            JinnError: actions out of range, or not one for each roll-out.
+        """
+        self._check_actions(actions_B, (len(state.seeds_B),))
+        actions_B = actions_B.to(self.prompts.device)
+        previous_BN = state.tokens_BTN[:, -1]
+        back = self.dynamics.transformer.look_back(state.past)
+        noise_SBN2 = frame_noise(
+            state.seeds_B, state.frames_B, self.config.sampling.steps, previous_BN.shape[1]
+        ).to(previous_BN.device)
+        tokens_BN = sample_frame(self.dynamics, actions_B, previous_BN, back, self.config.sampling, noise_SBN2)
+        past = self.dynamics.commit(tokens_BN, actions_B, previous_BN, state.past, back)
+        tokens_BTN = torch.cat([state.tokens_BTN[:, 1:], tokens_BN.unsqueeze(1)], dim=1)
+        frame_BHWC = self.tokenizer.decode(tokens_BTN)[:, -1]
+        return State(tokens_BTN, past, state.seeds_B, state.frames_B + 1), frame_BHWC
+
+    def _check_actions(self, actions: Tensor, shape: tuple[int, ...]) -> None:
+        if tuple(actions.shape) != shape or actions.dtype.is_floating_point:
+            raise JinnError(f"actions must be integers of shape {shape}, got {tuple(actions.shape)}")
+        if actions.numel() and not (0 <= int(actions.min()) and int(actions.max()) < self.num_actions):
+            raise JinnError(f"this world has the actions 0 to {self.num_actions - 1}")
+
+    def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:
+        """Write config.json, model.safetensors and prompts.safetensors.
+
+        Args:
+            folder: is made; files in it are replaced one by one, the config last.
+            dtype: of the weights on disk; they are float32 again when loaded.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in self.state_dict().items()}
+        write_tensors(folder / "model.safetensors", weights)
+        write_tensors(folder / "prompts.safetensors", {"frames_PHWC": self.prompts})
+        write_json(folder / "config.json", to_dict(self.config))
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, device: str | torch.device = "cpu") -> World:
+        """Load a world that is built in ("coinrun"), or from its folder, or from the run that made it.
+
+        Raises:
+            JinnError: there is none, or its files are damaged.
+        """
+        folder = find_world(name_or_path)
+        config = from_dict(WorldConfig, read_json(folder / "config.json"), str(folder / "config.json"))
+        prompts_PHWC = read_tensors(folder / "prompts.safetensors").get("frames_PHWC")
+        world = cls(config, prompts_PHWC)
+        weights = {
+            k: v.float() if v.is_floating_point() else v
+            for k, v in read_tensors(folder / "model.safetensors").items()
+        }
+        load_weights(world, weights, folder)
+        return world.to(device).eval()
+
+
+def find_world(name_or_path: str | Path) -> Path:
+    """The folder of a world.
+
+    Raises:
+        JinnError: there is none of that name or at that path.
+    """
+    path = Path(name_or_path)
+    for folder in (path, path / "world", BUILT_IN / path.name if path.name == str(path) else path):
+        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            return folder
+    known = sorted(p.parent.name for p in BUILT_IN.glob("*/config.json"))
+    raise JinnError(
+        f"there is no world at {str(name_or_path)!r}: name the folder of a world or a run, "
+        f"or a built-in world ({', '.join(known) or 'none here'})"
+    )
+
+
+def sample_frame(
+    dynamics: Dynamics,
+    actions_B: Tensor,
+    previous_BN: Tensor,
+    back: LookBack,
+    config: SamplingConfig,
+    noise_SBN2: Tensor,
+) -> Tensor:
+    """Fill a frame of masks in ``config.steps`` MaskGIT steps; int64 ``tokens_BN``.
+
+    Args:
+        dynamics: the model.
+        actions_B: int64.
+        previous_BN: tokens of the frame before.
+        back: the past, made ready.
+        config: steps and temperatures.
+        noise_SBN2: uniform, from `jinn.models.sampling.frame_noise`.
+    """
+    N = previous_BN.shape[1]
+    tokens_BN = torch.full_like(previous_BN, dynamics.mask_token)
+    masked_BN = torch.ones_like(previous_BN, dtype=torch.bool)
+    for step in range(config.steps):
+        logits_BNK = dynamics.next_logits(tokens_BN, actions_B, previous_BN, back)
+        drawn_BN, confidence_BN = draw_tokens(logits_BNK, noise_SBN2[step, ..., 0], config.temperature)
+        drawn_BN = torch.where(masked_BN, drawn_BN, tokens_BN)
+        remaining = masked_after(step, config.steps, N)
+        fading = config.choice_temperature * (1 - (step + 1) / config.steps)
+        masked_BN = keep_masked(confidence_BN, masked_BN, noise_SBN2[step, ..., 1], fading, remaining)
+        tokens_BN = drawn_BN.masked_fill(masked_BN, dynamics.mask_token)
+        if remaining == 0:
+            break
+    return tokens_BN
