@@ -102,13 +102,162 @@ def coinrun_cpu() -> Recipe:
         ),
         sampling=SamplingConfig(steps=6),
         tokenizer_training=TrainingConfig(
-            steps=3_200, batch=32, frames=1, learning_rate=1.5e-3, final_learning_rate=2e-5, warmup=200
+            steps=2_000, batch=32, frames=1, learning_rate=1.5e-3, final_learning_rate=2e-5, warmup=200
         ),
         world_training=TrainingConfig(
-            steps=3_500, batch=8, frames=8, learning_rate=1e-3, final_learning_rate=2e-5, warmup=100
+            steps=2_300, batch=8, frames=8, learning_rate=1e-3, final_learning_rate=2e-5, warmup=100
         ),
-        latent_action_schedule=LatentActionSchedule(warmup=600, alone=900, until=1_200, restart_every=20),
+        latent_action_schedule=LatentActionSchedule(warmup=300, alone=450, until=700, restart_every=20),
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (tiny, coinrun_cpu)}
+def coinrun() -> Recipe:
+    """CoinRun on one GPU with our own choices: 64 tokens a frame, trained as it is played.
+
+    ``jinn data envpool:CoinrunHard-v0 --frames 2000000 --levels 0:10000 --policy sticky --out stores/coinrun``
+    ``jinn train stores/coinrun --out runs/coinrun --recipe coinrun --device cuda``
+
+    Not trained at this size yet: docs/research-log.md says what is known.
+    """
+    cpu = coinrun_cpu()
+    per_frame = TransformerConfig(layers=8, width=512, heads=8, temporal_every=0)
+    motion = TransformerConfig(layers=4, width=256, heads=8, temporal_every=0)
+    return replace(
+        cpu,
+        tokenizer=replace(
+            cpu.tokenizer,
+            encoder=per_frame,
+            decoder=per_frame,
+            quantizer=FSQConfig(levels=(8, 8, 8, 8)),
+        ),
+        latent_actions=replace(cpu.latent_actions, encoder=motion, decoder=motion),
+        dynamics=replace(cpu.dynamics, transformer=TransformerConfig(layers=12, width=512, heads=8)),
+        sampling=SamplingConfig(steps=8),
+        tokenizer_training=TrainingConfig(
+            steps=30_000, batch=256, frames=1, learning_rate=6e-4, warmup=1_000, checkpoint_every=1_000
+        ),
+        world_training=TrainingConfig(
+            steps=30_000, batch=48, frames=16, learning_rate=6e-4, warmup=1_000, checkpoint_every=1_000
+        ),
+        latent_action_schedule=LatentActionSchedule(
+            warmup=1_000, alone=1_500, until=6_000, restart_every=20
+        ),
+    )
+
+
+def paper_transformer(layers: int, width: int, heads: int, head_width: int = 64) -> TransformerConfig:
+    """A row of the paper's tables: feed-forward as the module's docstring says, window of 16 frames."""
+    return TransformerConfig(layers, width, heads, head_width, feedforward=0.25)
+
+
+def paper_training(steps: int, batch: int, learning_rate: float, final: float, warmup: int) -> TrainingConfig:
+    """The paper's AdamW (tables 13 and 15): betas 0.9 and 0.9, weight decay 1e-4, 16 frames."""
+    return TrainingConfig(
+        steps, batch, 16, learning_rate, final, warmup, betas=(0.9, 0.9), weight_decay=1e-4, checkpoint_every=1_000
+    )
+
+
+def paper_coinrun() -> Recipe:
+    """The paper's reproducible case study (appendix F): three days on one 16 GB TPU for the tokenizer.
+
+    ``jinn data envpool:CoinrunHard-v0 --frames 10000000 --levels 0:10000 --policy random --out stores/coinrun10m``
+    ``jinn train stores/coinrun10m --out runs/paper --recipe paper_coinrun --device cuda``
+
+    Paper: tokenizer 300k steps of batch 48, dynamics 200k steps of batch 36. Its own figures for this study
+    are curves only; nobody has run this recipe here to its end yet.
+    """
+    model = paper_transformer(8, 512, 8)
+    return Recipe(
+        tokenizer=TokenizerConfig((64, 64), 4, model, model, VQConfig(1024, 32)),
+        latent_actions=LatentActionsConfig((64, 64), 16, model, model, VQConfig(6, 32)),
+        dynamics=DynamicsConfig(paper_transformer(12, 512, 8)),
+        sampling=SamplingConfig(steps=25, temperature=1.0),
+        tokenizer_training=paper_training(300_000, 48, 3e-4, 3e-4, 10_000),
+        world_training=paper_training(200_000, 36, 3e-5, 3e-6, 5_000),
+    )
+
+
+def paper_platformers(dynamics: TransformerConfig, batch: int = 256, steps: int = 200_000) -> Recipe:
+    """Platformers at 160 x 90 (tables 2, 5 and 14) with a dynamics model of the given size.
+
+    The tokenizer has 200M parameters in the paper and the LAM 300M. 90 is no multiple of 4 or 16: the last
+    row of patches reaches over the edge.
+    """
+    large = paper_transformer(20, 1024, 16)
+    return Recipe(
+        tokenizer=TokenizerConfig((90, 160), 4, paper_transformer(12, 512, 8), large, VQConfig(1024, 32)),
+        latent_actions=LatentActionsConfig((90, 160), 16, large, large, VQConfig(8, 32)),
+        dynamics=DynamicsConfig(dynamics),
+        sampling=SamplingConfig(steps=25, temperature=2.0),
+        tokenizer_training=paper_training(300_000, 384, 3e-4, 3e-4, 10_000),
+        world_training=paper_training(steps, batch, 3e-5, 3e-6, 5_000),
+    )
+
+
+def paper_platformers_41m() -> Recipe:
+    """Platformers, dynamics of 41M parameters (paper, scaling study: batch 256, 200k steps)."""
+    return paper_platformers(paper_transformer(18, 512, 8))
+
+
+def paper_platformers_96m() -> Recipe:
+    """Platformers, dynamics of 96M parameters."""
+    return paper_platformers(paper_transformer(16, 768, 16))
+
+
+def paper_platformers_192m() -> Recipe:
+    """Platformers, dynamics of 192M parameters."""
+    return paper_platformers(paper_transformer(20, 1024, 18))
+
+
+def paper_platformers_404m() -> Recipe:
+    """Platformers, dynamics of 404M parameters."""
+    return paper_platformers(paper_transformer(21, 1536, 12, 128))
+
+
+def paper_platformers_811m() -> Recipe:
+    """Platformers, dynamics of 811M parameters."""
+    return paper_platformers(paper_transformer(20, 2048, 20, 128))
+
+
+def paper_platformers_1b6() -> Recipe:
+    """Platformers, dynamics of 1.6B parameters."""
+    return paper_platformers(paper_transformer(28, 2560, 22, 128))
+
+
+def paper_platformers_2b7() -> Recipe:
+    """Platformers, dynamics of 2.7B parameters."""
+    return paper_platformers(paper_transformer(36, 3072, 22, 128))
+
+
+def paper_platformers_10b() -> Recipe:
+    """Genie itself: dynamics of 10.1B parameters, batch 512, 125k steps on 256 TPUv5p."""
+    return paper_platformers(paper_transformer(48, 5120, 36, 128), batch=512, steps=125_000)
+
+
+def paper_robotics() -> Recipe:
+    """RT-1 robot video: 2.5B parameters in all, the other hyperparameters as for Platformers.
+
+    The paper prints no table of sizes for it. Here: the Platformers tokenizer and LAM, and a dynamics
+    model of the width of the batch-size study, with the layers that bring the three to 2.5B.
+    """
+    return paper_platformers(paper_transformer(36, 2560, 20, 128))
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    recipe.__name__: recipe
+    for recipe in (
+        tiny,
+        coinrun_cpu,
+        coinrun,
+        paper_coinrun,
+        paper_platformers_41m,
+        paper_platformers_96m,
+        paper_platformers_192m,
+        paper_platformers_404m,
+        paper_platformers_811m,
+        paper_platformers_1b6,
+        paper_platformers_2b7,
+        paper_platformers_10b,
+        paper_robotics,
+    )
+}

@@ -129,8 +129,7 @@ def _play(
         running[fresh] = True
         episode[fresh] = np.arange(episodes, episodes + len(fresh))
         episodes += len(fresh)
-        if level is not None and seeds is not None:
-            level[fresh] = seeds[fresh]
+        level = seeds
         record(fresh, obs)
     for i in np.flatnonzero(length).tolist():
         yield cut(i)

@@ -1,8 +1,8 @@
 """A tiny game whose actions are known: for tests, the tutorial, and a first run without any download.
 
-A sprite walks on a torus of coloured blocks. Each of the five actions shows in the frames: the sprite stays
-or moves by one block, and comes back on the other side when it leaves the picture. Every seed is a level
-with its own background, starting place and walk.
+A sprite walks on a board of coloured blocks. Each of the five actions shows in the frames: the sprite stays
+or moves by one block, and whoever plays never runs into the edge. Every seed is a level with its own
+background, starting place and walk.
 """
 
 from __future__ import annotations
@@ -52,10 +52,14 @@ def game_rollout(
     blocks = _PALETTE[rng.integers(len(_PALETTE), size=tuple(grid))]
     background = blocks.repeat(BLOCK, 0).repeat(BLOCK, 1)
 
-    actions = rng.integers(len(ACTIONS), size=length)
-    actions[-1] = -1
-    steps = np.vstack([rng.integers(grid), _MOVES_YX[actions[:-1]]])
-    places = np.cumsum(steps, 0) % grid * BLOCK
+    actions = np.full(length, -1)
+    cells = np.empty((length, 2), np.int64)
+    cells[0] = rng.integers(grid)
+    for t in range(length - 1):
+        reached = cells[t] + _MOVES_YX
+        actions[t] = rng.choice(np.flatnonzero(((reached >= 0) & (reached < grid)).all(1)))
+        cells[t + 1] = reached[actions[t]]
+    places = cells * BLOCK
 
     frames = np.broadcast_to(background, (length, *size_hw, 3)).copy()
     rows = places[:, 0, None] + np.arange(BLOCK)

@@ -69,41 +69,42 @@ def _show(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.n
     from av.video.reformatter import VideoReformatter
 
     stream = container.streams.video[0]
-    usual = 1 / float(
-        stream.average_rate or fps
-    )  # seconds that a picture is shown, unless something is known
-    pixel_aspect = float(
-        stream.sample_aspect_ratio or 1
-    )  # width over height; 1 but in some television formats
+    usual = 1 / float(stream.average_rate or fps)  # seconds from picture to picture
+    pixel_aspect = float(stream.sample_aspect_ratio or 1)  # width over height of a pixel: television
     scaler = VideoReformatter()
-    due, shown_until, pictures = 0, 0.0, 0
-    zero = picture = None  # the clock of the first picture; the picture on show
+    due, pictures, since, end = 0, 0, 0.0, 0.0
+    zero = picture = None  # the clock at the first picture; the picture on show
     for frame in _decode(container):
-        since = shown_until
-        if frame.time is not None:
+        before = since
+        if frame.time is None:
+            since = before + usual * bool(pictures)
+        else:
             zero = frame.time if zero is None else zero
             since = frame.time - zero
-            if not -2 * usual <= since - shown_until <= LONGEST_SHOWN:
-                zero += since - shown_until
-                since = shown_until
+            end = frame.time
+            if not -2 * usual <= since - before <= LONGEST_SHOWN:
+                zero += since - before - usual
+                since = before + usual
         while picture is not None and due / fps < since - TOLERANCE:
             yield _fit(picture, size_hw, pixel_aspect, scaler)
             due += 1
         picture, pictures = frame, pictures + 1
-        known = frame.duration and frame.time_base
-        shown_until = since + (float(frame.duration * frame.time_base) if known else usual)
-    if pictures < 2:
+    if picture is None or pictures == 1:
         raise VideoError("it is a single picture, not a video" if pictures else "it holds no pictures")
-    while due / fps < shown_until - TOLERANCE:
+    known = picture.duration and picture.time_base
+    last = float(picture.duration * picture.time_base) if known else usual
+    while due / fps < since + last - TOLERANCE:
         yield _fit(picture, size_hw, pixel_aspect, scaler)
         due += 1
+
     length = 0.0
     if stream.duration:
         length = float(stream.duration * stream.time_base)
     elif container.duration and len(container.streams) == 1:  # else it may be the length of the sound
         length = container.duration / 1e6
-    if shown_until < 0.9 * length:
-        raise VideoError(f"it breaks off after {shown_until:.1f} of {length:.1f} seconds")
+    end = max(since, end) + last  # some formats count their length from the first picture, some from zero
+    if end < 0.9 * length:
+        raise VideoError(f"it breaks off after {end:.1f} of {length:.1f} seconds")
 
 
 def _decode(container: Any) -> Iterator[Any]:

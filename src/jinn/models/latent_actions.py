@@ -19,13 +19,14 @@ the encoder gets no gradient. What stands against it here (all off in the paper'
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from jinn.contracts import check_frames, to_float
-from jinn.models.motion import matching_costs, move
+from jinn.models.motion import matching_costs, move, neighbourhood
 from jinn.models.quantize import VQ, VQConfig
 from jinn.models.transformer import STTransformer, TransformerConfig, grid_of, patchify, unpatchify
 
@@ -94,16 +95,26 @@ class LatentActionModel(nn.Module):
         )
         self.encoder_place_ND = nn.Parameter(torch.randn(rows * columns, config.encoder.width) * 0.02)
         self.encoder = STTransformer(config.encoder)
+        self.to_attention = nn.Linear(config.encoder.width, 1)
+        nn.init.zeros_(self.to_attention.weight)
         self.to_latent = nn.Linear(config.encoder.width, config.quantizer.dim)
         self.latent_norm = nn.LayerNorm(config.quantizer.dim, elementwise_affine=False)
         self.quantizer = VQ(config.quantizer)
-        self.decoder_embed = nn.Linear(pixels, config.decoder.width)
+        self.decoder_embed = nn.Linear(pixels * (9 if config.reach else 1), config.decoder.width)
         self.from_latent = nn.Linear(config.quantizer.dim, config.decoder.width)
         self.decoder_place_ND = nn.Parameter(torch.randn(rows * columns, config.decoder.width) * 0.02)
         self.decoder = STTransformer(config.decoder)
         self.to_pixels = nn.Linear(config.decoder.width, pixels)
         if config.reach:
             self.to_moves = nn.Linear(config.decoder.width, config.displacements)
+            # Begin with "nothing moves": the middle displacement has e^2 times the weight of all others.
+            nn.init.zeros_(self.to_moves.weight)
+            nn.init.zeros_(self.to_moves.bias)
+            with torch.no_grad():
+                self.to_moves.bias[config.displacements // 2] = math.log(config.displacements) + 2
+        if config.predict_change:
+            nn.init.zeros_(self.to_pixels.weight)
+            nn.init.zeros_(self.to_pixels.bias)
 
     def see(self, frames_BTHWC: Tensor) -> Tensor:
         """uint8 frames to the float pixels in [0, 1], shrunk, that the model works on."""
@@ -128,12 +139,17 @@ class LatentActionModel(nn.Module):
         else:
             x_BTND = self.embed(patchify(pixels_BTHWC, config.patch) - 0.5) + self.encoder_place_ND
             x_BTND = self.encoder(x_BTND)[:, 1:]
-        return self.latent_norm(self.to_latent(x_BTND.mean(dim=2)))
+        # Few places tell what was done: the model learns which. It begins as the plain mean.
+        weights_BTN1 = self.to_attention(x_BTND).softmax(dim=2)
+        return self.latent_norm(self.to_latent((weights_BTN1 * x_BTND).sum(dim=2)))
 
     def next_pixels(self, pixels_BTHWC: Tensor, latents_BTd: Tensor) -> Tensor:
         """Frames 1..T in [0, 1] and the latents of the steps that follow them: frames 2..T+1."""
         config = self.config
-        x_BTND = self.decoder_embed(patchify(pixels_BTHWC, config.patch) - 0.5)
+        patches_BTNP = patchify(pixels_BTHWC, config.patch) - 0.5
+        if config.reach:  # what moves into a patch comes from beside it
+            patches_BTNP = neighbourhood(patches_BTNP, grid_of(config.seen_hw, config.patch))
+        x_BTND = self.decoder_embed(patches_BTNP)
         # Added, not concatenated: the paper found this to be the better conditioning.
         x_BTND = x_BTND + self.decoder_place_ND + self.from_latent(latents_BTd).unsqueeze(2)
         x_BTND = self.decoder(x_BTND)

@@ -1,4 +1,4 @@
-"""Motion made easy to see and to draw: two helpers of the latent action model (our own addition).
+"""Motion made easy to see and to draw: three helpers of the latent action model (our own addition).
 
 What a player does shows as motion, and motion is a product of two frames: a transformer on raw patches
 finds it late, long after the latent actions have collapsed. `matching_costs` puts it before the
@@ -57,3 +57,11 @@ def move(pixels_BTHWC: Tensor, weights_BTNM: Tensor, reach: int, patch: int) -> 
     weights = weights_BTNM.unflatten(2, (rows, columns))
     weights = weights.repeat_interleave(patch, 2).repeat_interleave(patch, 3)[:, :, :H, :W]
     return torch.einsum("btmhwc,bthwm->bthwc", displaced(pixels_BTHWC, reach), weights)
+
+
+def neighbourhood(patches_BTNP: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+    """Each patch with the eight around it, ``BTN(9P)``; beyond the edge stand zeros."""
+    rows, columns = grid_hw
+    x = F.pad(patches_BTNP.unflatten(2, grid_hw), (0, 0, 1, 1, 1, 1))
+    around = [x[:, :, dy : dy + rows, dx : dx + columns] for dy in range(3) for dx in range(3)]
+    return torch.cat(around, dim=-1).flatten(2, 3)

@@ -115,7 +115,7 @@ def train(
             step += 1
             finished = step == config.steps
             if step % config.log_every == 0 or finished:
-                value = float(loss)
+                value = float(loss.detach())
                 if not np.isfinite(value):
                     raise JinnError(
                         f"the loss of {stage.name} is {value} at step {step}: "

@@ -1,0 +1,151 @@
+"""Clips: where they lie is pure arithmetic, and what they hold is what the store holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jinn.contracts import JinnError
+from jinn.data.clips import ClipSampler, iterate_clips, read_actions, read_clips
+from jinn.data.store import FrameStore
+from jinn.data.synthetic import game_rollout
+from jinn.data.writer import StoreWriter
+
+LENGTHS = [3, 9, 5, 4, 12, 7, 5, 30]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
+    """Eight levels of the game; shards so small that most clips straddle two."""
+    path = tmp_path_factory.mktemp("clips") / "s"
+    with StoreWriter(path, (8, 8), 10, num_actions=5, shard_bytes=7 * 8 * 8 * 3) as writer:
+        for level, length in enumerate(LENGTHS):
+            frames, actions = game_rollout(level, length, (8, 8))
+            writer.add(frames, "synthetic:game", actions, level_seed=level)
+    return FrameStore.open(path)
+
+
+def test_clips_hold_the_frames_of_their_places(store: FrameStore) -> None:
+    sampler = ClipSampler(store, frames=5, seed=1, split="all")
+    episodes, starts = sampler.places(step=3, batch=64)
+    frames_BTHWC = sampler.batch(3, 64)
+    assert frames_BTHWC.shape == (64, 5, 8, 8, 3)
+    assert frames_BTHWC.dtype == torch.uint8
+    for clip, episode, start in zip(frames_BTHWC, episodes, starts, strict=True):
+        want = game_rollout(int(episode), LENGTHS[episode], (8, 8))[0][start : start + 5]
+        assert np.array_equal(clip.numpy(), want)
+    frames_BTHWC[:] = 0  # the caller owns the batch
+    assert sampler.batch(3, 64).any()
+
+
+def test_actions_lead_from_frame_to_frame(store: FrameStore) -> None:
+    sampler = ClipSampler(store, frames=5, seed=1, split="all")
+    actions_BTm1 = sampler.actions(3, 64)
+    assert actions_BTm1 is not None
+    assert actions_BTm1.shape == (64, 4)
+    assert actions_BTm1.dtype == torch.int64
+    assert actions_BTm1.min() >= 0
+    assert actions_BTm1.max() <= 4
+    frames_BTHWC = sampler.batch(3, 64)
+    moved = (frames_BTHWC[:, 1:] != frames_BTHWC[:, :-1]).flatten(2).any(-1)
+    assert torch.equal(moved, actions_BTm1 != 0)
+
+
+def test_a_stride_skips_frames(store: FrameStore) -> None:
+    sampler = ClipSampler(store, frames=3, seed=0, split="all", stride=4)
+    episodes, starts = sampler.places(0, 50)
+    assert set(episodes) == {1, 4, 7}  # at least nine frames long
+    for clip, episode, start in zip(sampler.batch(0, 50), episodes, starts, strict=True):
+        assert np.array_equal(clip.numpy(), store.frames(episode, start, start + 9)[::4])
+    assert sampler.actions(0, 50) is None
+
+
+def test_every_place_is_equally_likely(store: FrameStore) -> None:
+    sampler = ClipSampler(store, frames=5, seed=2, split="all")
+    want = {(e, s) for e, length in enumerate(LENGTHS) for s in range(length - 5 + 1)}
+    assert sampler.num_places == len(want)
+    drawn = 400 * len(want)
+    places, counts = np.unique(np.stack(sampler.places(7, drawn), 1), axis=0, return_counts=True)
+    assert {tuple(place) for place in places.tolist()} == want
+    chi2 = float(((counts - 400) ** 2 / 400).sum())
+    # Chi-squared has mean n - 1 and standard deviation sqrt(2 (n - 1)).
+    assert abs(chi2 - len(want)) < 5 * (2 * len(want)) ** 0.5
+
+
+def test_places_are_pure(store: FrameStore) -> None:
+    def places(seed: int, step: int) -> list[list[int]]:
+        return np.stack(ClipSampler(store, 5, seed, "all").places(step, 20)).tolist()
+
+    assert places(0, 4) == places(0, 4)
+    assert places(0, 4) != places(0, 5)
+    assert places(0, 4) != places(1, 4)
+    assert places(-1, 4) != places(1, 4)
+    assert places(0, 2**50) != places(0, 2**50 + 1)
+    used = ClipSampler(store, 5, 0, "all")
+    used.batch(9, 3)
+    assert np.stack(used.places(4, 20)).tolist() == places(0, 4)
+    # Pinned: a run that is continued with a later version must see the clips it would have seen.
+    assert [place[:8] for place in places(0, 4)] == [[7, 1, 7, 1, 5, 2, 7, 7], [12, 2, 9, 1, 2, 0, 8, 9]]
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 6])
+def test_ranks_share_the_sequence_of_one(store: FrameStore, world_size: int) -> None:
+    alone = ClipSampler(store, 5, seed=3, split="all").places(step=11, batch=24)
+    ranks = [ClipSampler(store, 5, 3, "all", rank, world_size) for rank in range(world_size)]
+    shared = [rank.places(step=11, batch=24 // world_size) for rank in ranks]
+    for i in range(2):
+        assert np.array_equal(np.concatenate([places[i] for places in shared]), alone[i])
+
+
+def test_neighbouring_draws_are_independent(store: FrameStore) -> None:
+    _, starts = ClipSampler(store, 2, seed=0, split="all").places(0, 20_000)
+    assert abs(np.corrcoef(starts[1:], starts[:-1])[0, 1]) < 0.03
+
+
+def test_splits_do_not_mix(store: FrameStore) -> None:
+    held = set(store.select("heldout").tolist())
+    assert held  # one group is always held out
+    train = set(ClipSampler(store, 3, 0, "train").places(0, 999)[0].tolist())
+    assert not train & held
+    assert {e for e, _ in iterate_clips(store, 3, "heldout")} == held
+
+
+def test_evaluation_clips_do_not_overlap_and_are_spread(store: FrameStore) -> None:
+    every = list(iterate_clips(store, 4, "all"))
+    want = [(e, s) for e, length in enumerate(LENGTHS) for s in range(0, length - 3, 4)]
+    assert every == want
+    assert list(iterate_clips(store, 4, "all", limit=10**6)) == want
+    five = list(iterate_clips(store, 4, "all", limit=5))
+    at = [want.index(place) for place in five]
+    gaps = np.diff(at)
+    assert len(five) == 5
+    assert gaps.min() >= len(want) // 5
+    assert gaps.max() <= len(want) // 5 + 1
+    assert list(iterate_clips(store, 2, "all", stride=3)) == want
+    clips = read_clips(store, np.array([7, 7]), np.array([0, 4]), 4)
+    assert np.array_equal(clips.flatten(0, 1).numpy(), store.frames(7, 0, 8))
+    actions = read_actions(store, np.array([7]), np.array([4]), 4)
+    assert actions is not None
+    assert actions.tolist() == [game_rollout(7, 30, (8, 8))[1][4:7].tolist()]
+
+
+def test_too_long_clips_are_told(store: FrameStore, tmp_path: Path) -> None:
+    with pytest.raises(JinnError, match=r"spans 31 frames but the longest episode .* has 30"):
+        ClipSampler(store, 31, 0, "all")
+    ClipSampler(store, 30, 0, "all")
+    with pytest.raises(JinnError, match="spans 31 frames"):
+        list(iterate_clips(store, 4, "all", stride=10))
+    with StoreWriter(tmp_path / "s", (8, 8), 10) as writer:
+        writer.add(game_rollout(0, 9, (8, 8))[0], "one")
+    one = FrameStore.open(tmp_path / "s")
+    assert ClipSampler(one, 5, 0).actions(0, 4) is None
+    with pytest.raises(JinnError, match="no episodes in its heldout split"):
+        list(iterate_clips(one, 4))
+
+
+def test_reading_past_an_episode_fails(store: FrameStore) -> None:
+    with pytest.raises(IndexError):
+        read_clips(store, np.array([0]), np.array([1]), 3)

@@ -1,0 +1,302 @@
+"""`ingest`: from sources of all kinds to one store, as often interrupted as you like."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jinn.contracts import JinnError
+from jinn.data import ingest as module
+from jinn.data.ingest import Summary, ingest
+from jinn.data.store import FrameStore
+from jinn.data.synthetic import game_rollout
+from jinn.data.video import VideoError, read_video
+from jinn.data.writer import StoreWriter
+
+try:
+    import envpool
+except ImportError:
+    envpool = None
+needs_envpool = pytest.mark.skipif(
+    envpool is None, reason="EnvPool IS MISSING: Procgen ingestion is not tested"
+)
+GAME, COINRUN = "synthetic:game", "envpool:CoinrunHard-v0"
+
+
+def film(path: Path, seed: int, frames: int = 60) -> Path:
+    """A clip of the game as a video at 30 frames a second."""
+    av = pytest.importorskip("av")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.height = stream.width = 32
+        stream.pix_fmt = "yuv420p"
+        for picture in game_rollout(seed, frames)[0]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """Five videos, and what else lies about in people's folders."""
+    folder = tmp_path / "videos"
+    for i, name in enumerate(["b.mp4", "a.mp4", "sub/c.mp4", "sub/deep/d.mp4", "z.mkv"]):
+        film(folder / name, i)
+    (folder / "notes.txt").write_text("hello\n" * 99)
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / ".hidden.mp4").write_bytes(b"junk")
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "x.mp4").write_bytes(b"junk")
+    return folder
+
+
+def everything(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def sources_of(store: FrameStore) -> list[str]:
+    return [store.episode(i).source.partition("#")[0] for i in range(store.num_episodes)]
+
+
+def test_a_folder_of_videos(videos: Path, tmp_path: Path) -> None:
+    summary = ingest([str(videos)], tmp_path / "out")
+    store = FrameStore.open(tmp_path / "out")
+    assert (store.size_hw, store.fps, store.num_actions) == ((64, 64), 10, None)
+    assert sources_of(store) == ["a.mp4", "b.mp4", "sub/c.mp4", "sub/deep/d.mp4", "z.mkv"]
+    assert summary == Summary(
+        episodes=5,
+        frames=100,
+        hours=100 / 10 / 3600,
+        resumed=0,
+        skipped=(
+            ("empty.mp4", "it is empty"),
+            ("notes.txt", "it is a picture or a text, not a video"),
+        ),
+        warnings=(),
+    )
+    assert 1 <= store.heldout.sum() < 5
+    frames = store.frames(1, 0, 20)  # b.mp4 was filmed from level 0
+    want = game_rollout(0, 60)[0][::3].repeat(2, 1).repeat(2, 2)
+    assert np.abs(frames.astype(int) - want).mean() < 12
+
+
+def test_the_same_again_adds_nothing(videos: Path, tmp_path: Path) -> None:
+    ingest([str(videos)], tmp_path / "out")
+    before = everything(tmp_path / "out")
+    videos = videos.rename(tmp_path / "moved")
+    again = ingest([str(videos)], tmp_path / "out")
+    assert (again.episodes, again.frames, again.resumed, len(again.skipped)) == (0, 0, 5, 2)
+    assert everything(tmp_path / "out") == before
+    film(videos / "new.mp4", 77)
+    more = ingest([str(videos)], tmp_path / "out")
+    assert (more.episodes, more.frames, more.resumed) == (1, 20, 5)
+
+
+def stop_after(limit: int) -> Callable[[int, int, str], None]:
+    """A progress callback that interrupts at the report after the first `limit` ones."""
+    reports = 0
+
+    def progress(done: int, total: int, text: str) -> None:
+        nonlocal reports
+        reports += 1
+        if reports > limit:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def interrupted(call: Callable[..., Summary], whole: Path, out: Path) -> int:
+    """Interrupt a call ever later, continue it each time, and compare with a call that ran through."""
+    call(whole)
+    for stops in range(1000):
+        try:
+            call(out, progress=stop_after(1 + 2 * stops))
+        except KeyboardInterrupt:
+            continue
+        break
+    assert everything(out) == everything(whole)
+    return stops
+
+
+def test_interrupted_videos_continue(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EPISODE_BYTES", 1)  # several episodes a video, so that one can be half done
+    monkeypatch.setattr("jinn.data.video.CHUNK", 7)
+
+    def call(out: Path, **options: object) -> Summary:
+        return ingest([str(videos)], out, size_hw=(16, 16), **options)  # type: ignore[arg-type]
+
+    assert interrupted(call, tmp_path / "whole", tmp_path / "out") >= 3
+
+
+@pytest.mark.parametrize("source", [GAME, pytest.param(COINRUN, marks=needs_envpool)])
+def test_interrupted_play_continues(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_FRAMES", {"synthetic": 300, "envpool": 300})
+
+    def call(out: Path, **options: object) -> Summary:
+        return ingest([source], out, frames=1000, seed=3, **options)  # type: ignore[arg-type]
+
+    assert interrupted(call, tmp_path / "whole", tmp_path / "out") >= 3
+    store = FrameStore.open(tmp_path / "whole")
+    assert store.num_frames == 1000
+    firsts = {store.frames(i, 0, 1).tobytes() for i in range(store.num_episodes)}
+    assert len(firsts) == store.num_episodes  # each block plays other levels
+
+
+def test_more_frames_go_on_where_play_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_FRAMES", {"synthetic": 300})
+    ingest([GAME], tmp_path / "out", frames=500, size_hw=(16, 16))
+    before = FrameStore.open(tmp_path / "out").frames(0, 0, 100)
+    more = ingest([GAME], tmp_path / "out", frames=1200)
+    assert (more.frames, more.resumed) == (700, 2)
+    again = ingest([GAME], tmp_path / "out", frames=700)
+    assert (again.frames, again.resumed) == (0, 3)
+    store = FrameStore.open(tmp_path / "out")
+    assert store.num_frames == 1200
+    assert np.array_equal(store.frames(0, 0, 100), before)
+    seeds = [store.level_seed(i) for i in range(store.num_episodes)]
+    assert len(set(seeds)) == len(seeds)
+    other = ingest([GAME], tmp_path / "out", frames=100, seed=1)
+    assert (other.frames, other.resumed) == (100, 0)
+
+
+@needs_envpool
+def test_coinrun(tmp_path: Path) -> None:
+    summary = ingest([COINRUN], tmp_path / "out", frames=3000, levels=(50, 30), policy="sticky")
+    store = FrameStore.open(tmp_path / "out")
+    assert (store.size_hw, store.fps, store.num_actions, store.num_frames) == ((64, 64), 15, 15, 3000)
+    assert (summary.frames, summary.hours) == (3000, 3000 / 15 / 3600)
+    levels = [store.level_seed(i) for i in range(store.num_episodes)]
+    assert set(levels) <= set(range(50, 80))
+    held = {level for level, held in zip(levels, store.heldout, strict=True) if held}
+    assert held
+    assert not held & {level for level, held in zip(levels, store.heldout, strict=True) if not held}
+    assert store.done_sources == {f"{COINRUN}#seed=0,levels=50:30,policy=sticky,block=0,frames=3000"}
+    slow = ingest([COINRUN], tmp_path / "slow", frames=100, fps=5)
+    assert slow.hours == 100 / 5 / 3600
+
+
+def test_videos_and_play_in_one_store(tmp_path: Path) -> None:
+    film(tmp_path / "a.mp4", 0)
+    ingest([str(tmp_path / "a.mp4"), GAME], tmp_path / "out", frames=200, size_hw=(32, 32))
+    store = FrameStore.open(tmp_path / "out")
+    assert (store.num_actions, store.fps, store.num_episodes) == (5, 10, 3)
+    assert store.actions(0, 0, 20) is None
+    frames, actions = game_rollout(store.level_seed(1) or 0, 100)
+    assert np.array_equal(store.frames(1, 0, 100), frames)
+    assert np.array_equal(store.actions(1, 0, 100), actions)  # type: ignore[arg-type]
+
+
+def test_copies_share_a_split(tmp_path: Path) -> None:
+    for i in range(6):
+        path = film(tmp_path / "videos" / f"{i}.mp4", i)
+        (tmp_path / "videos" / f"copy of {i}.mp4").write_bytes(path.read_bytes())
+    ingest([str(tmp_path / "videos")], tmp_path / "out", size_hw=(16, 16))
+    store = FrameStore.open(tmp_path / "out")
+    split = {source: store.episode(i).split for i, source in enumerate(sources_of(store))}
+    assert [split[f"{i}.mp4"] for i in range(6)] == [split[f"copy of {i}.mp4"] for i in range(6)]
+    assert 2 <= list(split.values()).count("heldout") < 12
+
+
+def test_a_long_video_becomes_several_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EPISODE_BYTES", 16 * 16 * 3 * 30)
+    monkeypatch.setattr("jinn.data.video.CHUNK", 10)
+    path = film(tmp_path / "long.mp4", 0, 300)
+    ingest([str(path)], tmp_path / "out", size_hw=(16, 16))
+    store = FrameStore.open(tmp_path / "out")
+    assert store.lengths.tolist() == [30, 30, 30, 10]
+    monkeypatch.undo()
+    ingest([str(path)], tmp_path / "one", size_hw=(16, 16))
+    one = FrameStore.open(tmp_path / "one")
+    whole = np.concatenate([store.frames(i, 0, int(n)) for i, n in enumerate(store.lengths)])
+    assert np.array_equal(one.frames(0, 0, 100), whole)
+
+
+def test_a_broken_video_is_kept_as_far_as_it_goes(tmp_path: Path) -> None:
+    film(tmp_path / "v" / "a.mkv", 0, 300)
+    whole = (tmp_path / "v" / "a.mkv").read_bytes()
+    (tmp_path / "v" / "a.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    (tmp_path / "v" / "b.mkv").write_bytes(whole[: len(whole) // 5])
+    begun: list[np.ndarray] = []
+    with pytest.raises(VideoError):
+        begun.extend(read_video(tmp_path / "v" / "b.mkv", 10, (32, 32)))
+    assert 0 < len(begun[0]) < 16
+    film(tmp_path / "v" / "c.mkv", 1)
+    summary = ingest([str(tmp_path / "v")], tmp_path / "out")
+    assert [(name, "breaks off" in why) for name, why in summary.warnings] == [("a.mkv", True)]
+    assert [name for name, _ in summary.skipped] == ["b.mkv"]
+    store = FrameStore.open(tmp_path / "out")
+    assert sources_of(store) == ["a.mkv", "c.mkv"]
+    assert 40 < store.lengths[0] < 90
+
+
+def test_the_store_may_lie_among_the_videos(videos: Path) -> None:
+    ingest([str(videos)], videos / "store", size_hw=(16, 16))
+    again = ingest([str(videos)], videos / "store")
+    assert (again.resumed, len(again.skipped)) == (5, 2)
+
+
+def test_nothing_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    with pytest.raises(JinnError, match="nothing could be read"):
+        ingest([str(tmp_path / "v")], tmp_path / "out")
+    (tmp_path / "v" / "a.txt").write_text("hello\n" * 99)
+    with pytest.raises(JinnError, match=r"for example a.txt: it is a picture or a text"):
+        ingest([str(tmp_path / "v")], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("sources", "options", "said"),
+    [
+        ([], {}, "name at least one source"),
+        (["/nowhere/at/all"], {}, "there is no file or folder"),
+        (["synthetic:chess"], {}, "there is no synthetic:chess"),
+        ([GAME], {"frames": 0}, "above zero"),
+        ([GAME], {"fps": -1}, "above zero"),
+        ([GAME], {"size_hw": (30, 30)}, "multiples of 4"),
+        ([GAME], {"policy": "sticky"}, "leave levels and policy out"),
+        ([GAME], {"levels": (5, 0)}, "a number >= 1"),
+        ([str(Path(__file__).parent)], {"frames": 9}, "videos are read whole"),
+        pytest.param([COINRUN], {"fps": 10}, "use 15, 7.5 or 5 fps", marks=needs_envpool),
+        pytest.param([COINRUN], {"policy": "clever"}, '"random" or "sticky"', marks=needs_envpool),
+    ],
+)
+def test_mistakes_are_told(sources: list[str], options: dict[str, object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(JinnError, match=said):
+        ingest(sources, tmp_path / "out", **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_store_keeps_its_size_and_rate(tmp_path: Path) -> None:
+    film(tmp_path / "a.mp4", 0)
+    ingest([str(tmp_path / "a.mp4")], tmp_path / "out", fps=6, size_hw=(16, 24))
+    film(tmp_path / "b.mp4", 1)
+    ingest([str(tmp_path / "b.mp4")], tmp_path / "out")
+    assert FrameStore.open(tmp_path / "out").lengths.tolist() == [12, 12]
+    with pytest.raises(JinnError, match="16x24 frames at 6 fps, not 16x24 at 10"):
+        ingest([str(tmp_path / "b.mp4")], tmp_path / "out", fps=10)
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(StoreWriter, "add", full)
+    with pytest.raises(JinnError, match="is full: make room"):
+        ingest([GAME], tmp_path / "out", frames=100)
+
+
+def test_progress_is_reported(videos: Path, tmp_path: Path) -> None:
+    reports: list[tuple[int, int, str]] = []
+    ingest([str(videos), GAME], tmp_path / "out", frames=300, progress=lambda *report: reports.append(report))
+    assert all(0 <= done <= total for done, total, _ in reports)
+    files = [done for done, total, _ in reports if total == 7]
+    assert files == sorted(files)
+    assert files[-1] == 7
+    assert any("sub/c.mp4" in text for _, _, text in reports)
+    assert reports[-1] == (300, 300, GAME)

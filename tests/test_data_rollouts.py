@@ -1,0 +1,241 @@
+"""Rollouts: actions meet their frames, no episode straddles two levels, and a seed determines all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from jinn.contracts import JinnError
+from jinn.data.games import PROCGEN_MOVES, open_games
+from jinn.data.rollouts import HOLD, PIECE, Rollout, rollouts
+
+try:
+    import envpool
+except ImportError:
+    envpool = None
+needs_envpool = pytest.mark.skipif(
+    envpool is None, reason="EnvPool IS MISSING: Procgen rollouts are not tested"
+)
+COINRUN = "envpool:CoinrunHard-v0"
+
+
+class Counter(gymnasium.Env):
+    """Shows (episode, step, last action) as the colour of its picture; an episode has `length` steps."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+    observation_space = gymnasium.spaces.Discrete(2)
+    action_space = gymnasium.spaces.Discrete(7)
+
+    def __init__(self, length: int = 5, render_mode: str | None = None) -> None:
+        self.length, self.render_mode, self.episode = length, render_mode, -1
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.episode = -1
+        self.episode, self.steps, self.last = self.episode + 1, 0, 99
+        return 0, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict]:
+        self.steps, self.last = self.steps + 1, action
+        return 0, 0.0, self.steps == self.length, False, {}
+
+    def render(self) -> np.ndarray:
+        return np.tile(np.array([self.episode, self.steps % 256, self.last], np.uint8), (4, 6, 1))
+
+
+class Slider(Counter):
+    """The same with continuous actions."""
+
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))  # type: ignore[assignment]
+
+    def step(self, action: Any) -> tuple[int, float, bool, bool, dict]:
+        assert action.shape == (2,)
+        return super().step(round(100 + 100 * float(action[0])))
+
+
+gymnasium.register("JinnCounter-v0", Counter)
+gymnasium.register("JinnSlider-v0", Slider)
+gymnasium.register("JinnLong-v0", Counter, kwargs={"length": 999})
+gymnasium.register("JinnEndless-v0", Counter, kwargs={"length": 10**9})
+
+
+def play(name: str, frames: int, **options: Any) -> list[Rollout]:
+    return list(rollouts(name, frames, options.pop("seed", 0), **options))
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+@pytest.mark.parametrize("repeat", [1, 2, 3, 5, 7])
+def test_every_action_meets_its_frames(num_envs: int, repeat: int) -> None:
+    played = play("gymnasium:JinnCounter-v0", 300, num_envs=num_envs, repeat=repeat)
+    assert sum(len(r.frames_THWC) for r in played) == 300
+    assert [r.episode for r in played] == list(dict.fromkeys(r.episode for r in played))
+    for rollout in played:
+        assert rollout.actions_T is not None
+        assert rollout.level_seed is None
+        assert rollout.actions_T.shape == (len(rollout.frames_THWC),)
+        assert rollout.actions_T[-1] == -1
+        episode, steps, last = rollout.frames_THWC[:, 0, 0].T.astype(int)
+        assert (episode == episode[0]).all()  # never straddles a reset
+        assert (last[1:] == rollout.actions_T[:-1]).all()
+        # `repeat` steps from frame to frame; only the final frame may come earlier.
+        assert (np.diff(steps)[:-1] == repeat).all()
+        assert len(steps) < 2 or steps[-1] == min(steps[-2] + repeat, 5)
+    assert played[0].frames_THWC[0, 0, 0].tolist() == [0, 0, 99]  # the first observation is kept
+    whole = [r for r in played if r.frames_THWC[-1, 0, 0, 1] == 5]
+    assert len(whole) > 15  # and so is the final one
+
+
+def test_all_buttons_are_pressed() -> None:
+    actions = [r.actions_T[:-1] for r in play("gymnasium:JinnCounter-v0", 300) if r.actions_T is not None]
+    assert set(np.concatenate(actions).tolist()) == set(range(7))
+
+
+def test_endless_episodes_are_cut_without_losing_an_action() -> None:
+    played = play("gymnasium:JinnEndless-v0", 2 * PIECE + 50, num_envs=1)
+    assert [len(r.frames_THWC) for r in played] == [PIECE, PIECE, 50]
+    assert {r.episode for r in played} == {0}
+    for before, after in pairwise(played):
+        assert np.array_equal(before.frames_THWC[-1], after.frames_THWC[0])
+    for rollout in played:
+        assert (rollout.frames_THWC[1:, 0, 0, 2] == rollout.actions_T[:-1]).all()  # type: ignore[index]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 16, 17])
+def test_the_number_of_frames_is_exact(frames: int) -> None:
+    played = play("gymnasium:JinnCounter-v0", frames)
+    assert sum(len(r.frames_THWC) for r in played) == frames
+    assert min(len(r.frames_THWC) for r in played) > 0
+
+
+def test_a_policy_may_be_a_function() -> None:
+    seen = []
+
+    def policy(obs_BHWC: np.ndarray) -> np.ndarray:
+        seen.append(obs_BHWC.shape)
+        return obs_BHWC[:, 0, 0, 1] % 3  # the number of steps so far
+
+    for rollout in play("gymnasium:JinnCounter-v0", 100, policy=policy, num_envs=2):
+        want = rollout.frames_THWC[:-1, 0, 0, 1] % 3
+        assert rollout.actions_T[:-1].tolist() == want.tolist()  # type: ignore[index]
+    assert set(seen) == {(2, 4, 6, 3)}
+
+
+@pytest.mark.parametrize("repeat", [1, 3])
+def test_sticky_actions_are_held(repeat: int) -> None:
+    played = play("gymnasium:JinnLong-v0", 8000, policy="sticky", num_envs=4, repeat=repeat)
+    changed = np.concatenate([np.diff(r.actions_T[:-1]) != 0 for r in played])  # type: ignore[index]
+    # A new draw is the old action in one case of seven.
+    assert abs(changed.mean() - 6 / 7 * repeat / HOLD) < 0.02
+
+
+def test_continuous_actions_are_played_but_not_kept() -> None:
+    played = play("gymnasium:JinnSlider-v0", 30, policy="sticky")
+    assert all(r.actions_T is None for r in played)
+    assert sum(len(r.frames_THWC) for r in played) == 30
+    shown = np.concatenate([r.frames_THWC[1:, 0, 0, 2] for r in played])
+    assert len(set(shown.tolist())) > 2
+
+
+def test_frames_are_fitted() -> None:
+    assert play("gymnasium:JinnCounter-v0", 9, size_hw=(8, 8))[0].frames_THWC.shape[1:] == (8, 8, 3)
+    assert play("gymnasium:JinnCounter-v0", 9)[0].frames_THWC.shape[1:] == (4, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gymnasium:JinnNowhere-v0", "cannot open gymnasium:JinnNowhere-v0"),
+        ("JinnCounter-v0", "write envpool:NAME or gymnasium:NAME"),
+        pytest.param("envpool:Nowhere-v0", "EnvPool has no 'Nowhere-v0'", marks=needs_envpool),
+        pytest.param("envpool:Pong-v5", "not a Procgen game", marks=needs_envpool),
+    ],
+)
+def test_mistakes_are_told(name: str, said: str) -> None:
+    with pytest.raises(JinnError, match=said):
+        play(name, 10)
+
+
+def test_unknown_policies_and_levels_are_told() -> None:
+    with pytest.raises(JinnError, match='"random" or "sticky"'):
+        play("gymnasium:JinnCounter-v0", 10, policy="clever")
+    with pytest.raises(JinnError, match="no numbered levels"):
+        play("gymnasium:JinnCounter-v0", 10, levels=(0, 5))
+
+
+@pytest.fixture(scope="module")
+def coinrun() -> list[Rollout]:
+    if envpool is None:
+        pytest.skip("EnvPool IS MISSING: Procgen rollouts are not tested")
+    return play(COINRUN, 12_000, levels=(100, 20))
+
+
+@needs_envpool
+def test_coinrun_stays_within_a_level(coinrun: list[Rollout]) -> None:
+    assert sum(len(r.frames_THWC) for r in coinrun) == 12_000
+    assert {r.level_seed for r in coinrun} <= set(range(100, 120))
+    assert len({r.level_seed for r in coinrun}) > 8
+    assert coinrun[0].frames_THWC.shape[1:] == (64, 64, 3)
+    whole = [r for r in coinrun if len(r.frames_THWC) > 3]
+    assert len(whole) > 16
+    for rollout in whole:
+        change = np.abs(np.diff(rollout.frames_THWC.astype(np.int16), axis=0)).mean((1, 2, 3))
+        assert change.max() < 40  # another level changes a frame by 45 to 120
+
+
+@needs_envpool
+def test_a_level_starts_alike_each_time(coinrun: list[Rollout]) -> None:
+    first: dict[int | None, np.ndarray] = {}
+    met = 0
+    for rollout in coinrun:
+        start = rollout.frames_THWC[0]
+        met += rollout.level_seed in first
+        assert np.array_equal(first.setdefault(rollout.level_seed, start), start)
+    assert met > 5  # so the seed is that of the frames, and the frame is the level's first
+
+
+@needs_envpool
+def test_coinrun_actions_meet_their_frames() -> None:
+    """Replay the actions in one game alone: it must show the very same frames."""
+    played = play(COINRUN, 700, levels=(3, 1), num_envs=1, seed=5)
+    games = open_games(COINRUN, seed=5, levels=(3, 1), num_envs=1)
+    obs, _ = games.reset()
+    for rollout in played:
+        for frame, action in zip(rollout.frames_THWC, rollout.actions_T, strict=True):  # type: ignore[arg-type]
+            assert np.array_equal(obs[0], frame)
+            obs, _, _ = games.step(np.array([max(action, 0)]))
+    games.close()
+
+
+@needs_envpool
+def test_a_seed_determines_the_rollouts() -> None:
+    def content(seed: int, policy: str) -> list[bytes]:
+        played = play(COINRUN, 1500, seed=seed, levels=(0, 50), policy=policy)
+        return [r.frames_THWC.tobytes() + r.actions_T.tobytes() for r in played]  # type: ignore[union-attr]
+
+    for policy in ("random", "sticky"):
+        assert content(1, policy) == content(1, policy)
+    assert content(1, "random") != content(2, "random")
+    starts = [open_games(COINRUN, seed, levels=(0, 50)).reset() for seed in (1, 1, 2)]
+    assert np.array_equal(starts[0][0], starts[1][0])
+    assert starts[0][1].tolist() == starts[1][1].tolist() != starts[2][1].tolist()  # type: ignore[union-attr]
+    assert content(1, "random") != content(1, "sticky")
+
+
+@needs_envpool
+def test_sticky_play_moves() -> None:
+    actions = np.concatenate([r.actions_T for r in play(COINRUN, 2000, policy="sticky")])  # type: ignore[misc]
+    assert set(actions.tolist()) == set(range(-1, PROCGEN_MOVES))
+
+
+@needs_envpool
+def test_opening_a_game_is_silent() -> None:
+    code = f"from jinn.data.games import open_games; open_games({COINRUN!r}, num_envs=1).close()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
