@@ -47,7 +47,7 @@ def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
                 if set(values) == {field.name for field in dataclasses.fields(option)}:
                     return typing.cast(T, from_dict(typing.cast(type, option), values, where))
             elif option is not type(None) and not dataclasses.is_dataclass(option):
-                return typing.cast(T, values)
+                return typing.cast(T, from_dict(option, values, where))
         raise JinnError(f"{where}: no known config has the keys {sorted(values)}")
     if origin is tuple:
         return typing.cast(T, tuple(values))

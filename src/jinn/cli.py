@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 if importlib.util.find_spec("tyro") is None or importlib.util.find_spec("rich") is None:
     print("jinn: the command line needs two packages more: pip install 'jinn[cli]'", file=sys.stderr)
@@ -33,7 +33,6 @@ from jinn.training.run import Recipe, run_recipe
 from jinn.world.label import label as label_store
 from jinn.world.rollout import World
 
-RecipeName = Literal[tuple(RECIPES)]  # type: ignore[valid-type]
 console = rich.console.Console(highlight=False)
 errors = rich.console.Console(stderr=True, highlight=False)
 
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        commands = {
+        commands: dict[str, Callable[..., Any]] = {
             "data": data,
             "train": train_with(recipe_named_in(arguments)),
             "play": play,
@@ -82,8 +81,8 @@ def data(
             gymnasium:CartPole-v1, synthetic:game.
         out: Folder of the store. An interrupted command goes on in it, other sources are added to it.
         fps: Frames a second to keep; by default 10 for videos and an environment's own.
-        size: Height and width to crop and resize to; by default 64 64 for videos and an environment's own.
-        frames: How many frames to record of an environment.
+        size: Height and width to crop and resize to; by default 64 64.
+        frames: How many frames to record of an environment; by default 100000.
         seed: Seed of the recording.
         levels: Level seeds of an environment, START:COUNT.
         policy: Who plays: uniformly random actions, or sticky ones that are held for a while.
@@ -124,12 +123,14 @@ def recipe_named_in(arguments: Sequence[str]) -> str:
 def train_with(recipe_name: str) -> Callable[..., None]:
     """``jinn train`` with the values of a recipe as defaults."""
 
+    defaults = RECIPES[recipe_name]()
+
     def train(
         store: tyro.conf.Positional[Path],
         /,
         out: Path,
-        recipe: RecipeName = recipe_name,
-        config: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = RECIPES[recipe_name](),  # noqa: B008
+        recipe: Literal[tuple(RECIPES)] = recipe_name,  # type: ignore[valid-type]
+        config: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = defaults,
         seed: int = 0,
         device: str = "cuda" if torch.cuda.is_available() else "cpu",
     ) -> None:

@@ -39,13 +39,14 @@ def tiny() -> Recipe:
         ),
         latent_actions=LatentActionsConfig(
             size_hw=(32, 32),
-            patch=8,
+            patch=2,
             encoder=frame_by_frame,
             decoder=frame_by_frame,
             quantizer=VQConfig(codes=5, dim=8),
             pairs=True,
             predict_change=True,
-            reach=4,
+            reach=2,
+            shrink=2,
         ),
         dynamics=DynamicsConfig(
             transformer=TransformerConfig(layers=3, width=64, heads=4, feedforward=2.0),
@@ -54,12 +55,18 @@ def tiny() -> Recipe:
         ),
         sampling=SamplingConfig(steps=4),
         tokenizer_training=TrainingConfig(
-            steps=600, batch=32, frames=1, learning_rate=3e-3, final_learning_rate=1e-4, checkpoint_every=100
+            steps=400, batch=32, frames=1, learning_rate=3e-3, final_learning_rate=1e-4, checkpoint_every=100
         ),
         world_training=TrainingConfig(
-            steps=500, batch=16, frames=6, learning_rate=2e-3, final_learning_rate=1e-4, checkpoint_every=100
+            steps=1_000,
+            batch=16,
+            frames=6,
+            learning_rate=2e-3,
+            final_learning_rate=1e-4,
+            warmup=30,
+            checkpoint_every=100,
         ),
-        latent_action_schedule=LatentActionSchedule(warmup=100, alone=150, until=250, restart_every=10),
+        latent_action_schedule=LatentActionSchedule(warmup=450, alone=500, until=600, restart_every=10),
     )
 
 
@@ -114,8 +121,8 @@ def coinrun_cpu() -> Recipe:
 def coinrun() -> Recipe:
     """CoinRun on one GPU with our own choices: 64 tokens a frame, trained as it is played.
 
-    ``jinn data envpool:CoinrunHard-v0 --frames 2000000 --levels 0:10000 --policy sticky --out stores/coinrun``
-    ``jinn train stores/coinrun --out runs/coinrun --recipe coinrun --device cuda``
+    ``jinn data envpool:CoinrunHard-v0 --frames 2000000 --levels 0:10000 --policy sticky --out stores/big``
+    ``jinn train stores/big --out runs/coinrun --recipe coinrun --device cuda``
 
     Not trained at this size yet: docs/research-log.md says what is known.
     """
@@ -139,9 +146,7 @@ def coinrun() -> Recipe:
         world_training=TrainingConfig(
             steps=30_000, batch=48, frames=16, learning_rate=6e-4, warmup=1_000, checkpoint_every=1_000
         ),
-        latent_action_schedule=LatentActionSchedule(
-            warmup=1_000, alone=1_500, until=6_000, restart_every=20
-        ),
+        latent_action_schedule=LatentActionSchedule(warmup=1_000, alone=1_500, until=6_000, restart_every=20),
     )
 
 
@@ -153,15 +158,23 @@ def paper_transformer(layers: int, width: int, heads: int, head_width: int = 64)
 def paper_training(steps: int, batch: int, learning_rate: float, final: float, warmup: int) -> TrainingConfig:
     """The paper's AdamW (tables 13 and 15): betas 0.9 and 0.9, weight decay 1e-4, 16 frames."""
     return TrainingConfig(
-        steps, batch, 16, learning_rate, final, warmup, betas=(0.9, 0.9), weight_decay=1e-4, checkpoint_every=1_000
+        steps,
+        batch,
+        16,
+        learning_rate,
+        final,
+        warmup,
+        betas=(0.9, 0.9),
+        weight_decay=1e-4,
+        checkpoint_every=1_000,
     )
 
 
 def paper_coinrun() -> Recipe:
     """The paper's reproducible case study (appendix F): three days on one 16 GB TPU for the tokenizer.
 
-    ``jinn data envpool:CoinrunHard-v0 --frames 10000000 --levels 0:10000 --policy random --out stores/coinrun10m``
-    ``jinn train stores/coinrun10m --out runs/paper --recipe paper_coinrun --device cuda``
+    ``jinn data envpool:CoinrunHard-v0 --frames 10000000 --levels 0:10000 --out stores/10m``
+    ``jinn train stores/10m --out runs/paper --recipe paper_coinrun --device cuda``
 
     Paper: tokenizer 300k steps of batch 48, dynamics 200k steps of batch 36. Its own figures for this study
     are curves only; nobody has run this recipe here to its end yet.

@@ -44,8 +44,8 @@ def held_out_clips(store: FrameStore, frames: int, limit: int, split: str = "hel
     """
     if not len(store.select(split)):
         raise JinnError(
-            f"the store holds no {split} videos or levels (it needs four at least to keep one apart): add more, "
-            "or measure on what it was trained on with --split all, knowing that it is that"
+            f"the store holds no {split} videos or levels (it needs four at least to keep one apart): "
+            "add more, or measure on what it was trained on with --split all, knowing that it is that"
         )
     episodes, starts = np.array(list(iterate_clips(store, frames, split, limit))).T
     return EvalClips(
@@ -144,7 +144,10 @@ def evaluate_actions(world: World, clips: EvalClips, batch: int) -> Named:
     if clips.actions_BTm1 is not None:
         known = clips.actions_BTm1 >= 0
         if bool(known.any()):
-            yield "actions/nmi_true", mutual_information(codes[known].numpy(), clips.actions_BTm1[known].numpy())
+            yield (
+                "actions/nmi_true",
+                mutual_information(codes[known].numpy(), clips.actions_BTm1[known].numpy()),
+            )
     motion = global_motion(clips.frames_BTHWC).reshape(-1, 2)
     labels = motion[:, 0] * 1000 + motion[:, 1]
     yield "actions/nmi_scrolling", mutual_information(codes.numpy().ravel(), labels.numpy())

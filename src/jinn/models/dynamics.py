@@ -149,9 +149,9 @@ class Dynamics(nn.Module):
         hidden_BTN = self.draw_mask(tokens_BTN, generator)
         seen_BTN = tokens_BTN
         if self.config.context_noise:
-            draw = torch.rand(
-                (2, *tokens_BTN.shape), generator=generator, device=generator.device
-            ).to(tokens_BTN.device)
+            draw = torch.rand((2, *tokens_BTN.shape), generator=generator, device=generator.device).to(
+                tokens_BTN.device
+            )
             rate_B11 = torch.rand(len(tokens_BTN), 1, 1, generator=generator, device=generator.device)
             replaced = draw[0] < self.config.context_noise * rate_B11.to(tokens_BTN.device)
             seen_BTN = torch.where(replaced, (draw[1] * self.codebook_size).long(), tokens_BTN)

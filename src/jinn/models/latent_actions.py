@@ -78,7 +78,9 @@ class LatentActionsConfig:
         if not 2 <= self.quantizer.codes <= 64:
             raise ValueError(f"a world has 2 to 64 latent actions, got {self.quantizer.codes}")
         if self.reach and not (self.pairs and self.predict_change):
-            raise ValueError("reach needs pairs and predict_change: it is about what moved between two frames")
+            raise ValueError(
+                "reach needs pairs and predict_change: it is about what moved between two frames"
+            )
 
 
 class LatentActionModel(nn.Module):

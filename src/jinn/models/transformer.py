@@ -20,8 +20,9 @@ frame (`look_back`), so that a past may slide for ever without its angles growin
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -194,14 +195,18 @@ class STBlock(nn.Module):
         hidden = max(1, round(config.feedforward * config.width))
         self.spatial_norm = nn.LayerNorm(config.width, bias=False)
         self.spatial = Attention(config)
+        # Declared for all blocks, so that the way through them reads the same; absent where not wanted.
+        self.temporal_norm: nn.LayerNorm | None = None
+        self.temporal: Attention | None = None
         if temporal:
             self.temporal_norm = nn.LayerNorm(config.width, bias=False)
             self.temporal = Attention(config)
         self.feedforward_norm = nn.LayerNorm(config.width, bias=False)
         self.feedforward = nn.Sequential(
-            nn.Linear(config.width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, config.width, bias=False)
+            nn.Linear(config.width, hidden, bias=False),
+            nn.GELU(),
+            nn.Linear(hidden, config.width, bias=False),
         )
-        self.looks_back = temporal
 
 
 class STTransformer(nn.Module):
@@ -239,7 +244,7 @@ class STTransformer(nn.Module):
 
         def keep(per_layer: list[Tensor]) -> Tensor:
             if not per_layer:
-                return x_BTND.new_zeros(0, B, x_BTND.shape[2], self.config.heads, room, 1)
+                return x_BTND.new_zeros(0, B, x_BTND.shape[2], self.config.heads, room, 2)
             stacked = torch.stack(per_layer)[..., T - kept :, :]
             return F.pad(stacked, (0, 0, room - kept, 0))
 
@@ -247,10 +252,11 @@ class STTransformer(nn.Module):
         return x_BTND, Past(keep(keys), keep(values), valid_BP)
 
     def _clip(self, x_BTND: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        keys, values = [], []
-        for block in self.blocks:
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        for block in cast(Iterable[STBlock], self.blocks):
             x_BTND = x_BTND + block.spatial.spatial(block.spatial_norm(x_BTND))
-            if block.looks_back:
+            if block.temporal is not None and block.temporal_norm is not None:
                 y, key, value = block.temporal.temporal(block.temporal_norm(x_BTND), self.config.window)
                 x_BTND = x_BTND + y
                 keys.append(key)
@@ -274,10 +280,11 @@ class STTransformer(nn.Module):
         Returns:
             The output ``BND``, and this frame's keys and values ``LBNHC`` for `Past.append`.
         """
-        keys, values = [], []
-        for block in self.blocks:
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        for block in cast(Iterable[STBlock], self.blocks):
             x_BND = x_BND + block.spatial.spatial(block.spatial_norm(x_BND[:, None])).squeeze(1)
-            if block.looks_back:
+            if block.temporal is not None and block.temporal_norm is not None:
                 layer = len(keys)
                 y, key, value = block.temporal.temporal_next(
                     block.temporal_norm(x_BND),
@@ -290,7 +297,7 @@ class STTransformer(nn.Module):
                 values.append(value)
             x_BND = x_BND + block.feedforward(block.feedforward_norm(x_BND))
         if not keys:
-            nothing = x_BND.new_zeros(0, *x_BND.shape[:2], self.config.heads, 1)
+            nothing = x_BND.new_zeros(0, *x_BND.shape[:2], self.config.heads, 2)
             return self.norm(x_BND), nothing, nothing
         return self.norm(x_BND), torch.stack(keys), torch.stack(values)
 

@@ -55,7 +55,7 @@ class Stage(Protocol):
         ...
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 it is no error
     """The user stopped the run; it is saved and goes on from ``step``."""
 
     def __init__(self, step: int) -> None:
@@ -167,7 +167,7 @@ def stop_flag() -> Iterator[threading.Event]:
 
     def stop(number: int, _frame: object) -> None:
         flag.set()
-        signal.signal(number, before[number])  # a second Ctrl-C stops at once
+        signal.signal(number, before[signal.Signals(number)])  # a second Ctrl-C stops at once
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

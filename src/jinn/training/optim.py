@@ -45,7 +45,14 @@ class TrainingConfig:
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        counts = (self.steps, self.batch, self.frames, self.checkpoint_every, self.preview_every, self.log_every)
+        counts = (
+            self.steps,
+            self.batch,
+            self.frames,
+            self.checkpoint_every,
+            self.preview_every,
+            self.log_every,
+        )
         if min(counts) < 1:
             raise ValueError("steps, batch, frames and the three intervals are whole numbers of at least 1")
 
@@ -61,7 +68,8 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 def make_optimizer(config: TrainingConfig, modules: Iterable[nn.Module]) -> torch.optim.AdamW:
     """AdamW over the trainable parameters; gains, biases, embeddings and codebooks are not decayed."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for module in modules:
         for part in module.modules():
             for name, parameter in part.named_parameters(recurse=False):

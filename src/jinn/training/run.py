@@ -7,7 +7,7 @@ The run's folder holds ``config.json``, ``checkpoints/``, ``log.jsonl``, ``tenso
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ class Recipe:
     sampling: SamplingConfig
     tokenizer_training: TrainingConfig
     world_training: TrainingConfig
-    latent_action_schedule: LatentActionSchedule = LatentActionSchedule()
+    latent_action_schedule: LatentActionSchedule = field(default_factory=LatentActionSchedule)
     restart_tokens_every: int = 0
 
 
@@ -90,7 +90,12 @@ def run_recipe(
         torch.manual_seed(seed)
         world = World(
             WorldConfig(
-                name, float(store.fps), recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
+                name,
+                float(store.fps),
+                recipe.tokenizer,
+                recipe.latent_actions,
+                recipe.dynamics,
+                recipe.sampling,
             ),
             prompts(store, 8),
         ).to(device)

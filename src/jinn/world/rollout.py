@@ -176,7 +176,9 @@ class World(nn.Module):
         noise_SBN2 = frame_noise(
             state.seeds_B, state.frames_B, self.config.sampling.steps, previous_BN.shape[1]
         ).to(previous_BN.device)
-        tokens_BN = sample_frame(self.dynamics, actions_B, previous_BN, back, self.config.sampling, noise_SBN2)
+        tokens_BN = sample_frame(
+            self.dynamics, actions_B, previous_BN, back, self.config.sampling, noise_SBN2
+        )
         past = self.dynamics.commit(tokens_BN, actions_B, previous_BN, state.past, back)
         tokens_BTN = torch.cat([state.tokens_BTN[:, 1:], tokens_BN.unsqueeze(1)], dim=1)
         frame_BHWC = self.tokenizer.decode(tokens_BTN)[:, -1]
@@ -185,7 +187,7 @@ class World(nn.Module):
     def _check_actions(self, actions: Tensor, shape: tuple[int, ...]) -> None:
         if tuple(actions.shape) != shape or actions.dtype.is_floating_point:
             raise JinnError(f"actions must be integers of shape {shape}, got {tuple(actions.shape)}")
-        if actions.numel() and not (0 <= int(actions.min()) and int(actions.max()) < self.num_actions):
+        if actions.numel() and not (int(actions.min()) >= 0 and int(actions.max()) < self.num_actions):
             raise JinnError(f"this world has the actions 0 to {self.num_actions - 1}")
 
     def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:

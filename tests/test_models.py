@@ -1,0 +1,365 @@
+"""The physics of the models: what may see what, cached equals uncached, gradients reach what they should."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jinn.contracts import JinnError, to_float, to_uint8
+from jinn.models.dynamics import Dynamics, DynamicsConfig
+from jinn.models.latent_actions import LatentActionModel, LatentActionsConfig
+from jinn.models.motion import displaced, matching_costs, move
+from jinn.models.quantize import FSQ, VQ, FSQConfig, VQConfig
+from jinn.models.tokenizer import TokenizerConfig, VideoTokenizer
+from jinn.models.transformer import (
+    STTransformer,
+    TransformerConfig,
+    grid_of,
+    patchify,
+    unpatchify,
+)
+
+ST = TransformerConfig(layers=2, width=32, heads=4, window=4)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def frames(B: int = 2, T: int = 5, H: int = 16, W: int = 16, seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, (B, T, H, W, 3), dtype=torch.uint8, generator=seeded(seed))
+
+
+def test_pixels_survive_the_round_trip() -> None:
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_float(every)), every)
+    with pytest.raises(ValueError, match="uint8"):
+        to_float(torch.zeros(3))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (18, 20), (90, 160)])
+def test_patches_cover_the_frame_and_come_back(size: tuple[int, int]) -> None:
+    pixels = torch.rand(2, 3, *size, 3)
+    patches = patchify(pixels, 4)
+    assert patches.shape[2] == grid_of(size, 4)[0] * grid_of(size, 4)[1]
+    assert torch.equal(unpatchify(patches, 4, size), pixels)
+
+
+def test_patches_are_squares_in_reading_order() -> None:
+    pixels = torch.zeros(1, 1, 8, 12, 3)
+    pixels[0, 0, 4:8, 4:8] = 1.0
+    assert patchify(pixels, 4)[0, 0].mean(-1).tolist() == [0, 0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("length", [3, 4, 9])
+@pytest.mark.parametrize("every", [1, 2])
+def test_cached_equals_uncached(length: int, every: int) -> None:
+    """Also when the clip is longer than the window and the oldest frames have left."""
+    model = STTransformer(TransformerConfig(layers=4, width=32, heads=4, window=4, temporal_every=every))
+    x_BTND = torch.randn(2, length, 6, 32)
+    whole = model(x_BTND)
+    for first in range(1, length):
+        head, past = model.prefill(x_BTND[:, :first])
+        torch.testing.assert_close(head, whole[:, :first], atol=1e-5, rtol=1e-5)
+        for t in range(first, length):
+            y, keys, values = model.next_frame(x_BTND[:, t], model.look_back(past))
+            past = past.append(keys, values)
+            torch.testing.assert_close(y, whole[:, t], atol=1e-4, rtol=1e-4)
+
+
+def test_the_future_touches_no_earlier_frame_and_the_window_ends() -> None:
+    model = STTransformer(TransformerConfig(layers=1, width=32, heads=4, window=3))
+    x_BTND = torch.randn(1, 6, 4, 32)
+    changed = x_BTND.clone()
+    changed[:, 2] = torch.randn(4, 32)
+    differs = (model(x_BTND) - model(changed)).abs().amax(dim=(0, 2, 3)) > 1e-6
+    assert differs.tolist() == [False, False, True, True, True, False]
+
+
+def test_every_place_of_a_frame_sees_every_other() -> None:
+    model = STTransformer(TransformerConfig(layers=1, width=32, heads=4, temporal_every=0))
+    x_BTND = torch.randn(1, 2, 4, 32)
+    changed = x_BTND.clone()
+    changed[:, 1, 3] = torch.randn(32)
+    differs = (model(x_BTND) - model(changed)).abs().amax(dim=(0, 3)) > 1e-6
+    assert differs.tolist() == [[False] * 4, [True] * 4]
+
+
+def test_a_per_frame_transformer_has_an_empty_past() -> None:
+    model = STTransformer(TransformerConfig(layers=2, width=32, heads=4, temporal_every=0, window=3))
+    x_BTND = torch.randn(2, 3, 4, 32)
+    y, past = model.prefill(x_BTND[:, :2])
+    assert past.keys_LBNHPC.shape[0] == 0
+    z, keys, values = model.next_frame(x_BTND[:, 2], model.look_back(past))
+    past.append(keys, values)
+    torch.testing.assert_close(torch.cat([y, z[:, None]], 1), model(x_BTND))
+
+
+def test_impossible_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="heads"):
+        TransformerConfig(width=30, heads=4)
+    with pytest.raises(ValueError, match="even"):
+        TransformerConfig(width=12, heads=4)
+    with pytest.raises(ValueError, match="2 to 64"):
+        LatentActionsConfig(quantizer=VQConfig(codes=65))
+
+
+# Quantisers
+
+
+def test_vq_takes_the_nearest_code_and_passes_the_gradient_through() -> None:
+    vq = VQ(VQConfig(codes=4, dim=2))
+    with torch.no_grad():
+        vq.codebook_KD.copy_(torch.tensor([[0.0, 0], [1, 0], [0, 1], [1, 1]]))
+    latents = torch.tensor([[0.9, 0.2], [0.1, 0.8]], requires_grad=True)
+    quantized = vq(latents)
+    assert quantized.codes.tolist() == [1, 2]
+    torch.testing.assert_close(quantized.latents, torch.tensor([[1.0, 0], [0, 1]]))
+    torch.testing.assert_close(vq.lookup(quantized.codes), quantized.latents)
+    (quantized.latents * torch.tensor([[1.0, 2], [3, 4]])).sum().backward()
+    torch.testing.assert_close(latents.grad, torch.tensor([[1.0, 2], [3, 4]]))
+    assert vq.codebook_KD.grad is None or not vq.codebook_KD.grad.any()
+    vq(latents.detach()).loss.backward()
+    used = vq.codebook_KD.grad.abs().sum(1) > 0
+    assert used.tolist() == [False, True, True, False]
+
+
+def test_dead_codes_restart_at_what_is_explained_worst_and_apart_from_each_other() -> None:
+    vq = VQ(VQConfig(codes=3, dim=2))
+    with torch.no_grad():
+        vq.codebook_KD.copy_(torch.tensor([[0.0, 0], [50, 50], [60, 60]]))
+    cloud = torch.cat([torch.zeros(200, 2), torch.full((3, 2), 5.0), torch.full((3, 2), -5.0)])
+    vq.usage_K.copy_(torch.tensor([1.0, 0, 0]))
+    vq.restart_dead(cloud, seeded())
+    restarted = sorted(vq.codebook_KD[1:, 0].tolist())
+    assert restarted == [-5.0, 5.0]
+    assert vq.codebook_KD[0].tolist() == [0.0, 0.0]
+
+
+def test_clusters_are_found() -> None:
+    vq = VQ(VQConfig(codes=3, dim=2))
+    centres = torch.tensor([[0.0, 0], [4, 0], [0, 4]])
+    cloud = centres.repeat(40, 1) + 0.1 * torch.randn(120, 2, generator=seeded())
+    vq.cluster(cloud, seeded(1))
+    nearest = torch.cdist(centres, vq.codebook_KD).amin(1)
+    assert nearest.max() < 0.2
+
+
+def test_fsq_reaches_every_code_and_looks_it_up() -> None:
+    fsq = FSQ(FSQConfig((4, 3)))
+    latents = torch.cartesian_prod(torch.linspace(-3, 3, 200), torch.linspace(-3, 3, 200))
+    quantized = fsq(latents)
+    assert set(quantized.codes.tolist()) == set(range(12))
+    torch.testing.assert_close(fsq.lookup(quantized.codes), quantized.latents, atol=1e-5, rtol=0)
+    extreme = fsq(torch.tensor([[100.0, 100.0], [-100.0, -100.0]])).codes
+    assert extreme.tolist() == [11, 0]
+
+
+def test_fsq_gradient_passes_through() -> None:
+    latents = torch.full((1, 2), 0.1, requires_grad=True)
+    FSQ(FSQConfig((5, 5)))(latents).latents.sum().backward()
+    assert bool((latents.grad > 0.5).all())
+
+
+# Tokenizer
+
+
+def small_tokenizer(quantizer: VQConfig | FSQConfig | None = None) -> VideoTokenizer:
+    return VideoTokenizer(TokenizerConfig((16, 16), 4, ST, ST, quantizer or VQConfig(32, 8)))
+
+
+def test_tokenizer_contract() -> None:
+    tokenizer = small_tokenizer()
+    assert tokenizer.grid_hw == (4, 4)
+    assert tokenizer.codebook_size == 32
+    clip = frames()
+    tokens = tokenizer.encode(clip)
+    assert tokens.shape == (2, 5, 16)
+    assert tokens.dtype == torch.int64
+    decoded = tokenizer.decode(tokens)
+    assert decoded.shape == clip.shape
+    assert decoded.dtype == torch.uint8
+    with pytest.raises(JinnError, match="trained on 16x16"):
+        tokenizer.encode(frames(H=20))
+    with pytest.raises(JinnError, match="uint8"):
+        tokenizer.encode(clip.float())
+
+
+def test_tokens_do_not_know_the_future_but_know_the_past() -> None:
+    tokenizer = small_tokenizer(FSQConfig((8, 8, 8)))
+    clip = frames()
+    changed = clip.clone()
+    changed[:, 3] = 255 - changed[:, 3]
+    a, b = tokenizer.latents(to_float(clip)), tokenizer.latents(to_float(changed))
+    differs = (a - b).abs().amax(dim=(0, 2, 3)) > 1e-6
+    assert differs.tolist() == [False, False, False, True, True]
+    tokens = tokenizer.encode(clip)
+    later = tokens.clone()
+    later[:, 3] = (later[:, 3] + 1) % 512
+    same = [
+        torch.equal(x, y)
+        for x, y in zip(tokenizer.decode(tokens)[0], tokenizer.decode(later)[0], strict=True)
+    ]
+    assert same[:3] == [True, True, True]
+    assert not same[3]
+
+
+def no_gradient(module: nn.Module) -> set[str]:
+    return {n for n, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+
+
+@pytest.mark.parametrize("quantizer", [VQConfig(32, 8), FSQConfig((8, 5, 5))])
+def test_tokenizer_loss_reaches_every_parameter(quantizer: VQConfig | FSQConfig) -> None:
+    tokenizer = small_tokenizer(quantizer)
+    loss, _ = tokenizer.loss(frames())
+    loss.backward()
+    assert no_gradient(tokenizer) == set()
+
+
+# Latent actions
+
+
+PAPER_LAM = LatentActionsConfig((16, 16), 8, ST, ST, VQConfig(4, 8))
+OUR_LAM = LatentActionsConfig(
+    (16, 16), 4, ST, ST, VQConfig(4, 8), pairs=True, predict_change=True, reach=2, shrink=2, moving_weight=1.0
+)
+
+
+@pytest.mark.parametrize("config", [PAPER_LAM, OUR_LAM], ids=["paper", "ours"])
+def test_lam_loss_reaches_every_parameter(config: LatentActionsConfig) -> None:
+    model = LatentActionModel(config)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):  # layers that begin at zero hide those before them for one step
+        optimizer.zero_grad()
+        loss, report = model.loss(frames())
+        loss.backward()
+        optimizer.step()
+    assert no_gradient(model) == set()
+    assert report["actions"].shape == (2, 4)
+
+
+@pytest.mark.parametrize("config", [PAPER_LAM, OUR_LAM], ids=["paper", "ours"])
+def test_lam_warm_up_leaves_the_codebook_alone(config: LatentActionsConfig) -> None:
+    model = LatentActionModel(config)
+    loss, _ = model.loss(frames(), torch.randn(2, 4, 8))
+    loss.backward()
+    assert not model.quantizer.codebook_KD.grad.any()
+    assert model.to_pixels.weight.grad.any()
+
+
+@pytest.mark.parametrize("config", [PAPER_LAM, OUR_LAM], ids=["paper", "ours"])
+def test_an_action_does_not_know_frames_after_its_step(config: LatentActionsConfig) -> None:
+    model = LatentActionModel(config)
+    clip = frames()
+    changed = clip.clone()
+    changed[:, 3] = 255 - changed[:, 3]
+    a, b = model.latents(model.see(clip)), model.latents(model.see(changed))
+    assert ((a - b).abs().amax(dim=(0, 2)) > 1e-6).tolist() == [False, False, True, True]
+
+
+def test_the_lam_decoder_does_not_see_the_frame_it_draws() -> None:
+    model = LatentActionModel(PAPER_LAM)
+    pixels = model.see(frames())
+    latents = torch.randn(2, 4, 8)
+    changed = pixels.clone()
+    changed[:, 2] = 1 - changed[:, 2]
+    a, b = model.next_pixels(pixels[:, :-1], latents), model.next_pixels(changed[:, :-1], latents)
+    # The outputs are frames 1..4: changing frame 2 may change the drawings of 3 and 4 only.
+    assert ((a - b).abs().amax(dim=(0, 2, 3, 4)) > 1e-6).tolist() == [False, False, True, True]
+
+
+def test_a_lam_that_moves_pixels_begins_as_a_frozen_picture() -> None:
+    model = LatentActionModel(OUR_LAM)
+    pixels = model.see(torch.full((1, 2, 16, 16, 3), 120, dtype=torch.uint8))
+    drawn = model.next_pixels(pixels[:, :1], torch.zeros(1, 1, 8))
+    torch.testing.assert_close(drawn, pixels[:, :1], atol=1e-5, rtol=0)
+
+
+def test_motion_helpers_agree_with_a_known_shift() -> None:
+    picture = torch.rand(1, 1, 12, 12, 3, generator=seeded())
+    moved = torch.roll(picture, (1, -2), dims=(2, 3))  # down by 1, left by 2
+    every = displaced(picture, 2)
+    shift = (1 + 2) * 5 + (-2 + 2)
+    torch.testing.assert_close(every[0, 0, shift, 4:8, 4:8], moved[0, 0, 4:8, 4:8])
+    costs = matching_costs(picture, moved, 2, 4)
+    assert int(costs[0, 0, 4].argmin()) == shift  # the middle one of 3 x 3 patches
+    weights = torch.zeros(1, 1, 9, 25)
+    weights[..., shift] = 1.0
+    torch.testing.assert_close(move(picture, weights, 2, 4)[0, 0, 4:8, 4:8], moved[0, 0, 4:8, 4:8])
+
+
+# Dynamics
+
+
+def dynamics_of(**changes: object) -> Dynamics:
+    return Dynamics(DynamicsConfig(ST, **changes), 32, (4, 4), 5)  # type: ignore[arg-type]
+
+
+OURS = {"clean_frames": 0.5, "previous_frame": True, "context_noise": 0.1}
+
+
+@pytest.mark.parametrize("changes", [{}, OURS], ids=["paper", "ours"])
+def test_dynamics_loss_reaches_every_parameter(changes: dict[str, object]) -> None:
+    model = dynamics_of(**changes)
+    tokens = torch.arange(32).repeat(20)[: 8 * 5 * 16].view(8, 5, 16)
+    loss, metrics = model.loss(tokens, torch.arange(32).view(8, 4) % 5, seeded())
+    loss.backward()
+    assert no_gradient(model) == set()
+    assert 0 <= float(metrics["accuracy"]) <= 1
+
+
+def test_targets_are_not_masked() -> None:
+    """A model that always answers "mask" or copies its input would score well if they were."""
+    model = dynamics_of()
+    tokens = torch.randint(0, 32, (8, 5, 16), generator=seeded())
+    loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), seeded())
+    assert abs(float(loss.detach()) - torch.tensor(32.0).log().item()) < 0.5
+    assert model.to_logits.out_features == 32
+
+
+def test_masks_are_the_papers_or_our_own() -> None:
+    tokens = torch.zeros(400, 6, 16, dtype=torch.long)
+    paper = dynamics_of().draw_mask(tokens, seeded()).double().mean(2)
+    assert not paper[:, 0].any()
+    assert 0.72 < paper[:, 1:].mean() < 0.78  # mean of a rate uniform in [0.5, 1]
+    assert paper[:, 1:].std(1).mean() < 0.15  # one rate a clip
+    ours = dynamics_of(clean_frames=0.5).draw_mask(tokens, seeded()).double().mean(2)
+    clean = (ours[:, 1:-1] == 0).double().mean()
+    assert 0.45 < clean < 0.55
+    assert (ours[:, -1] > 0).all()
+
+
+@pytest.mark.parametrize("changes", [{}, OURS], ids=["paper", "ours"])
+def test_dynamics_cached_equals_uncached(changes: dict[str, object]) -> None:
+    model = dynamics_of(**changes)
+    tokens = torch.randint(0, 32, (2, 7, 16), generator=seeded())
+    actions = torch.randint(0, 5, (2, 6), generator=seeded(1))
+    hidden = tokens.clone()
+    hidden[:, -1, ::2] = model.mask_token
+    whole = model(hidden, actions, tokens)[:, -1]
+    past = model.prefill(tokens[:, :3], actions[:, :2])
+    for t in range(3, 6):
+        back = model.transformer.look_back(past)
+        past = model.commit(tokens[:, t], actions[:, t - 1], tokens[:, t - 1], past, back)
+    back = model.transformer.look_back(past)
+    cached = model.next_logits(hidden[:, -1], actions[:, -1], tokens[:, -2], back)
+    torch.testing.assert_close(cached, whole, atol=1e-4, rtol=1e-4)
+
+
+def test_logits_do_not_know_later_tokens_or_actions() -> None:
+    model = dynamics_of(previous_frame=True)
+    tokens = torch.randint(0, 32, (1, 5, 16), generator=seeded())
+    actions = torch.tensor([[0, 1, 2, 3]])
+    logits = model(tokens, actions, tokens)
+    later, other = tokens.clone(), actions.clone()
+    later[:, 3] = (later[:, 3] + 1) % 32
+    other[:, 2] = 4  # leads to frame 3
+    for a, b in ((later, actions), (tokens, other)):
+        differs = (model(a, b, a) - logits).abs().amax(dim=(0, 2, 3)) > 1e-6
+        assert differs.tolist() == [False, False, False, True, True]

@@ -1,0 +1,78 @@
+"""MaskGIT sampling is a pure function of logits and noise."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from jinn.models.sampling import draw_tokens, frame_noise, keep_masked, masked_after
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8, 25, 64, 100])
+@pytest.mark.parametrize("tokens", [1, 16, 64, 256])
+def test_every_step_unmasks_something_and_the_last_everything(steps: int, tokens: int) -> None:
+    left = [tokens, *(masked_after(s, steps, tokens) for s in range(steps))]
+    assert left[-1] == 0
+    for before, after in itertools.pairwise(left):
+        assert after < before or before == 0
+
+
+def test_few_tokens_first_many_last() -> None:
+    left = [64, *(masked_after(s, 8, 64) for s in range(8))]
+    shown = [a - b for a, b in itertools.pairwise(left)]
+    assert shown == sorted(shown)
+    assert sum(shown) == 64
+
+
+def test_tokens_follow_the_tempered_distribution() -> None:
+    logits = torch.tensor([0.0, 1.0, 2.0]).log_softmax(-1).expand(1, 60_000, 3)
+    uniform = torch.rand(1, 60_000, generator=torch.Generator().manual_seed(0))
+    for temperature in (0.5, 1.0, 2.0):
+        tokens, confidence = draw_tokens(logits, uniform, temperature)
+        want = (torch.tensor([0.0, 1.0, 2.0]) / temperature).softmax(-1)
+        got = torch.bincount(tokens.flatten(), minlength=3) / 60_000
+        torch.testing.assert_close(got, want, atol=0.01, rtol=0)
+        torch.testing.assert_close(confidence[0, :9], want.log()[tokens[0, :9]])
+
+
+def test_temperature_zero_takes_the_likeliest_whatever_the_noise() -> None:
+    logits = torch.randn(2, 5, 7)
+    tokens, _ = draw_tokens(logits, torch.rand(2, 5), 0.0)
+    assert torch.equal(tokens, logits.argmax(-1))
+
+
+def test_the_largest_noise_never_leaves_the_codebook() -> None:
+    logits = torch.randn(1, 100, 1024, generator=torch.Generator().manual_seed(0)).bfloat16()
+    tokens, _ = draw_tokens(logits, torch.full((1, 100), 1 - 2**-24), 1.0)
+    assert int(tokens.max()) < 1024
+
+
+def test_the_unsure_stay_masked_and_the_shown_stay_shown() -> None:
+    confidence = torch.tensor([[-0.1, -5.0, -0.2, -9.0]])
+    masked = torch.tensor([[True, True, True, False]])
+    still = keep_masked(confidence, masked, torch.full((1, 4), 0.5), 0.0, 2)
+    assert still.tolist() == [[False, True, True, False]]
+    for noise in torch.rand(20, 1, 4, generator=torch.Generator().manual_seed(0)):
+        still = keep_masked(confidence, masked, noise, 10.0, 2)
+        assert int(still.sum()) == 2
+        assert not still[0, 3]
+
+
+def test_gumbel_noise_changes_the_order() -> None:
+    confidence = torch.zeros(1, 16)
+    masked = torch.ones(1, 16, dtype=torch.bool)
+    noise = torch.rand(30, 1, 16, generator=torch.Generator().manual_seed(0))
+    kept = {tuple(keep_masked(confidence, masked, n, 1.0, 8)[0].tolist()) for n in noise}
+    assert len(kept) > 20
+
+
+def test_noise_is_a_function_of_seed_and_frame() -> None:
+    batch = frame_noise(torch.tensor([3, 4, 3]), torch.tensor([7, 7, 8]), 2, 5)
+    assert batch.shape == (2, 3, 5, 2)
+    assert torch.equal(batch[:, :1], frame_noise(torch.tensor([3]), torch.tensor([7]), 2, 5))
+    assert not torch.equal(batch[:, 0], batch[:, 1])
+    assert not torch.equal(batch[:, 0], batch[:, 2])
+    assert float(batch.min()) >= 0
+    assert float(batch.max()) < 1

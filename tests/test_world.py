@@ -1,0 +1,201 @@
+"""Roll-outs: batched equals single, old states stay valid, the size of a state does not grow."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import jinn
+from jinn.contracts import JinnError
+from jinn.models.sampling import SamplingConfig
+from jinn.models.transformer import TransformerConfig
+from jinn.recipes import RECIPES, tiny
+from jinn.world.rollout import World, WorldConfig
+from jinn.world.state import State, stack, take, trim
+
+
+def make_world(temporal_decoder: bool = False, window: int = 4) -> World:
+    torch.manual_seed(0)
+    recipe = tiny()
+    tokenizer = recipe.tokenizer
+    if temporal_decoder:
+        model = TransformerConfig(layers=2, width=32, heads=4, window=3)
+        tokenizer = replace(tokenizer, encoder=model, decoder=model)
+    dynamics = replace(recipe.dynamics, transformer=replace(recipe.dynamics.transformer, window=window))
+    prompts = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    config = WorldConfig(
+        "test",
+        10.0,
+        tokenizer,
+        recipe.latent_actions,
+        dynamics,
+        SamplingConfig(steps=3),
+        ("a", "b", "c", "d", "e"),
+    )
+    return World(config, prompts).eval()
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["frame-tokenizer", "video-tokenizer"])
+def world(request: pytest.FixtureRequest) -> World:
+    return make_world(request.param)
+
+
+def prompt(B: int, T: int = 1, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (B, T, 32, 32, 3), dtype=torch.uint8, generator=generator)
+
+
+def play(world: World, state: State, actions: list[list[int]]) -> tuple[State, Tensor]:
+    frames = []
+    for row in actions:
+        state, frame = world.step(state, torch.tensor(row))
+        frames.append(frame)
+    return state, torch.stack(frames, 1)
+
+
+def test_a_batch_of_4_equals_4_singles(world: World) -> None:
+    frames, actions = prompt(4), [[0, 1, 2, 3], [4, 3, 2, 1], [1, 1, 1, 1], [0, 2, 4, 0], [3, 3, 0, 1]]
+    state, first = world.reset(frames, seed=10)
+    _, together = play(world, state, actions)
+    for i in range(4):
+        state, alone_first = world.reset(frames[i : i + 1], seed=10 + i)
+        _, alone = play(world, state, [[row[i]] for row in actions])
+        assert torch.equal(alone_first[0], first[i])
+        assert torch.equal(alone[0], together[i])
+
+
+def test_players_of_different_ages_share_a_batch(world: World) -> None:
+    old, _ = play(world, world.reset(prompt(1), seed=1)[0], [[0], [1], [2], [3], [4], [0]])
+    young, _ = world.reset(prompt(1, T=2, seed=1), seed=2)
+    _, apart_old = play(world, old, [[1], [2]])
+    _, apart_young = play(world, young, [[3], [4]])
+    _, joined = play(world, stack([old, young]), [[1, 3], [2, 4]])
+    assert torch.equal(joined[0], apart_old[0])
+    assert torch.equal(joined[1], apart_young[0])
+
+
+def test_a_state_is_never_changed(world: World) -> None:
+    state, _ = world.reset(prompt(1), seed=5)
+    once = world.step(state, torch.tensor([1]))[1]
+    world.step(state, torch.tensor([2]))
+    again = world.step(state, torch.tensor([1]))[1]
+    assert torch.equal(once, again)
+
+
+def test_a_fork_goes_its_own_way_and_the_seed_matters(world: World) -> None:
+    state, _ = world.reset(prompt(1), seed=5)
+    forked = take(state, [0, 0])
+    _, frames = world.step(forked, torch.tensor([1, 1]))
+    assert torch.equal(frames[0], frames[1])
+    other, _ = world.reset(prompt(1), seed=6)
+    assert not torch.equal(world.step(other, torch.tensor([1]))[1], frames[:1])
+
+
+def test_a_state_does_not_grow(world: World) -> None:
+    state, _ = world.reset(prompt(1))
+    size = [t.numel() for t in (state.tokens_BTN, *state.past)]
+    for _ in range(8):
+        state, _ = world.step(state, torch.tensor([0]))
+    assert [t.numel() for t in (state.tokens_BTN, *state.past)] == size
+    assert bool(state.past.valid_BP.all())
+    assert state.frames_B.tolist() == [8]
+
+
+def test_trimming_forgets(world: World) -> None:
+    state, _ = world.reset(prompt(1, T=4))
+    assert state.past.valid_BP.sum() == 3
+    short = trim(state, 1)
+    assert short.past.valid_BP.tolist() == [[False, False, True]]
+    shorter, _ = world.reset(prompt(1, T=4)[:, -1:])
+    assert trim(shorter, 1).past.valid_BP.tolist() == short.past.valid_BP.tolist()
+
+
+def test_long_prompts_use_the_newest_window(world: World) -> None:
+    long = prompt(1, T=7)
+    a, _ = world.reset(long, actions_BTm1=torch.tensor([[0, 1, 2, 3, 4, 0]]))
+    b, _ = world.reset(long[:, -4:], actions_BTm1=torch.tensor([[3, 4, 0]]))
+    assert torch.equal(world.step(a, torch.tensor([2]))[1], world.step(b, torch.tensor([2]))[1])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda w: w.reset(prompt(1).float()), "uint8"),
+        (lambda w: w.reset(prompt(1)[:, :, :16]), "trained on 32x32"),
+        (lambda w: w.reset(prompt(1)[:, :0]), "at least one frame"),
+        (lambda w: w.reset(prompt(2), seed=[1]), "1 seeds for 2"),
+        (lambda w: w.reset(prompt(1, T=2), actions_BTm1=torch.tensor([[5]])), "actions 0 to 4"),
+        (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([5])), "actions 0 to 4"),
+        (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([-1])), "actions 0 to 4"),
+        (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([0, 1])), "shape"),
+        (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([0.5])), "integers"),
+    ],
+)
+def test_mistakes_are_told(world: World, call: object, words: str) -> None:
+    with pytest.raises(JinnError, match=words):
+        call(world)  # type: ignore[operator]
+
+
+def test_a_world_survives_the_disk(world: World, tmp_path: Path) -> None:
+    world.save(tmp_path / "w")
+    loaded = jinn.World.load(tmp_path / "w")
+    assert loaded.config == world.config
+    assert torch.equal(loaded.prompts, world.prompts)
+    a, b = (play(w, w.reset(prompt(1), seed=3)[0], [[0], [1], [2]])[1] for w in (world, loaded))
+    assert torch.equal(a, b)
+
+
+def test_damaged_worlds_are_told(tmp_path: Path) -> None:
+    with pytest.raises(JinnError, match="no world at"):
+        World.load(tmp_path / "nothing")
+    make_world().save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "colour": 1}))
+    with pytest.raises(JinnError, match="unknown keys \\['colour'\\]"):
+        World.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(JinnError, match="damaged"):
+        World.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(JinnError, match="damaged"):
+        World.load(tmp_path)
+
+
+# Parameters in millions as the paper prints them; what the paper leaves open is said in jinn.recipes.
+PAPER_DYNAMICS = {
+    "paper_platformers_41m": 41,
+    "paper_platformers_96m": 96,
+    "paper_platformers_192m": 192,
+    "paper_platformers_404m": 404,
+    "paper_platformers_811m": 811,
+    "paper_platformers_1b6": 1_600,
+    "paper_platformers_2b7": 2_700,
+    "paper_platformers_10b": 10_100,
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_and_the_papers_have_its_parameter_counts(name: str) -> None:
+    recipe = RECIPES[name]()
+    with torch.device("meta"):
+        world = World(
+            WorldConfig(name, 10.0, recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling)
+        )
+    millions = {n: sum(p.numel() for p in m.parameters()) / 1e6 for n, m in world.named_children()}
+    if name in PAPER_DYNAMICS:
+        assert millions["dynamics"] == pytest.approx(PAPER_DYNAMICS[name], rel=0.06)
+        assert millions["tokenizer"] == pytest.approx(200, rel=0.06)
+        assert millions["latent_actions"] == pytest.approx(300, rel=0.2)
+    if name == "paper_platformers_10b":
+        assert sum(millions.values()) == pytest.approx(10_700, rel=0.02)
+    if name == "paper_robotics":
+        assert sum(millions.values()) == pytest.approx(2_500, rel=0.06)
+    assert RECIPES[name].__doc__
+    assert recipe.world_training.frames <= max(recipe.dynamics.transformer.window, 16)
