@@ -40,13 +40,13 @@ def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
     """
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
+        if values is None and type(None) in typing.get_args(kind):
+            return typing.cast(T, None)
         for option in typing.get_args(kind):
-            if option is type(None) and values is None:
-                return typing.cast(T, None)
-            if dataclasses.is_dataclass(option) and isinstance(values, dict):
+            if dataclasses.is_dataclass(option):
                 if set(values) == {field.name for field in dataclasses.fields(option)}:
                     return typing.cast(T, from_dict(typing.cast(type, option), values, where))
-            elif option is not type(None) and not dataclasses.is_dataclass(option):
+            elif option is not type(None):
                 return typing.cast(T, from_dict(option, values, where))
         raise JinnError(f"{where}: no known config has the keys {sorted(values)}")
     if origin is tuple:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ if importlib.util.find_spec("tyro") is None or importlib.util.find_spec("rich") 
     raise SystemExit(2)
 
 import rich.console
+import rich.markup
 import rich.progress
 import rich.table
 import torch
@@ -101,10 +103,18 @@ def data(
             levels=parse_levels(levels),
             policy=policy,
             progress=lambda done, total, text: bar.update(
-                task, completed=done, total=total, description=text
+                task, completed=done, total=total, description=rich.markup.escape(text)
             ),
         )
-    console.print(str(summary), markup=False)
+    say = partial(console.print, markup=False, soft_wrap=True)
+    for heading, files in (("skipped", summary.skipped), ("read in part", summary.warnings)):
+        for file, reason in files:
+            say(f"{heading}: {file}: {reason}")
+    kept = f", {summary.resumed} sources were there already" if summary.resumed else ""
+    say(
+        f"{out}: {summary.episodes} clips, {summary.frames:,} frames, {summary.hours:.2f} hours added; "
+        f"{len(summary.skipped)} files skipped{kept}"
+    )
 
 
 def recipe_named_in(arguments: Sequence[str]) -> str:

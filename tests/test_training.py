@@ -1,0 +1,227 @@
+"""Training: the promise on the synthetic game, resuming to the same weights, the log."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jinn.checkpoint import from_dict, read_tensors, to_dict
+from jinn.contracts import JinnError
+from jinn.data.store import FrameStore
+from jinn.data.synthetic import write_game
+from jinn.evaluation.suite import evaluate_actions, evaluate_rollout, held_out_clips
+from jinn.recipes import RECIPES, tiny
+from jinn.training.loop import newest
+from jinn.training.optim import TrainingConfig, learning_rate, make_optimizer
+from jinn.training.run import Recipe, run_recipe
+from jinn.training.stages import LatentActionSchedule
+from jinn.world.label import label
+from jinn.world.rollout import World
+
+
+@pytest.fixture(scope="module")
+def game(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
+    return write_game(tmp_path_factory.mktemp("game") / "store", episodes=300, length=41, seed=0)
+
+
+@pytest.fixture(scope="module")
+def trained(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
+    """The recipe `tiny`, whole: the one long test."""
+    run = tmp_path_factory.mktemp("run") / "game"
+    return run_recipe(tiny(), game, run, "game"), run
+
+
+def test_the_synthetic_game_is_learned_from_frames_alone(
+    trained: tuple[World, Path], game: FrameStore
+) -> None:
+    """Levels that were held out: latent actions are the true ones, and 20 frames can be played."""
+    clips = held_out_clips(game, 21, 64)
+    figures = dict(evaluate_actions(trained[0], clips, 16))
+    assert figures["actions/nmi_true"] >= 0.9
+    rollout = dict(evaluate_rollout(trained[0], clips, 0, 16))
+    assert rollout["rollout/psnr_20"].value >= 30
+    assert rollout["control/delta_psnr_4"].low > 0
+
+
+def test_a_run_leaves_what_people_look_at(trained: tuple[World, Path], game: FrameStore) -> None:
+    world, run = trained
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    for stage in ("tokenizer", "world"):
+        losses = [line["loss"] for line in lines if line["stage"] == stage]
+        assert losses[-1] < losses[0] / 2
+    assert {p.name.split("-")[0] for p in (run / "previews").glob("*.png")} == {"tokenizer", "world"}
+    assert list((run / "tensorboard").rglob("events.*"))
+    loaded = World.load(run)
+    assert len(loaded.prompts) == 8
+    assert torch.equal(loaded.dynamics.place_ND, world.dynamics.place_ND)
+
+
+def test_labels_are_one_a_frame_and_agree_with_whole_clips(
+    trained: tuple[World, Path], game: FrameStore
+) -> None:
+    world = trained[0]
+    labels = label(world, game, piece=7)
+    assert len(labels) == game.num_frames
+    ends = np.cumsum(game.lengths) - 1
+    assert (labels[ends] == -1).all()
+    whole = world.latent_actions.encode(torch.from_numpy(game.frames(3, 0, 41))[None])[0]
+    assert labels[3 * 41 : 3 * 41 + 40].tolist() == whole.tolist()
+
+
+# Resuming
+
+
+def short() -> Recipe:
+    """Both phases in seconds, with every kind of event in them."""
+    recipe = tiny()
+    phase = {"warmup": 2, "checkpoint_every": 3, "preview_every": 7, "log_every": 2, "batch": 4}
+    return replace(
+        recipe,
+        tokenizer_training=replace(recipe.tokenizer_training, steps=20, **phase),
+        world_training=replace(recipe.world_training, steps=40, **phase),
+        latent_action_schedule=LatentActionSchedule(warmup=5, alone=8, until=20, restart_every=4),
+    )
+
+
+SHORT = [
+    *(["--recipe", "tiny", "--tokenizer-training.steps", "20", "--world-training.steps", "40"]),
+    *(f"--{p}-training.{k} {v}" for p in ("tokenizer", "world") for k, v in [("warmup", 2), ("batch", 4)]),
+    *(f"--{p}-training.checkpoint-every 3" for p in ("tokenizer", "world")),
+    *(f"--{p}-training.preview-every 7" for p in ("tokenizer", "world")),
+    *(f"--{p}-training.log-every 2" for p in ("tokenizer", "world")),
+    "--latent-action-schedule.warmup 5 --latent-action-schedule.alone 8",
+    "--latent-action-schedule.until 20 --latent-action-schedule.restart-every 4",
+]
+
+
+def start(store: FrameStore, run: Path) -> subprocess.Popen[bytes]:
+    words = " ".join(SHORT).split()
+    command = [sys.executable, "-m", "jinn.cli", "train", str(store.path), "--out", str(run), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+
+
+def test_ten_kills_change_nothing(game: FrameStore, tmp_path: Path) -> None:
+    """SIGKILL at random moments, ten times, then to the end: the weights of a run never killed."""
+    process = start(game, tmp_path / "whole")
+    assert process.communicate()[0] is not None
+    assert process.returncode == 0
+    began = time.monotonic()
+    process = start(game, tmp_path / "probe")
+    process.communicate()
+    span = time.monotonic() - began
+    chance = random.Random(0)
+    kills = 0
+    while kills < 10:
+        process = start(game, tmp_path / "killed")
+        try:
+            process.wait(timeout=chance.uniform(0.3, 0.9) * span)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+            continue
+        # It came to its end before the kill: from here on a kill would change nothing.
+        assert process.returncode == 0
+        break
+    process = start(game, tmp_path / "killed")
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    for stage, step in (("tokenizer", 20), ("world", 40)):
+        places = [tmp_path / run / "checkpoints" / stage / f"step-{step:08d}" for run in ("whole", "killed")]
+        whole, killed = (read_tensors(place / "weights.safetensors") for place in places)
+        assert whole.keys() == killed.keys()
+        for name in whole:
+            assert torch.equal(whole[name], killed[name]), name
+    steps = [
+        (line["stage"], line["step"])
+        for line in map(json.loads, (tmp_path / "killed" / "log.jsonl").read_text().splitlines())
+    ]
+    assert len(steps) == len(set(steps))
+    assert kills >= 3
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(game: FrameStore, tmp_path: Path) -> None:
+    process = start(game, tmp_path / "run")
+    while newest(tmp_path / "run" / "checkpoints" / "tokenizer") is None:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[0].decode()
+    assert process.returncode == 130, said
+    assert "the same command goes on from there" in said
+    assert "Traceback" not in said
+
+
+def test_another_recipe_or_seed_in_the_same_folder_is_refused(game: FrameStore, tmp_path: Path) -> None:
+    recipe = short()
+    recipe = replace(
+        recipe,
+        tokenizer_training=replace(recipe.tokenizer_training, steps=1),
+        world_training=replace(recipe.world_training, steps=1),
+    )
+    run_recipe(recipe, game, tmp_path / "run", "x")
+    with pytest.raises(JinnError, match="another recipe or seed"):
+        run_recipe(recipe, game, tmp_path / "run", "x", seed=1)
+    with pytest.raises(JinnError, match="another recipe or seed"):
+        run_recipe(short(), game, tmp_path / "run", "x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    with pytest.raises(JinnError, match="not a run"):
+        run_recipe(recipe, game, tmp_path / "full", "x")
+
+
+# Configs and the optimiser
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_survive_json(name: str) -> None:
+    recipe = RECIPES[name]()
+    assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
+
+
+def test_unknown_and_missing_keys_are_errors() -> None:
+    values = to_dict(tiny())
+    with pytest.raises(JinnError, match="colour"):
+        from_dict(Recipe, {**values, "colour": "red"})
+    values["dynamics"].pop("clean_frames")
+    with pytest.raises(JinnError, match="lacks the keys \\['clean_frames'\\]"):
+        from_dict(Recipe, values)
+
+
+def test_the_schedule_warms_up_and_ends_where_it_should() -> None:
+    config = TrainingConfig(steps=100, warmup=10, learning_rate=1.0, final_learning_rate=0.1)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_frozen_tokenizer_is_not_in_the_optimizer_and_only_matrices_decay() -> None:
+    recipe = tiny()
+    from jinn.world.rollout import WorldConfig
+
+    world = World(
+        WorldConfig("x", 10.0, recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling)
+    )
+    world.tokenizer.requires_grad_(False)
+    optimizer = make_optimizer(recipe.world_training, [world.tokenizer, world.dynamics])
+    frozen = {id(p) for p in world.tokenizer.parameters()}
+    decayed, free = optimizer.param_groups
+    assert not frozen & {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert len(decayed["params"]) + len(free["params"]) == len(list(world.dynamics.parameters()))
+    assert all(p.ndim == 2 for p in decayed["params"])
+    assert id(world.dynamics.token_embed.weight) in {id(p) for p in free["params"]}
+    assert free["weight_decay"] == 0
