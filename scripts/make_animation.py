@@ -1,6 +1,6 @@
 """Make the README's animation from a world's weights: one start, every latent action held.
 
-    python scripts/make_animation.py --world coinrun --out docs/coinrun.gif
+python scripts/make_animation.py --world coinrun --out docs/coinrun.gif
 """
 
 from __future__ import annotations

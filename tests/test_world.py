@@ -15,7 +15,7 @@ from jinn.contracts import JinnError
 from jinn.models.sampling import SamplingConfig
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import RECIPES, tiny
-from jinn.world.rollout import World, WorldConfig
+from jinn.world.rollout import World, WorldConfig, find_world
 from jinn.world.state import State, stack, take, trim
 
 
@@ -199,3 +199,17 @@ def test_every_recipe_builds_and_the_papers_have_its_parameter_counts(name: str)
         assert sum(millions.values()) == pytest.approx(2_500, rel=0.06)
     assert RECIPES[name].__doc__
     assert recipe.world_training.frames <= max(recipe.dynamics.transformer.window, 16)
+
+
+def test_the_built_in_world_is_whole_small_and_answers() -> None:
+    folder = find_world("coinrun")
+    assert sum(p.stat().st_size for p in folder.iterdir()) <= 40e6
+    world = World.load("coinrun")
+    assert len(world.prompts) >= 4
+    A = world.num_actions
+    assert len(world.action_names or []) == A
+    state, _ = world.reset(world.prompts[:1, None].expand(A, -1, -1, -1, -1), seed=[0] * A)
+    for _ in range(4):
+        state, frames = world.step(state, torch.arange(A))
+    # The same start and the same chance: only the actions differ, and they must all show.
+    assert len({frame.numpy().tobytes() for frame in frames}) == A
