@@ -92,6 +92,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write safetensors atomically, from any device."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, temporary)
+    temporary.chmod(0o644)  # safetensors makes files that nobody else may read
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
