@@ -107,7 +107,7 @@ def coinrun_cpu() -> Recipe:
             previous_frame=True,
             context_noise=0.05,
         ),
-        sampling=SamplingConfig(steps=6, temperature=0.6, choice_temperature=0.5),
+        sampling=SamplingConfig(steps=2, temperature=0.6, choice_temperature=0.5),
         tokenizer_training=TrainingConfig(
             steps=2_000, batch=32, frames=1, learning_rate=1.5e-3, final_learning_rate=2e-5, warmup=200
         ),
