@@ -46,13 +46,20 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
     trained: tuple[World, Path], game: FrameStore
 ) -> None:
     """Levels that were held out: latent actions are the true ones, and roll-outs under them beat a frozen
-    picture after 20 frames. (The goal is 30 dB; the research log has the figure that is reached.)"""
+    picture after 20 frames."""
     clips = held_out_clips(game, 21, 64)
     figures = dict(evaluate_actions(trained[0], clips, 16))
     assert figures["actions/nmi_true"] >= 0.9
     rollout = dict(evaluate_rollout(trained[0], clips, 0, 16))
     assert rollout["rollout/psnr_20"].low > rollout["rollout/psnr_20_frozen"].high
     assert rollout["control/delta_psnr_4"].value > 0
+
+
+@pytest.mark.xfail(reason="23.4 dB is reached, see docs/research-log.md", strict=True)
+def test_the_goal_for_20_frames_of_the_synthetic_game(trained: tuple[World, Path], game: FrameStore) -> None:
+    rollout = dict(evaluate_rollout(trained[0], held_out_clips(game, 21, 64), 0, 16))
+    assert rollout["rollout/psnr_20"].value >= 30
+    assert rollout["control/delta_psnr_4"].low > 0
 
 
 def test_a_run_leaves_what_people_look_at(trained: tuple[World, Path], game: FrameStore) -> None:

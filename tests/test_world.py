@@ -206,12 +206,20 @@ def test_the_built_in_world_is_whole_small_and_answers() -> None:
     assert sum(p.stat().st_size for p in folder.iterdir()) <= 40e6
     world = World.load("coinrun")
     assert len(world.prompts) >= 4
-    names = world.action_names or []
-    assert len(names) == world.num_actions
-    used = torch.tensor([a for a, name in enumerate(names) if name != "unused"])
-    starts = world.prompts[:1, None].expand(len(used), -1, -1, -1, -1)
-    state, _ = world.reset(starts, seed=[0] * len(used))
+    assert len(world.action_names or []) == world.num_actions
+    assert len(answers(world)) >= 2
+
+
+@pytest.mark.xfail(reason="two of its eight actions show alike, see its model card", strict=True)
+def test_the_goal_for_the_built_in_world() -> None:
+    world = World.load("coinrun")
+    assert len(answers(world)) == world.num_actions
+
+
+def answers(world: World) -> set[bytes]:
+    """The different fourth frames under each action held, from the same start with the same chance."""
+    A = world.num_actions
+    state, _ = world.reset(world.prompts[:1, None].expand(A, -1, -1, -1, -1), seed=[0] * A)
     for _ in range(4):
-        state, frames = world.step(state, used)
-    # The same start and the same chance: only the actions differ, so what differs is their doing.
-    assert len({frame.numpy().tobytes() for frame in frames}) >= 2
+        state, frames = world.step(state, torch.arange(A))
+    return {frame.numpy().tobytes() for frame in frames}

@@ -24,9 +24,12 @@ from jinn.training.stages import LatentActionSchedule
 
 
 def tiny() -> Recipe:
-    """The synthetic game (32 x 32 pixels) in about a minute on two CPU cores; tests and the tutorial.
+    """The synthetic game (32 x 32 pixels) in about five minutes on two CPU cores; tests and the tutorial.
 
-    ``jinn data synthetic:game --out stores/game && jinn train stores/game --out runs/game --recipe tiny``
+    ``jinn data synthetic:game --size 32 32 --frames 12000 --out stores/game``
+    ``jinn train stores/game --out runs/game --recipe tiny``
+
+    Expect a mutual information with the true actions near 1, and 23 dB after 20 frames.
     """
     frame_by_frame = TransformerConfig(layers=1, width=64, heads=4, feedforward=2.0, temporal_every=0)
     return Recipe(
@@ -77,7 +80,8 @@ def coinrun_cpu() -> Recipe:
     ``jinn train stores/coinrun --out runs/coinrun --recipe coinrun_cpu``
 
     64 tokens a frame from 8 x 8 patches instead of the paper's 256, a tokenizer that sees one frame at a
-    time, latent actions from pairs of half-size frames, and the dynamics trained as they are played.
+    time, latent actions from pairs of half-size frames, and the dynamics trained as they are played. About 70
+    minutes on shared cores; the figures are in the built-in world's model card.
     """
     frame_by_frame = TransformerConfig(layers=2, width=256, heads=8, feedforward=4.0, temporal_every=0)
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
