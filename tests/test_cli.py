@@ -121,8 +121,7 @@ def test_own_videos_become_a_world(tmp_path: Path, capsys: pytest.CaptureFixture
 
     run = tmp_path / "run"
     steps = ["--tokenizer-training.steps", "30", "--world-training.steps", "30"]
-    when = ["--latent-action-schedule.warmup", "10", "--latent-action-schedule.alone", "12"]
-    when += ["--latent-action-schedule.until", "20"]
+    when = ["--latent-action-training.steps", "20"]
     assert main(["train", str(store), "--out", str(run), "--recipe", "tiny", *steps, *when]) == 0
     assert "jinn play" in capsys.readouterr().out
 

@@ -298,10 +298,10 @@ def test_motion_helpers_agree_with_a_known_shift() -> None:
 
 
 def dynamics_of(**changes: object) -> Dynamics:
-    return Dynamics(DynamicsConfig(ST, **changes), 32, (4, 4), 5)  # type: ignore[arg-type]
+    return Dynamics(DynamicsConfig(ST, **changes), 32, (4, 4), 5, (8, 4))  # type: ignore[arg-type]
 
 
-OURS = {"clean_frames": 0.5, "previous_frame": True, "context_noise": 0.1}
+OURS = {"clean_frames": 0.5, "previous_frame": True, "digits": True, "context_noise": 0.1}
 
 
 @pytest.mark.parametrize("changes", [{}, OURS], ids=["paper", "ours"])
@@ -320,7 +320,7 @@ def test_targets_are_not_masked() -> None:
     tokens = torch.randint(0, 32, (8, 5, 16), generator=seeded())
     loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), seeded())
     assert abs(float(loss.detach()) - torch.tensor(32.0).log().item()) < 0.5
-    assert model.to_logits.out_features == 32
+    assert model.to_logits(torch.zeros(1, ST.width)).shape == (1, 32)
 
 
 def test_masks_are_the_papers_or_our_own() -> None:
@@ -346,9 +346,11 @@ def test_dynamics_cached_equals_uncached(changes: dict[str, object]) -> None:
     past = model.prefill(tokens[:, :3], actions[:, :2])
     for t in range(3, 6):
         back = model.transformer.look_back(past)
-        past = model.commit(tokens[:, t], actions[:, t - 1], tokens[:, t - 1], past, back)
+        change = model.change(tokens[:, t - 1 : t], actions[:, t - 1 : t]).squeeze(1)
+        past = model.commit(tokens[:, t], change, past, back)
     back = model.transformer.look_back(past)
-    cached = model.next_logits(hidden[:, -1], actions[:, -1], tokens[:, -2], back)
+    change = model.change(tokens[:, -2:-1], actions[:, -1:]).squeeze(1)
+    cached = model.next_logits(hidden[:, -1], change, back)
     torch.testing.assert_close(cached, whole, atol=1e-4, rtol=1e-4)
 
 

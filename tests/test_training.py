@@ -25,7 +25,6 @@ from jinn.recipes import RECIPES, tiny
 from jinn.training.loop import newest
 from jinn.training.optim import TrainingConfig, learning_rate, make_optimizer
 from jinn.training.run import Recipe, run_recipe
-from jinn.training.stages import LatentActionSchedule
 from jinn.world.label import label
 from jinn.world.rollout import World
 
@@ -68,7 +67,7 @@ def test_a_run_leaves_what_people_look_at(trained: tuple[World, Path], game: Fra
     for figure in ("mse", "action_mse", "nll"):  # tokenizer, latent actions, dynamics
         values = [line[figure] for line in lines if figure in line]
         assert np.mean(values[-3:]) < np.mean(values[:3]) / 3
-    assert {p.name.split("-")[0] for p in (run / "previews").glob("*.png")} == {"tokenizer", "world"}
+    assert {p.name.split("-")[0] for p in (run / "previews").glob("*.png")} == set(STAGES)
     assert list((run / "tensorboard").rglob("events.*"))
     loaded = World.load(run)
     assert len(loaded.prompts) == 8
@@ -98,19 +97,21 @@ def short() -> Recipe:
         recipe,
         tokenizer_training=replace(recipe.tokenizer_training, steps=20, **phase),
         world_training=replace(recipe.world_training, steps=40, **phase),
-        latent_action_schedule=LatentActionSchedule(warmup=5, alone=8, until=20, restart_every=4),
+        latent_action_training=replace(recipe.latent_action_training or TrainingConfig(), steps=20, **phase),
     )
 
 
 SHORT = """
-    --recipe tiny --tokenizer-training.steps 30 --world-training.steps 60
+    --recipe tiny --tokenizer-training.steps 30 --world-training.steps 40
     --tokenizer-training.warmup 2 --tokenizer-training.batch 4
     --tokenizer-training.checkpoint-every 1 --tokenizer-training.preview-every 7
     --world-training.warmup 2 --world-training.batch 4
     --world-training.checkpoint-every 1 --world-training.preview-every 17
-    --latent-action-schedule.warmup 15 --latent-action-schedule.alone 20
-    --latent-action-schedule.until 40 --latent-action-schedule.restart-every 4
+    --latent-action-training.steps 20 --latent-action-training.batch 8
+    --latent-action-training.warmup 2 --latent-action-training.checkpoint-every 1
 """
+
+STAGES = ("tokenizer", "latent_actions", "world")
 
 
 def start(store: FrameStore, run: Path) -> subprocess.Popen[bytes]:
@@ -120,7 +121,7 @@ def start(store: FrameStore, run: Path) -> subprocess.Popen[bytes]:
 
 
 def progress(run: Path) -> list[str]:
-    return [str(newest(run / "checkpoints" / stage)) for stage in ("tokenizer", "world")]
+    return [str(newest(run / "checkpoints" / stage)) for stage in STAGES]
 
 
 def test_ten_kills_change_nothing(game: FrameStore, tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_ten_kills_change_nothing(game: FrameStore, tmp_path: Path) -> None:
     process = start(game, killed)
     said = process.communicate()[0]
     assert process.returncode == 0, said
-    for stage in ("tokenizer", "world"):
+    for stage in STAGES:
         places = [newest(run / "checkpoints" / stage) for run in (whole, killed)]
         assert places[0] is not None
         assert places[1] is not None
@@ -153,7 +154,7 @@ def test_ten_kills_change_nothing(game: FrameStore, tmp_path: Path) -> None:
             assert [name for name in a if not torch.equal(a[name], b[name])] == []
     lines = [json.loads(line) for line in (killed / "log.jsonl").read_text().splitlines()]
     steps = [(line["stage"], line["step"]) for line in lines]
-    assert steps == sorted(set(steps))
+    assert steps == sorted(set(steps), key=lambda place: (STAGES.index(place[0]), place[1]))
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(game: FrameStore, tmp_path: Path) -> None:

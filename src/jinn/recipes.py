@@ -20,7 +20,6 @@ from jinn.models.tokenizer import TokenizerConfig
 from jinn.models.transformer import TransformerConfig
 from jinn.training.optim import TrainingConfig
 from jinn.training.run import Recipe
-from jinn.training.stages import LatentActionSchedule
 
 
 def tiny() -> Recipe:
@@ -53,8 +52,9 @@ def tiny() -> Recipe:
         ),
         dynamics=DynamicsConfig(
             transformer=TransformerConfig(layers=3, width=64, heads=4, feedforward=2.0),
-            clean_frames=0.5,
+            clean_frames=0.3,
             previous_frame=True,
+            digits=True,
         ),
         sampling=SamplingConfig(steps=4),
         tokenizer_training=TrainingConfig(
@@ -69,7 +69,9 @@ def tiny() -> Recipe:
             warmup=30,
             checkpoint_every=100,
         ),
-        latent_action_schedule=LatentActionSchedule(warmup=450, alone=500, until=600, restart_every=10),
+        latent_action_training=TrainingConfig(
+            steps=450, batch=80, frames=2, learning_rate=2e-3, final_learning_rate=1e-4, warmup=30
+        ),
     )
 
 
@@ -106,9 +108,10 @@ def coinrun_cpu() -> Recipe:
             latent_noise=0.1,
         ),
         dynamics=DynamicsConfig(
-            transformer=TransformerConfig(layers=4, width=256, heads=8, feedforward=4.0, window=8),
-            clean_frames=0.5,
+            transformer=TransformerConfig(layers=4, width=192, heads=6, feedforward=4.0, window=8),
+            clean_frames=0.3,
             previous_frame=True,
+            digits=True,
             context_noise=0.05,
         ),
         sampling=SamplingConfig(steps=2, temperature=0.6, choice_temperature=0.5),
@@ -116,9 +119,11 @@ def coinrun_cpu() -> Recipe:
             steps=2_000, batch=32, frames=1, learning_rate=1.5e-3, final_learning_rate=2e-5, warmup=200
         ),
         world_training=TrainingConfig(
-            steps=2_000, batch=8, frames=8, learning_rate=1e-3, final_learning_rate=2e-5, warmup=100
+            steps=3_600, batch=8, frames=8, learning_rate=1.5e-3, final_learning_rate=2e-5, warmup=100
         ),
-        latent_action_schedule=LatentActionSchedule(warmup=300, alone=450, until=700, restart_every=20),
+        latent_action_training=TrainingConfig(
+            steps=1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100
+        ),
     )
 
 
@@ -150,7 +155,9 @@ def coinrun() -> Recipe:
         world_training=TrainingConfig(
             steps=30_000, batch=48, frames=16, learning_rate=6e-4, warmup=1_000, checkpoint_every=1_000
         ),
-        latent_action_schedule=LatentActionSchedule(warmup=1_000, alone=1_500, until=6_000, restart_every=20),
+        latent_action_training=TrainingConfig(
+            steps=5_000, batch=512, frames=2, learning_rate=6e-4, warmup=500, checkpoint_every=1_000
+        ),
     )
 
 

@@ -5,21 +5,27 @@ next frame. Training masks tokens at random and asks for them; play starts from 
 fills it in a few steps (`jinn.models.sampling`).
 
 The paper masks all frames of a clip at one rate in [0.5, 1], and shows them clean in play. Two changes
-of our own, off in the paper's recipes, train as one plays:
+of our own, off in the paper's recipes:
 
-* ``clean_frames``: every frame has its own rate, and a share of the frames is not masked at all;
-* ``previous_frame``: each place is told the token that stood there one frame before. Most of a frame
-  does not move, and a model that need not fetch it by attention learns the rest sooner.
+* ``clean_frames`` trains as one plays: every frame has its own rate, and a share of the frames is not
+  masked at all;
+* ``previous_frame``: each place is shown the tokens that stood there and around it one frame before, and
+  the action says what of it matters. A picture that scrolls by less than a patch comes from there, and a
+  model that need not find this out by attention learns the rest sooner;
+* ``digits``: codes of FSQ are numbers, and codes with nearly the same digits look nearly the same.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jinn.models.motion import neighbourhood
+from jinn.models.quantize import digits_of
 from jinn.models.transformer import LookBack, Past, STTransformer, TransformerConfig
 
 
@@ -32,7 +38,10 @@ class DynamicsConfig:
         clean_frames: share of frames that stay unmasked in training, each of the others having a rate of
             its own in [min_rate, 1]. 0 is the paper's: one rate for the whole clip.
         min_rate: lowest rate of masking.
-        previous_frame: add an embedding of the token one frame before, at each place.
+        previous_frame: show each place the 3 x 3 tokens around it one frame before, through a layer whose
+            channels the action opens and shuts.
+        digits: embed a code, and read its logit, as the sum of a vector of its own and one for each of its
+            FSQ digits.
         context_noise: share of the context's tokens replaced by random ones in training, drawn anew from
             [0, context_noise] for every clip; against drift in long roll-outs. 0 is the paper's.
     """
@@ -41,6 +50,7 @@ class DynamicsConfig:
     clean_frames: float = 0.0
     min_rate: float = 0.5
     previous_frame: bool = False
+    digits: bool = False
     context_noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -48,28 +58,112 @@ class DynamicsConfig:
             raise ValueError("clean_frames, min_rate and context_noise are shares between 0 and 1")
 
 
+class Codes(nn.Module):
+    """A vector for each code; with digits, the sum of one of its own and one for each of its digits.
+
+    Args:
+        size: how many codes.
+        width: of a vector.
+        std: of the vectors at the start.
+        levels: of the FSQ that the first codes come from; None knows no digits.
+    """
+
+    digits_KF: Tensor
+
+    def __init__(self, size: int, width: int, std: float, levels: tuple[int, ...] | None) -> None:
+        super().__init__()
+        self.own_KD = nn.Parameter(torch.empty(size, width))
+        self.digit_FD: nn.Parameter | None = None
+        if levels is not None:
+            std /= math.sqrt(1 + len(levels))
+            places_KF = F.pad(digits_of(levels), (0, 0, 0, size - math.prod(levels)))
+            self.register_buffer("digits_KF", places_KF, persistent=False)
+            self.digit_FD = nn.Parameter(torch.empty(sum(levels), width))
+            nn.init.normal_(self.digit_FD, std=std)
+        nn.init.normal_(self.own_KD, std=std)
+
+    def vectors(self) -> Tensor:
+        """One row a code, ``KD``."""
+        return self.own_KD if self.digit_FD is None else self.own_KD + self.digits_KF @ self.digit_FD
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Codes to vectors, a last axis more."""
+        return F.embedding(codes, self.vectors())
+
+
+class Surroundings(nn.Module):
+    """What stood around each place one frame before, seen through the action.
+
+    Where a picture moves to depends on the action, and what is then to be seen at a place depends on both
+    what was beside it and which way it moved: a product, so the action multiplies the channels.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        width: int,
+        grid_hw: tuple[int, int],
+        num_actions: int,
+        levels: tuple[int, ...] | None,
+    ) -> None:
+        super().__init__()
+        self.grid_hw = grid_hw
+        self.codes = Codes(size, width // 4, 0.5, levels)
+        self.spread = nn.Linear(9 * (width // 4), 2 * width)
+        self.gate = nn.Embedding(num_actions, 2 * width)
+        self.gather = nn.Linear(2 * width, width)
+        nn.init.normal_(self.gate.weight, std=0.5)
+
+    def forward(self, previous_BTN: Tensor, actions_BT: Tensor) -> Tensor:
+        """Tokens of the frames before and the actions that lead away from them, to ``BTND``."""
+        around_BTNP = neighbourhood(self.codes(previous_BTN), self.grid_hw)
+        gate_BT1P = 1 + self.gate(actions_BT).unsqueeze(2)
+        return self.gather(F.gelu(self.spread(around_BTNP) * gate_BT1P))
+
+
 class Dynamics(nn.Module):
     """Tokens and actions to logits of tokens."""
 
     def __init__(
-        self, config: DynamicsConfig, codebook_size: int, grid_hw: tuple[int, int], num_actions: int
+        self,
+        config: DynamicsConfig,
+        codebook_size: int,
+        grid_hw: tuple[int, int],
+        num_actions: int,
+        levels: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.codebook_size = codebook_size
         self.mask_token = codebook_size
         width = config.transformer.width
-        self.token_embed = nn.Embedding(codebook_size + 1, width)
+        if config.digits and levels is None:
+            raise ValueError("digits are those of FSQ: this tokenizer has none")
+        levels = levels if config.digits else None
+        self.token_embed = Codes(codebook_size + 1, width, 0.5, levels)
         self.action_embed = nn.Embedding(num_actions, width)
+        nn.init.normal_(self.action_embed.weight, std=0.5)
+        self.surroundings: Surroundings | None = None
         if config.previous_frame:
-            self.previous_embed = nn.Embedding(codebook_size, width)
+            self.surroundings = Surroundings(codebook_size, width, grid_hw, num_actions, levels)
         self.place_ND = nn.Parameter(torch.randn(grid_hw[0] * grid_hw[1], width) * 0.02)
         self.transformer = STTransformer(config.transformer)
-        self.to_logits = nn.Linear(width, codebook_size, bias=False)
-        for embedding in (self.token_embed, self.action_embed, getattr(self, "previous_embed", None)):
-            if embedding is not None:
-                nn.init.normal_(embedding.weight, std=0.5)
-        nn.init.normal_(self.to_logits.weight, std=0.5 * width**-0.5)
+        self.code_logits = Codes(codebook_size, width, 0.5 * width**-0.5, levels)
+
+    def change(self, previous_BTN: Tensor, actions_BT: Tensor) -> Tensor:
+        """What is known of a frame before any of its tokens is: the action, and the frame before.
+
+        Args:
+            previous_BTN: tokens of the frames before, without masks.
+            actions_BT: the actions that lead away from them.
+
+        Returns:
+            ``BTND`` (or ``BT1D``), to be added to the embedding of the frames' own tokens.
+        """
+        change_BTND = self.action_embed(actions_BT).unsqueeze(2)
+        if self.surroundings is not None:
+            change_BTND = change_BTND + self.surroundings(previous_BTN, actions_BT)
+        return change_BTND
 
     def embed(self, tokens_BTN: Tensor, actions_BTm1: Tensor, seen_BTN: Tensor) -> Tensor:
         """Clips to the transformer's input.
@@ -77,13 +171,15 @@ class Dynamics(nn.Module):
         Args:
             tokens_BTN: in [0, K], K being the mask.
             actions_BTm1: ``actions_BTm1[:, t]`` leads from frame t to t + 1; added to all of frame t + 1.
-            seen_BTN: the tokens without masks, for the embedding of the previous frame.
+            seen_BTN: the tokens without masks, for what is known of the frame before.
         """
         x_BTND = self.token_embed(tokens_BTN) + self.place_ND
-        change_BTND = self.action_embed(actions_BTm1).unsqueeze(2)
-        if self.config.previous_frame:
-            change_BTND = change_BTND + self.previous_embed(seen_BTN[:, :-1])
+        change_BTND = self.change(seen_BTN[:, :-1], actions_BTm1)
         return torch.cat([x_BTND[:, :1], x_BTND[:, 1:] + change_BTND], dim=1)
+
+    def to_logits(self, x: Tensor) -> Tensor:
+        """The transformer's output ``(..., D)`` to ``(..., K)``."""
+        return F.linear(x, self.code_logits.vectors())
 
     def forward(self, tokens_BTN: Tensor, actions_BTm1: Tensor, seen_BTN: Tensor) -> Tensor:
         """``logits_BTNK`` of every place, masked or not; arguments as in `embed`."""
@@ -93,23 +189,20 @@ class Dynamics(nn.Module):
         """Clean frames to the `Past` that the next frame looks back on."""
         return self.transformer.prefill(self.embed(tokens_BTN, actions_BTm1, tokens_BTN))[1]
 
-    def embed_next(self, tokens_BN: Tensor, actions_B: Tensor, previous_BN: Tensor) -> Tensor:
-        """`embed` for the one frame that follows ``previous_BN``."""
-        x_BND = self.token_embed(tokens_BN) + self.place_ND + self.action_embed(actions_B).unsqueeze(1)
-        return x_BND + self.previous_embed(previous_BN) if self.config.previous_frame else x_BND
+    def next_logits(self, tokens_BN: Tensor, change_BND: Tensor, back: LookBack) -> Tensor:
+        """``logits_BNK`` of the next frame, some of whose tokens may be masks: one MaskGIT step.
 
-    def next_logits(
-        self, tokens_BN: Tensor, actions_B: Tensor, previous_BN: Tensor, back: LookBack
-    ) -> Tensor:
-        """``logits_BNK`` of the next frame, some of whose tokens may be masks: one MaskGIT step."""
-        x_BND = self.embed_next(tokens_BN, actions_B, previous_BN)
+        Args:
+            tokens_BN: as they are so far.
+            change_BND: of `change`, the same in all steps of a frame.
+            back: the frames before.
+        """
+        x_BND = self.token_embed(tokens_BN) + self.place_ND + change_BND
         return self.to_logits(self.transformer.next_frame(x_BND, back)[0])
 
-    def commit(
-        self, tokens_BN: Tensor, actions_B: Tensor, previous_BN: Tensor, past: Past, back: LookBack
-    ) -> Past:
+    def commit(self, tokens_BN: Tensor, change_BND: Tensor, past: Past, back: LookBack) -> Past:
         """The `Past` once the frame is finished: its clean tokens' keys and values join."""
-        x_BND = self.embed_next(tokens_BN, actions_B, previous_BN)
+        x_BND = self.token_embed(tokens_BN) + self.place_ND + change_BND
         _, keys_LBNHC, values_LBNHC = self.transformer.next_frame(x_BND, back)
         return past.append(keys_LBNHC, values_LBNHC)
 

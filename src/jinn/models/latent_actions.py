@@ -12,7 +12,8 @@ the encoder gets no gradient. What stands against it here (all off in the paper'
 * ``predict_change`` the decoder draws the difference to the frame it has;
 * ``reach`` the encoder is shown how well every small displacement explains the next frame, and the
   decoder draws by moving pixels (`jinn.models.motion`); ``shrink`` does all of this on smaller frames;
-* a warm-up without quantisation, ended by k-means of the latents (driven by the training stage);
+* it learns without quantisation first, and k-means then makes codes of the latents (driven by
+  `jinn.training.stages`);
 * dead codes restarted at the latents that the living ones explain worst;
 * ``moving_weight``: pixels that change weigh more, since most of a game's frame stands still.
 """
@@ -49,7 +50,7 @@ class LatentActionsConfig:
             Needs ``pairs`` and ``predict_change``.
         shrink: frames are averaged over squares of this many pixels first; 1 is none (paper).
         latent_noise: standard deviation of the noise on the latent while it is not yet quantised; keeps
-            the warm-up from hiding the whole picture in a few exact numbers.
+            the model from hiding the whole picture in a few exact numbers.
     """
 
     size_hw: tuple[int, int] = (64, 64)
@@ -179,11 +180,12 @@ class LatentActionModel(nn.Module):
         Args:
             frames_BTHWC: uint8 clips of at least 2 frames.
             noise_BTm1d: standard normal noise: then the latents are not quantised but blurred by it
-                (the warm-up). None is the paper's objective.
+                instead. None is the paper's objective.
 
         Returns:
-            The loss, and for the log: ``mse`` of the pixels in [0, 1], ``actions`` (int64 BTm1) and
-            ``latents`` (detached, before quantisation).
+            The loss, with ``predict_change`` as a share of the error of a frozen picture, which has the
+            size of the codebook's losses. For the log: ``mse`` of the pixels in [0, 1], ``frozen_mse`` of a
+            frozen picture, ``actions`` (int64 BTm1) and ``latents`` (detached, before quantisation).
         """
         pixels_BTHWC = self.see(frames_BTHWC)
         past_BTHWC, next_BTHWC = pixels_BTHWC[:, :-1], pixels_BTHWC[:, 1:]
@@ -202,5 +204,13 @@ class LatentActionModel(nn.Module):
             fidelity = (error_BTHWC * weight).mean()
         else:
             fidelity = mse
-        report = {"mse": mse.detach(), "actions": quantized.codes, "latents": latents_BTm1d.detach()}
+        frozen_mse = (next_BTHWC - past_BTHWC).square().mean()
+        if self.config.predict_change:
+            fidelity = fidelity / frozen_mse.clamp_min(1e-5)
+        report = {
+            "mse": mse.detach(),
+            "frozen_mse": frozen_mse,
+            "actions": quantized.codes,
+            "latents": latents_BTm1d.detach(),
+        }
         return fidelity + codebook_loss, report

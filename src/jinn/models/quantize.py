@@ -181,6 +181,16 @@ class FSQ(nn.Module):
         return (codes.unsqueeze(-1) // self.basis % self.levels - half) / half
 
 
+def digits_of(levels: tuple[int, ...]) -> Tensor:
+    """The digits of every code of an FSQ as one-hot rows, float32 ``(codes, sum of levels)``."""
+    codes = torch.arange(math.prod(levels))
+    digits = []
+    for level in levels:
+        digits.append(F.one_hot(codes % level, level))
+        codes = codes // level
+    return torch.cat(digits, dim=-1).float()
+
+
 def make_quantizer(config: VQConfig | FSQConfig) -> VQ | FSQ:
     """The quantiser of a config."""
     return VQ(config) if isinstance(config, VQConfig) else FSQ(config)

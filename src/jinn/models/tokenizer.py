@@ -56,6 +56,29 @@ class VideoTokenizer(nn.Module):
         self.decoder = STTransformer(config.decoder)
         self.to_pixels = nn.Linear(config.decoder.width, pixels)
 
+    @torch.no_grad()
+    def begin(self, frames_BTHWC: Tensor) -> None:
+        """Set the first weights by the first frames; to be called once, before training.
+
+        The reconstruction begins as the mean patch, and the latents with mean 0 and spread 1, over the
+        whole codebook. Otherwise the first thing that training finds is that all frames are darker than
+        grey: it moves all latents the same way at once, into the flat ends of FSQ's tanh or away from all
+        codes but one, and finds out only late (if ever) that patches differ. The paper does not say how its
+        weights begin.
+
+        Args:
+            frames_BTHWC: uint8, a batch of training frames.
+        """
+        pixels_BTHWC = to_float(frames_BTHWC)
+        mean_P = patchify(pixels_BTHWC, self.config.patch).mean(dim=(0, 1, 2)) - 0.5
+        self.embed.bias.copy_(-self.embed.weight @ mean_P)
+        self.to_pixels.bias.copy_(mean_P)
+        self.to_pixels.weight.mul_(0.1)
+        latents_Xd = self.latents(pixels_BTHWC).flatten(0, 2).float()
+        mean_d, std_d = latents_Xd.mean(0), latents_Xd.std(0).clamp_min(1e-6)
+        self.to_latent.weight.div_(std_d[:, None])
+        self.to_latent.bias.sub_(mean_d).div_(std_d)
+
     @property
     def window(self) -> int:
         """How many frames the decoder looks at for one: 1 if it is a per-frame model."""

@@ -7,7 +7,7 @@ The run's folder holds ``config.json``, ``checkpoints/``, ``log.jsonl``, ``tenso
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from jinn.models.sampling import SamplingConfig
 from jinn.models.tokenizer import TokenizerConfig
 from jinn.training.loop import Clips, train
 from jinn.training.optim import TrainingConfig
-from jinn.training.stages import LatentActionSchedule, TokenizerStage, WorldStage
+from jinn.training.stages import LatentActionStage, TokenizerStage, WorldStage
 from jinn.world.rollout import World, WorldConfig
 
 OnStep = Callable[[str, int, int, float, float], None]
@@ -41,8 +41,9 @@ class Recipe:
         sampling: how frames are drawn in play.
         tokenizer_training: phase 1.
         world_training: phase 2.
-        latent_action_schedule: how the latent actions train within phase 2.
-        restart_tokens_every: steps between restarts of dead codes of a VQ tokenizer; 0 is never.
+        latent_action_training: how phase 2 begins, with the latent actions by themselves, which then rest
+            while the dynamics learn. None is the paper's: both learn together from the first step.
+        restart_every: steps between restarts of dead codes, where a VQ learns; 0 is never (paper).
     """
 
     tokenizer: TokenizerConfig
@@ -51,8 +52,8 @@ class Recipe:
     sampling: SamplingConfig
     tokenizer_training: TrainingConfig
     world_training: TrainingConfig
-    latent_action_schedule: LatentActionSchedule = field(default_factory=LatentActionSchedule)
-    restart_tokens_every: int = 0
+    latent_action_training: TrainingConfig | None = None
+    restart_every: int = 0
 
 
 def run_recipe(
@@ -102,14 +103,22 @@ def run_recipe(
     split = "heldout" if len(store.select("heldout")) else "train"
     phase = recipe.tokenizer_training
     shown = ClipSampler(store, phase.frames, seed, split).batch(0, 12).to(device)
-    tokenizer_stage = TokenizerStage(world.tokenizer, shown, recipe.restart_tokens_every)
+    tokenizer_stage = TokenizerStage(world.tokenizer, shown, recipe.restart_every)
     train(tokenizer_stage, clips_of(store, phase, seed), phase, run, seed, device, on_step)
     world.tokenizer.eval()
+    joint = recipe.latent_action_training is None
+    if recipe.latent_action_training is not None:
+        phase = recipe.latent_action_training
+        shown = ClipSampler(store, phase.frames, seed, split).batch(0, 12).to(device)
+        clips = clips_of(store, phase, seed + 2)
+        action_stage = LatentActionStage(world.latent_actions, shown)
+        train(action_stage, clips, phase, run, seed + 2, device, on_step)
+        action_stage.finish(clips, phase.steps, seed)
+        world.latent_actions.eval()
     phase = recipe.world_training
-    clips = clips_of(store, phase, seed + 1)
     shown = ClipSampler(store, min(12, int(store.lengths.max())), seed, split).batch(0, 1).to(device)
-    world_stage = WorldStage(world, recipe.latent_action_schedule, clips, shown)
-    train(world_stage, clips, phase, run, seed + 1, device, on_step)
+    world_stage = WorldStage(world, shown, joint, recipe.restart_every)
+    train(world_stage, clips_of(store, phase, seed + 1), phase, run, seed + 1, device, on_step)
     return world.eval()
 
 

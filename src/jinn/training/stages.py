@@ -1,40 +1,19 @@
-"""What each phase of training computes: the tokenizer, then latent actions and dynamics together."""
+"""What each phase of training computes: the tokenizer, the latent actions, the dynamics."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jinn.models.dynamics import Dynamics
+from jinn.contracts import to_uint8
 from jinn.models.latent_actions import LatentActionModel
 from jinn.models.quantize import VQ
 from jinn.models.tokenizer import VideoTokenizer
 from jinn.training.loop import Clips
 from jinn.world.rollout import World
-
-
-@dataclass(frozen=True)
-class LatentActionSchedule:
-    """When the latent action model trains how, in steps of phase 2.
-
-    Attributes:
-        warmup: first steps, in which latents are blurred by noise instead of quantised; ended by k-means.
-            0 is the paper's.
-        alone: first steps, in which the dynamics model waits for codes that mean something. 0 is the
-            paper's: both learn from the first step.
-        until: steps after which the latent actions are frozen, so that codes keep their meaning and the
-            time goes to the dynamics; -1 is the paper's: never.
-        restart_every: steps between restarts of dead codes; 0 is never (paper).
-    """
-
-    warmup: int = 0
-    alone: int = 0
-    until: int = -1
-    restart_every: int = 0
 
 
 class TokenizerStage:
@@ -52,6 +31,8 @@ class TokenizerStage:
     def loss(
         self, step: int, frames_BTHWC: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        if step == 0:
+            self.tokenizer.begin(frames_BTHWC)
         loss, report = self.tokenizer.loss(frames_BTHWC)
         quantizer = self.tokenizer.quantizer
         if isinstance(quantizer, VQ):
@@ -70,69 +51,90 @@ class TokenizerStage:
         """The tokenizer lives in the checkpoint until the world is written in phase 2."""
 
 
-class WorldStage:
-    """Phase 2: latent actions on pixels, dynamics on the frozen tokenizer's tokens."""
+class LatentActionStage:
+    """The latent actions by themselves, before the dynamics: our remedy against their collapse.
 
-    name = "world"
+    Latents are blurred by noise instead of quantised, until the model predicts well with them; then k-means
+    turns them into codes (`finish`). A codebook from the first step is what makes a LAM collapse: before the
+    decoder has any use for latents they are all alike, and one code serves them all.
+    """
 
-    def __init__(
-        self, world: World, schedule: LatentActionSchedule, clips: Clips, shown_BTHWC: Tensor
-    ) -> None:
-        self.world, self.schedule, self.clips, self.shown_BTHWC = world, schedule, clips, shown_BTHWC
-        world.tokenizer.requires_grad_(False)
+    name = "latent_actions"
+
+    def __init__(self, model: LatentActionModel, shown_BTHWC: Tensor) -> None:
+        self.model, self.shown_BTHWC = model, shown_BTHWC
 
     def trainable(self) -> dict[str, nn.Module]:
-        return {"latent_actions": self.latent_actions, "dynamics": self.dynamics}
-
-    @property
-    def latent_actions(self) -> LatentActionModel:
-        return self.world.latent_actions
-
-    @property
-    def dynamics(self) -> Dynamics:
-        return self.world.dynamics
+        return {"latent_actions": self.model}
 
     def loss(
         self, step: int, frames_BTHWC: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        schedule = self.schedule
-        loss = torch.zeros((), device=frames_BTHWC.device)
-        metrics: dict[str, Tensor] = {}
-        if schedule.until < 0 or step < schedule.until:
-            if step == schedule.warmup and step > 0:
-                self.cluster(step, generator)
-            noise = None
-            if step < schedule.warmup:
-                shape = (len(frames_BTHWC), frames_BTHWC.shape[1] - 1, self.latent_actions.quantizer.dim)
-                noise = torch.randn(shape, generator=generator).to(frames_BTHWC.device)
-            action_loss, report = self.latent_actions.loss(frames_BTHWC, noise)
-            actions_BTm1 = report["actions"]
-            codebook = self.latent_actions.quantizer
-            codebook.note_usage(actions_BTm1)
-            every = schedule.restart_every
-            if every and step > schedule.warmup and step % every == 0:
-                codebook.restart_dead(report["latents"], generator)
-            loss = loss + action_loss
-            metrics["action_mse"] = report["mse"]
-            metrics["actions_used"] = (codebook.usage_K > 0.1 / self.world.num_actions).sum()
-        else:
-            actions_BTm1 = self.latent_actions.encode(frames_BTHWC)
-        if step >= schedule.alone:
-            tokens_BTN = self.world.tokenizer.encode(frames_BTHWC)
-            token_loss, report = self.dynamics.loss(tokens_BTN, actions_BTm1, generator)
-            loss = loss + token_loss
-            metrics |= report
-        if not loss.requires_grad:
-            raise ValueError("no step may train nothing: the dynamics start after the latent actions end")
-        return loss, metrics
+        shape = (len(frames_BTHWC), frames_BTHWC.shape[1] - 1, self.model.quantizer.dim)
+        noise_BTm1d = torch.randn(shape, generator=generator).to(frames_BTHWC.device)
+        loss, report = self.model.loss(frames_BTHWC, noise_BTm1d)
+        return loss, {"action_mse": report["mse"], "frozen_mse": report["frozen_mse"]}
 
     @torch.no_grad()
-    def cluster(self, step: int, generator: torch.Generator, batches: int = 8) -> None:
-        """End the warm-up: the codebook becomes the k-means of the latents of this and the next steps."""
-        model = self.latent_actions
-        device = model.quantizer.usage_K.device
-        latents = [model.latents(model.see(self.clips(step + i).to(device))) for i in range(batches)]
-        model.quantizer.cluster(torch.cat([x.flatten(0, 1) for x in latents]), generator)
+    def preview(self) -> np.ndarray:
+        """Frames, those that follow them, and these as drawn from the former and a latent."""
+        pixels_BTHWC = self.model.see(self.shown_BTHWC)
+        made_BTHWC = self.model.next_pixels(pixels_BTHWC[:, :-1], self.model.latents(pixels_BTHWC))
+        rows = [pixels_BTHWC[:, -2], pixels_BTHWC[:, -1], made_BTHWC[:, -1]]
+        return sheet([to_uint8(row) for row in rows])
+
+    def export(self, run: Path) -> None:
+        """The latent actions live in the checkpoint until the world is written with the dynamics."""
+
+    @torch.no_grad()
+    def finish(self, clips: Clips, step: int, seed: int, batches: int = 32) -> None:
+        """Make codes of the latents: k-means of those of the clips from ``step`` on."""
+        device = self.shown_BTHWC.device
+        latents = [self.model.latents(self.model.see(clips(step + i).to(device))) for i in range(batches)]
+        generator = torch.Generator().manual_seed(seed)
+        self.model.quantizer.cluster(torch.cat([x.flatten(0, 1) for x in latents]), generator)
+
+
+class WorldStage:
+    """The dynamics on the frozen tokenizer's tokens; the latent actions with them, or frozen too.
+
+    Args:
+        world: all three models.
+        shown_BTHWC: a clip for the previews.
+        joint: the latent actions learn along (the paper's), by their own loss on pixels.
+        restart_every: steps between restarts of dead action codes, if they learn; 0 is never.
+    """
+
+    name = "world"
+
+    def __init__(self, world: World, shown_BTHWC: Tensor, joint: bool, restart_every: int = 0) -> None:
+        self.world, self.shown_BTHWC = world, shown_BTHWC
+        self.joint, self.restart_every = joint, restart_every
+        world.tokenizer.requires_grad_(False)
+        world.latent_actions.requires_grad_(joint)
+
+    def trainable(self) -> dict[str, nn.Module]:
+        learning: dict[str, nn.Module] = {"latent_actions": self.world.latent_actions} if self.joint else {}
+        return {**learning, "dynamics": self.world.dynamics}
+
+    def loss(
+        self, step: int, frames_BTHWC: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        world = self.world
+        tokens_BTN = world.tokenizer.encode(frames_BTHWC)
+        if not self.joint:
+            loss, metrics = world.dynamics.loss(
+                tokens_BTN, world.latent_actions.encode(frames_BTHWC), generator
+            )
+            return loss, metrics
+        action_loss, report = world.latent_actions.loss(frames_BTHWC)
+        codebook = world.latent_actions.quantizer
+        codebook.note_usage(report["actions"])
+        if self.restart_every and step and step % self.restart_every == 0:
+            codebook.restart_dead(report["latents"], generator)
+        token_loss, metrics = world.dynamics.loss(tokens_BTN, report["actions"], generator)
+        used = (codebook.usage_K > 0.1 / world.num_actions).sum()
+        return action_loss + token_loss, {**metrics, "action_mse": report["mse"], "actions_used": used}
 
     @torch.no_grad()
     def preview(self) -> np.ndarray:

@@ -25,6 +25,7 @@ from jinn.checkpoint import (
 from jinn.contracts import JinnError, check_frames
 from jinn.models.dynamics import Dynamics, DynamicsConfig
 from jinn.models.latent_actions import LatentActionModel, LatentActionsConfig
+from jinn.models.quantize import FSQConfig
 from jinn.models.sampling import SamplingConfig, draw_tokens, frame_noise, keep_masked, masked_after
 from jinn.models.tokenizer import TokenizerConfig, VideoTokenizer
 from jinn.models.transformer import LookBack
@@ -74,6 +75,7 @@ class World(nn.Module):
             self.tokenizer.codebook_size,
             self.tokenizer.grid_hw,
             config.latent_actions.quantizer.codes,
+            quantizer.levels if isinstance(quantizer := config.tokenizer.quantizer, FSQConfig) else None,
         )
         if prompts_PHWC is None:
             prompts_PHWC = torch.zeros(1, *config.tokenizer.size_hw, 3, dtype=torch.uint8)
@@ -176,10 +178,9 @@ class World(nn.Module):
         noise_SBN2 = frame_noise(
             state.seeds_B, state.frames_B, self.config.sampling.steps, previous_BN.shape[1]
         ).to(previous_BN.device)
-        tokens_BN = sample_frame(
-            self.dynamics, actions_B, previous_BN, back, self.config.sampling, noise_SBN2
-        )
-        past = self.dynamics.commit(tokens_BN, actions_B, previous_BN, state.past, back)
+        change_BND = self.dynamics.change(previous_BN.unsqueeze(1), actions_B.unsqueeze(1)).squeeze(1)
+        tokens_BN = sample_frame(self.dynamics, change_BND, back, self.config.sampling, noise_SBN2)
+        past = self.dynamics.commit(tokens_BN, change_BND, state.past, back)
         tokens_BTN = torch.cat([state.tokens_BTN[:, 1:], tokens_BN.unsqueeze(1)], dim=1)
         frame_BHWC = self.tokenizer.decode(tokens_BTN)[:, -1]
         return State(tokens_BTN, past, state.seeds_B, state.frames_B + 1), frame_BHWC
@@ -241,28 +242,22 @@ def find_world(name_or_path: str | Path) -> Path:
 
 
 def sample_frame(
-    dynamics: Dynamics,
-    actions_B: Tensor,
-    previous_BN: Tensor,
-    back: LookBack,
-    config: SamplingConfig,
-    noise_SBN2: Tensor,
+    dynamics: Dynamics, change_BND: Tensor, back: LookBack, config: SamplingConfig, noise_SBN2: Tensor
 ) -> Tensor:
     """Fill a frame of masks in ``config.steps`` MaskGIT steps; int64 ``tokens_BN``.
 
     Args:
         dynamics: the model.
-        actions_B: int64.
-        previous_BN: tokens of the frame before.
+        change_BND: what the action and the frame before say, from `Dynamics.change`.
         back: the past, made ready.
         config: steps and temperatures.
         noise_SBN2: uniform, from `jinn.models.sampling.frame_noise`.
     """
-    N = previous_BN.shape[1]
-    tokens_BN = torch.full_like(previous_BN, dynamics.mask_token)
-    masked_BN = torch.ones_like(previous_BN, dtype=torch.bool)
+    B, N = noise_SBN2.shape[1:3]
+    tokens_BN = torch.full((B, N), dynamics.mask_token, device=noise_SBN2.device)
+    masked_BN = torch.ones_like(tokens_BN, dtype=torch.bool)
     for step in range(config.steps):
-        logits_BNK = dynamics.next_logits(tokens_BN, actions_B, previous_BN, back)
+        logits_BNK = dynamics.next_logits(tokens_BN, change_BND, back)
         drawn_BN, confidence_BN = draw_tokens(logits_BNK, noise_SBN2[step, ..., 0], config.temperature)
         drawn_BN = torch.where(masked_BN, drawn_BN, tokens_BN)
         remaining = masked_after(step, config.steps, N)
