@@ -263,13 +263,27 @@ def test_nothing_leaves_nothing(tmp_path: Path) -> None:
         ([GAME], {"levels": (5, 0)}, "a number >= 1"),
         ([str(Path(__file__).parent)], {"frames": 9}, "videos are read whole"),
         pytest.param([COINRUN], {"fps": 10}, "use 15, 7.5 or 5 fps", marks=needs_envpool),
-        pytest.param([COINRUN], {"policy": "clever"}, '"random" or "sticky"', marks=needs_envpool),
+        pytest.param([COINRUN], {"policy": "clever"}, '"random", "sticky" or', marks=needs_envpool),
     ],
 )
 def test_mistakes_are_told(sources: list[str], options: dict[str, object], said: str, tmp_path: Path) -> None:
     with pytest.raises(JinnError, match=said):
         ingest(sources, tmp_path / "out", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
+
+
+@needs_envpool
+def test_a_policy_of_ones_own_plays_and_a_changed_one_plays_anew(tmp_path: Path) -> None:
+    file, out = tmp_path / "mine.py", tmp_path / "out"
+    file.write_text("import numpy as np\n\ndef act(obs):\n    return np.full(len(obs), 7)\n")
+    for _ in range(2):
+        ingest([COINRUN], out, frames=400, policy=f"{file}:act")
+    store = FrameStore.open(out)
+    assert store.num_frames == 400
+    assert {int(a) for e in range(store.num_episodes) for a in store.actions(e, 0, 2)[:1]} == {7}  # type: ignore[index]
+    file.write_text("import numpy as np\n\ndef act(obs):\n    return np.full(len(obs), 1)\n")
+    ingest([COINRUN], out, frames=400, policy=f"{file}:act")
+    assert FrameStore.open(out).num_frames == 800
 
 
 def test_a_store_keeps_its_size_and_rate(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -13,7 +14,7 @@ import pytest
 
 from jinn.contracts import JinnError
 from jinn.data.games import PROCGEN_MOVES, open_games
-from jinn.data.rollouts import HOLD, PIECE, Rollout, rollouts
+from jinn.data.rollouts import HOLD, PIECE, Policy, Rollout, rollouts
 
 try:
     import envpool
@@ -127,6 +128,32 @@ def test_a_policy_may_be_a_function() -> None:
     assert set(seen) == {(2, 4, 6, 3)}
 
 
+def test_a_policy_may_be_a_function_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def act(obs_BHWC):\n    return obs_BHWC[:, 0, 0, 1] % 3\n\nbad = 3\n")
+    for rollout in play("gymnasium:JinnCounter-v0", 60, policy=f"{file}:act", num_envs=2):
+        want = rollout.frames_THWC[:-1, 0, 0, 1] % 3
+        assert rollout.actions_T[:-1].tolist() == want.tolist()  # type: ignore[index]
+    with pytest.raises(JinnError, match="has no function 'bad'"):
+        play("gymnasium:JinnCounter-v0", 60, policy=f"{file}:bad")
+    file.write_text("import nothing_of_that_name\n")
+    with pytest.raises(JinnError, match="cannot be run: ModuleNotFoundError"):
+        play("gymnasium:JinnCounter-v0", 60, policy=f"{file}:act")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda obs: np.zeros(len(obs) + 1, int), "for 2 games"),
+        (lambda obs: np.full(len(obs), 99), "from 0 to 6"),
+        (lambda obs: np.full(len(obs), 0.5), "whole numbers"),
+    ],
+)
+def test_a_policys_mistakes_are_told(answer: Policy, said: str) -> None:
+    with pytest.raises(JinnError, match=said):
+        play("gymnasium:JinnCounter-v0", 60, policy=answer, num_envs=2)
+
+
 @pytest.mark.parametrize("repeat", [1, 3])
 def test_sticky_actions_are_held(repeat: int) -> None:
     played = play("gymnasium:JinnLong-v0", 8000, policy="sticky", num_envs=4, repeat=repeat)
@@ -163,7 +190,7 @@ def test_mistakes_are_told(name: str, said: str) -> None:
 
 
 def test_unknown_policies_and_levels_are_told() -> None:
-    with pytest.raises(JinnError, match='"random" or "sticky"'):
+    with pytest.raises(JinnError, match='choose "random", "sticky" or'):
         play("gymnasium:JinnCounter-v0", 10, policy="clever")
     with pytest.raises(JinnError, match="no numbered levels"):
         play("gymnasium:JinnCounter-v0", 10, levels=(0, 5))

@@ -74,7 +74,7 @@ def data(
     frames: int | None = None,
     seed: int = 0,
     levels: str | None = None,
-    policy: Literal["random", "sticky"] = "random",
+    policy: str = "random",
 ) -> None:
     """Turn videos or environments into a frame store.
 
@@ -87,7 +87,8 @@ def data(
         frames: How many frames to record of an environment; by default 100000.
         seed: Seed of the recording.
         levels: Level seeds of an environment, START:COUNT.
-        policy: Who plays: uniformly random actions, or sticky ones that are held for a while.
+        policy: Who plays: random presses a random button each frame, sticky holds one for a while, and
+            FILE.py:FUNCTION is your own function from pictures (uint8, BHWC) to one action each.
     """
     from jinn.data.ingest import ingest
 
@@ -144,7 +145,7 @@ def train_with(recipe_name: str) -> Callable[..., None]:
         seed: int = 0,
         device: str = "cuda" if torch.cuda.is_available() else "cpu",
     ) -> None:
-        """Train a world: the tokenizer, then latent actions and dynamics together.
+        """Train a world: the tokenizer, then latent actions and dynamics.
 
         Args:
             store: Frame store made by jinn data.

@@ -51,26 +51,20 @@ def tiny() -> Recipe:
             shrink=2,
         ),
         dynamics=DynamicsConfig(
-            transformer=TransformerConfig(layers=3, width=64, heads=4, feedforward=2.0),
+            transformer=TransformerConfig(layers=2, width=64, heads=2, feedforward=2.0),
             clean_frames=0.3,
             previous_frame=True,
             digits=True,
         ),
-        sampling=SamplingConfig(steps=4),
+        sampling=SamplingConfig(steps=4, temperature=0.5, choice_temperature=0.5),
         tokenizer_training=TrainingConfig(
-            steps=400, batch=32, frames=1, learning_rate=3e-3, final_learning_rate=1e-4, checkpoint_every=100
-        ),
-        world_training=TrainingConfig(
-            steps=1_000,
-            batch=16,
-            frames=6,
-            learning_rate=2e-3,
-            final_learning_rate=1e-4,
-            warmup=30,
-            checkpoint_every=100,
+            steps=200, batch=32, frames=1, learning_rate=3e-3, final_learning_rate=1e-4, warmup=30
         ),
         latent_action_training=TrainingConfig(
-            steps=450, batch=80, frames=2, learning_rate=2e-3, final_learning_rate=1e-4, warmup=30
+            steps=350, batch=40, frames=2, learning_rate=3e-3, final_learning_rate=1e-4, warmup=30
+        ),
+        world_training=TrainingConfig(
+            steps=300, batch=8, frames=6, learning_rate=4e-3, final_learning_rate=1e-4, warmup=30
         ),
     )
 

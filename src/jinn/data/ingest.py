@@ -83,7 +83,7 @@ def ingest(
         frames: how long each environment is played, by default 100,000. Videos are read whole.
         seed: of the play.
         levels: first level seed and number of levels, for environments that have them; None for all.
-        policy: ``"random"`` or ``"sticky"``, see `jinn.data.rollouts`.
+        policy: ``"random"``, ``"sticky"`` or ``"FILE.py:FUNCTION"``, see `jinn.data.rollouts`.
         progress: called now and then with (done, total, text).
 
     Raises:
@@ -200,7 +200,10 @@ def _add_play(
 ) -> int:
     """Play the blocks of a source that the store lacks; returns how many it had."""
     span = "all" if levels is None else f"{levels[0]}:{levels[1]}"
-    stem = f"{source}#seed={seed},levels={span},policy={policy}"
+    # A policy of the user's own goes by name and content: what a changed one plays is another source.
+    file, _, function = policy.rpartition(":")
+    who = f"{Path(file).name}:{function}@{_fingerprint(Path(file))}" if Path(file).is_file() else policy
+    stem = f"{source}#seed={seed},levels={span},policy={who}"
     # A block's name ends in its length: the last block of a shorter run stays as it is when the run is
     # asked for more frames, and the blocks after it go on from there.
     lengths = {name.rpartition(",")[0]: int(name.rpartition("=")[2]) for name in writer.done_sources

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -56,7 +58,8 @@ def rollouts(
         frames: how many frames in total.
         policy: ``"random"`` presses a random button each step, as the paper did. ``"sticky"`` holds a random
             movement for a random number of steps, geometric with mean `HOLD`: random presses mostly cancel
-            out, held ones get somewhere. A callable is given the observations.
+            out, held ones get somewhere. ``"FILE.py:NAME"`` is a function in a file, see `load_policy`. A
+            callable is given the observations.
         repeat: environment steps for which an action is kept between two frames, to divide the native rate.
         size_hw: fit the frames to this size, None keeps the native one.
 
@@ -137,12 +140,12 @@ def _play(
 
 def _choose(policy: str | Policy, games: Games, seed: int, repeat: int) -> Policy:
     if callable(policy):
-        return policy
+        return _checked(policy, games)
     rng = np.random.default_rng([abs(seed), 1])
     if policy == "random":
         return lambda obs: games.draw(rng, games.num_envs, False)
     if policy != "sticky":
-        raise JinnError(f'there is no policy {policy!r}: choose "random" or "sticky"')
+        return _checked(load_policy(policy), games)
     held: np.ndarray | None = None
 
     def act(obs: np.ndarray) -> np.ndarray:
@@ -154,5 +157,46 @@ def _choose(policy: str | Policy, games: Games, seed: int, repeat: int) -> Polic
         let_go = rng.random(games.num_envs) < min(1.0, repeat / HOLD)
         held = np.where(let_go.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, held)
         return held
+
+    return act
+
+
+def load_policy(place: str) -> Policy:
+    """The policy at ``FILE.py:NAME``: a function from uint8 ``obs_BHWC`` to an action for each of the B.
+
+    Raises:
+        JinnError: no such file or function, or the file cannot be run.
+    """
+    file, _, name = place.rpartition(":")
+    path = Path(file)
+    if not file or not path.is_file():
+        raise JinnError(f'there is no policy {place!r}: choose "random", "sticky" or FILE.py:FUNCTION')
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise JinnError(f"{path} is no Python file: name one that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise JinnError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    if not callable(act := getattr(module, name, None)):
+        raise JinnError(f"{path} has no function {name!r}: define it, obs_BHWC -> actions_B")
+    return act
+
+
+def _checked(policy: Policy, games: Games) -> Policy:
+    """The policy, whose mistakes are told before they reach an environment that would crash on them."""
+
+    def act(obs_BHWC: np.ndarray) -> np.ndarray:
+        actions = np.asarray(policy(obs_BHWC))
+        if actions.shape[:1] != (games.num_envs,):
+            raise JinnError(f"the policy gave actions of shape {actions.shape} for {games.num_envs} games")
+        if games.num_actions is not None and not (
+            np.issubdtype(actions.dtype, np.integer)
+            and actions.ndim == 1
+            and ((actions >= 0) & (actions < games.num_actions)).all()
+        ):
+            raise JinnError(f"the policy must give whole numbers from 0 to {games.num_actions - 1}")
+        return actions
 
     return act

@@ -183,8 +183,8 @@ class LatentActionModel(nn.Module):
                 instead. None is the paper's objective.
 
         Returns:
-            The loss, with ``predict_change`` as a share of the error of a frozen picture, which has the
-            size of the codebook's losses. For the log: ``mse`` of the pixels in [0, 1], ``frozen_mse`` of a
+            The loss, with the error as a share of that of a frozen picture: beside the codebook's losses,
+            which are of order 1, a plain error would not be heard. For the log: ``mse`` of the pixels in [0, 1], ``frozen_mse`` of a
             frozen picture, ``actions`` (int64 BTm1) and ``latents`` (detached, before quantisation).
         """
         pixels_BTHWC = self.see(frames_BTHWC)
@@ -205,12 +205,10 @@ class LatentActionModel(nn.Module):
         else:
             fidelity = mse
         frozen_mse = (next_BTHWC - past_BTHWC).square().mean()
-        if self.config.predict_change:
-            fidelity = fidelity / frozen_mse.clamp_min(1e-5)
         report = {
             "mse": mse.detach(),
             "frozen_mse": frozen_mse,
             "actions": quantized.codes,
             "latents": latents_BTm1d.detach(),
         }
-        return fidelity + codebook_loss, report
+        return fidelity / frozen_mse.clamp_min(1e-5) + codebook_loss, report

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jinn.contracts import check_frames, to_float, to_uint8
-from jinn.models.quantize import FSQConfig, VQConfig, make_quantizer
+from jinn.models.quantize import VQ, FSQConfig, VQConfig, make_quantizer
 from jinn.models.transformer import STTransformer, TransformerConfig, grid_of, patchify, unpatchify
 
 
@@ -57,7 +57,7 @@ class VideoTokenizer(nn.Module):
         self.to_pixels = nn.Linear(config.decoder.width, pixels)
 
     @torch.no_grad()
-    def begin(self, frames_BTHWC: Tensor) -> None:
+    def begin(self, frames_BTHWC: Tensor, generator: torch.Generator) -> None:
         """Set the first weights by the first frames; to be called once, before training.
 
         The reconstruction begins as the mean patch, and the latents with mean 0 and spread 1, over the
@@ -78,6 +78,8 @@ class VideoTokenizer(nn.Module):
         mean_d, std_d = latents_Xd.mean(0), latents_Xd.std(0).clamp_min(1e-6)
         self.to_latent.weight.div_(std_d[:, None])
         self.to_latent.bias.sub_(mean_d).div_(std_d)
+        if isinstance(self.quantizer, VQ):
+            self.quantizer.cluster((latents_Xd - mean_d) / std_d, generator)
 
     @property
     def window(self) -> int:
@@ -112,6 +114,9 @@ class VideoTokenizer(nn.Module):
     def loss(self, frames_BTHWC: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the pixels plus the quantiser's own loss.
 
+        Beside a codebook the error is counted as a share of the pixels' variance (as in van den Oord's
+        program): the pull on the latents is of order 1, and would drown an error of a hundredth.
+
         Returns:
             The loss, and for the log: ``mse`` of pixels in [0, 1], ``codes`` of the batch
             (int64 BTN) and ``latents`` (detached, before quantisation).
@@ -121,4 +126,6 @@ class VideoTokenizer(nn.Module):
         quantized = self.quantizer(latents_BTNd)
         mse = F.mse_loss(self.pixels(quantized.latents).float(), target_BTHWC)
         report = {"mse": mse.detach(), "codes": quantized.codes, "latents": latents_BTNd.detach()}
-        return mse + quantized.loss, report
+        if isinstance(self.quantizer, VQ):
+            return mse / target_BTHWC.var().clamp_min(1e-5) + quantized.loss, report
+        return mse, report

@@ -32,7 +32,7 @@ class TokenizerStage:
         self, step: int, frames_BTHWC: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if step == 0:
-            self.tokenizer.begin(frames_BTHWC)
+            self.tokenizer.begin(frames_BTHWC, generator)
         loss, report = self.tokenizer.loss(frames_BTHWC)
         quantizer = self.tokenizer.quantizer
         if isinstance(quantizer, VQ):
