@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jinn.evaluation.metrics import bootstrap, global_motion, mutual_information, psnr
-from jinn.evaluation.suite import _name
+from jinn.evaluation.suite import _name, _names
 
 
 def test_psnr_of_known_errors() -> None:
@@ -56,3 +56,6 @@ def test_names_of_motions() -> None:
     assert _name(2.0, 1.5) == "down-right"
     assert _name(0.0, -1.0) == "left"
     assert _name(float("nan"), float("nan")) == "unused"
+    nan = float("nan")
+    means = np.array([[-2.0, 0.0], [-6.0, 0.1], [0.1, 0.1], [0.0, 0.2], [nan, nan], [0.0, 1.0]])
+    assert _names(means) == ("up slowly", "up", "stay", "stay", "unused", "right")

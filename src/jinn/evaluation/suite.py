@@ -168,7 +168,18 @@ def guess_action_names(world: World, clips: EvalClips, batch: int = 16) -> tuple
     for action in range(world.num_actions):
         if bool((codes == action).any()):
             means[action] = -motion[codes == action].mean(0).numpy()
-    return tuple(_name(down, right) for down, right in means)
+    return _names(means)
+
+
+def _names(means_A2: np.ndarray) -> tuple[str, ...]:
+    """A name for each mean motion (down, right); of those that go one way, the fastest has the plain name."""
+    names = [_name(down, right) for down, right in means_A2]
+    speeds = np.hypot(*means_A2.T)
+    fastest = {name: max(s for n, s in zip(names, speeds, strict=True) if n == name) for name in names}
+    return tuple(
+        name if speed == fastest[name] or name in ("stay", "unused") else f"{name} slowly"
+        for name, speed in zip(names, speeds, strict=True)
+    )
 
 
 def _name(down: float, right: float, still: float = 0.4) -> str:

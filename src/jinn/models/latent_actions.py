@@ -184,8 +184,9 @@ class LatentActionModel(nn.Module):
 
         Returns:
             The loss, with the error as a share of that of a frozen picture: beside the codebook's losses,
-            which are of order 1, a plain error would not be heard. For the log: ``mse`` of the pixels in [0, 1], ``frozen_mse`` of a
-            frozen picture, ``actions`` (int64 BTm1) and ``latents`` (detached, before quantisation).
+            which are of order 1, a plain error would not be heard. For the log: ``mse`` of the pixels in
+            [0, 1], ``frozen_mse`` of a frozen picture, ``actions`` (int64 BTm1) and ``latents`` (detached,
+            before quantisation).
         """
         pixels_BTHWC = self.see(frames_BTHWC)
         past_BTHWC, next_BTHWC = pixels_BTHWC[:, :-1], pixels_BTHWC[:, 1:]

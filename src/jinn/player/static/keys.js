@@ -24,7 +24,10 @@ export function bindKeys(count, names) {
   const known = new Set(words.flatMap((set) => [...set]));
 
   const wordOf = (key) => ARROWS[key]?.find((word) => known.has(word));
-  const exactly = (wanted) => words.findIndex((set) => set.size === wanted.size && [...wanted].every((w) => set.has(w)));
+  // Of the actions with just these directions the one with the shortest name: "up" before "up slowly".
+  const exactly = (wanted) => [...words.keys()]
+    .filter((k) => words[k].size === wanted.size && [...wanted].every((w) => words[k].has(w)))
+    .reduce((best, k) => (best < 0 || names[k].length < names[best].length ? k : best), -1);
 
   return {
     /** What a keyboard event presses, or null. */
@@ -51,7 +54,7 @@ export function bindKeys(count, names) {
     caps(k) {
       const arrows = [...words[k]].map((word) => Object.keys(ARROWS).filter((key) => wordOf(key) === word));
       const shown = arrows.length === 1 ? arrows[0] : arrows.map(([key]) => key);
-      const first = exactly(words[k]) === k; // of two actions with one name, the arrows play the first
+      const first = exactly(words[k]) === k; // of actions that go one way, the arrows play one
       return [own[k]?.toUpperCase(), ...(first ? shown.map((key) => CAPS[key]) : [])].filter(Boolean);
     },
 
