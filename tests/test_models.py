@@ -10,7 +10,7 @@ from jinn.contracts import JinnError, to_float, to_uint8
 from jinn.models.dynamics import Dynamics, DynamicsConfig
 from jinn.models.latent_actions import LatentActionModel, LatentActionsConfig
 from jinn.models.motion import displaced, matching_costs, move
-from jinn.models.quantize import FSQ, VQ, FSQConfig, VQConfig
+from jinn.models.quantize import FSQ, VQ, FSQConfig, VQConfig, digits_of
 from jinn.models.tokenizer import TokenizerConfig, VideoTokenizer
 from jinn.models.transformer import (
     STTransformer,
@@ -161,6 +161,16 @@ def test_fsq_reaches_every_code_and_looks_it_up() -> None:
     assert extreme.tolist() == [11, 0]
 
 
+def test_digits_are_those_that_fsq_looks_up() -> None:
+    fsq, levels = FSQ(FSQConfig(levels=(4, 3, 2))), (4, 3, 2)
+    digits = digits_of(levels)
+    assert digits.shape == (24, 9)
+    chosen = torch.stack([part.argmax(-1) for part in digits.split(levels, dim=-1)], dim=-1)
+    half = (torch.tensor(levels) - 1) / 2
+    torch.testing.assert_close((chosen - half) / half, fsq.lookup(torch.arange(24)))
+    assert (digits.sum(-1) == 3).all()
+
+
 def test_fsq_gradient_passes_through() -> None:
     latents = torch.full((1, 2), 0.1, requires_grad=True)
     FSQ(FSQConfig((5, 5)))(latents).latents.sum().backward()
@@ -189,6 +199,20 @@ def test_tokenizer_contract() -> None:
         tokenizer.encode(frames(H=20))
     with pytest.raises(JinnError, match="uint8"):
         tokenizer.encode(clip.float())
+
+
+@pytest.mark.parametrize("quantizer", [VQConfig(codes=16, dim=4), FSQConfig(levels=(5, 4, 4))])
+def test_a_tokenizer_begins_at_its_first_frames(quantizer: VQConfig | FSQConfig) -> None:
+    model = VideoTokenizer(TokenizerConfig((16, 16), 4, ST, ST, quantizer))
+    dark = frames(8, 1) // 4
+    model.begin(dark, seeded())
+    latents = model.latents(to_float(dark)).flatten(0, 2)
+    torch.testing.assert_close(latents.mean(0), torch.zeros(latents.shape[1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latents.std(0), torch.ones(latents.shape[1]), atol=1e-3, rtol=0)
+    used = model.encode(dark).unique().numel()
+    assert used >= 14  # 16 clusters, or most of a grid of 80
+    made = model.pixels(model.quantizer(model.latents(to_float(dark))).latents)
+    assert abs(float((made - to_float(dark)).mean())) < 0.02  # not grey, which is 0.4 off
 
 
 def test_tokens_do_not_know_the_future_but_know_the_past() -> None:
@@ -352,6 +376,23 @@ def test_dynamics_cached_equals_uncached(changes: dict[str, object]) -> None:
     change = model.change(tokens[:, -2:-1], actions[:, -1:]).squeeze(1)
     cached = model.next_logits(hidden[:, -1], change, back)
     torch.testing.assert_close(cached, whole, atol=1e-4, rtol=1e-4)
+
+
+def test_surroundings_are_three_by_three_places_and_depend_on_the_action() -> None:
+    model = dynamics_of(previous_frame=True, digits=True).surroundings
+    assert model is not None
+    tokens, action = torch.zeros(1, 1, 16, dtype=torch.long), torch.tensor([[1]])
+    plain = model(tokens, action)
+    other = tokens.clone()
+    other[0, 0, 0] = 9  # the corner
+    touched = (model(other, action) - plain).abs().amax(-1)[0, 0] > 1e-6
+    assert touched.nonzero().flatten().tolist() == [0, 1, 4, 5]
+    assert (model(tokens, torch.tensor([[2]])) - plain).abs().max() > 1e-3
+
+
+def test_digits_need_an_fsq() -> None:
+    with pytest.raises(ValueError, match="digits"):
+        Dynamics(DynamicsConfig(ST, digits=True), 32, (4, 4), 5)
 
 
 def test_logits_do_not_know_later_tokens_or_actions() -> None:
