@@ -113,7 +113,7 @@ def coinrun_cpu() -> Recipe:
             steps=2_000, batch=32, frames=1, learning_rate=1.5e-3, final_learning_rate=2e-5, warmup=200
         ),
         world_training=TrainingConfig(
-            steps=3_600, batch=8, frames=8, learning_rate=1.5e-3, final_learning_rate=2e-5, warmup=100
+            steps=2_600, batch=8, frames=8, learning_rate=1.5e-3, final_learning_rate=2e-5, warmup=100
         ),
         latent_action_training=TrainingConfig(
             steps=1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100

@@ -121,16 +121,30 @@ class VQ(nn.Module):
             self.usage_K[dead_K] = 1.0 / self.size
 
     @torch.no_grad()
-    def cluster(self, latents: Tensor, generator: torch.Generator, rounds: int = 20) -> None:
-        """Set the whole codebook to the k-means of the given latents ``(..., dim)`` (k-means++ seeds)."""
+    def cluster(self, latents: Tensor, generator: torch.Generator, rounds: int = 50, starts: int = 1) -> None:
+        """Set the whole codebook to the k-means of the given latents ``(..., dim)``.
+
+        Args:
+            latents: of a few batches.
+            generator: the chance of the seeds (k-means++).
+            rounds: of moving each code to the mean of its latents.
+            starts: the best of so many is kept. One start in two or three gives a rare but clear group,
+                such as walking left, no code of its own.
+        """
         flat_ND = latents.reshape(-1, self.dim).float()
-        self.codebook_KD.copy_(spread(flat_ND, flat_ND[:0], self.size, generator))
-        for _ in range(rounds):
-            codes_N = torch.cdist(flat_ND, self.codebook_KD).argmin(-1)
-            sums = torch.zeros_like(self.codebook_KD).index_add_(0, codes_N, flat_ND)
-            counts = torch.bincount(codes_N, minlength=self.size)
-            used = counts > 0
-            self.codebook_KD[used] = sums[used] / counts[used, None]
+        best_KD, least = self.codebook_KD, float("inf")
+        for _ in range(starts):
+            codes_KD = spread(flat_ND, flat_ND[:0], self.size, generator)
+            for _ in range(rounds):
+                nearest_N = torch.cdist(flat_ND, codes_KD).argmin(-1)
+                sums_KD = torch.zeros_like(codes_KD).index_add_(0, nearest_N, flat_ND)
+                counts_K = torch.bincount(nearest_N, minlength=self.size)
+                used_K = counts_K > 0
+                codes_KD[used_K] = sums_KD[used_K] / counts_K[used_K, None]
+            error = float(torch.cdist(flat_ND, codes_KD).amin(-1).square().mean())
+            if error < least:
+                best_KD, least = codes_KD, error
+        self.codebook_KD.copy_(best_KD)
         self.usage_K.fill_(1.0 / self.size)
 
 

@@ -92,7 +92,7 @@ class LatentActionStage:
         device = self.shown_BTHWC.device
         latents = [self.model.latents(self.model.see(clips(step + i).to(device))) for i in range(batches)]
         generator = torch.Generator().manual_seed(seed)
-        self.model.quantizer.cluster(torch.cat([x.flatten(0, 1) for x in latents]), generator)
+        self.model.quantizer.cluster(torch.cat([x.flatten(0, 1) for x in latents]), generator, starts=10)
 
 
 class WorldStage:
