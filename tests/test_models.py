@@ -251,7 +251,7 @@ def test_tokenizer_loss_reaches_every_parameter(quantizer: VQConfig | FSQConfig)
 
 PAPER_LAM = LatentActionsConfig((16, 16), 8, ST, ST, VQConfig(4, 8))
 OUR_LAM = LatentActionsConfig(
-    (16, 16), 4, ST, ST, VQConfig(4, 8), pairs=True, predict_change=True, reach=2, shrink=2, moving_weight=1.0
+    (16, 16), 4, ST, ST, VQConfig(4, 8), pairs=True, predict_change=True, reach=2, shrink=2
 )
 
 

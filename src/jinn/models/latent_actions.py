@@ -14,8 +14,7 @@ the encoder gets no gradient. What stands against it here (all off in the paper'
   decoder draws by moving pixels (`jinn.models.motion`); ``shrink`` does all of this on smaller frames;
 * it learns without quantisation first, and k-means then makes codes of the latents (driven by
   `jinn.training.stages`);
-* dead codes restarted at the latents that the living ones explain worst;
-* ``moving_weight``: pixels that change weigh more, since most of a game's frame stands still.
+* dead codes restarted at the latents that the living ones explain worst.
 """
 
 from __future__ import annotations
@@ -44,8 +43,6 @@ class LatentActionsConfig:
         quantizer: the codebook; its size A is the number of keys that a player has, 2 to 64.
         pairs: stack frames t and t+1 in the encoder's tokens, instead of one frame a token (paper).
         predict_change: predict the difference to the present frame, instead of a sigmoid's pixels (paper).
-        moving_weight: weight of a pixel's squared error grows with its true change: ``1 + moving_weight *
-            change / mean change``; 0 is the plain mean (paper).
         reach: displacements of up to so many (shrunk) pixels are matched and drawn; 0 is none (paper).
             Needs ``pairs`` and ``predict_change``.
         shrink: frames are averaged over squares of this many pixels first; 1 is none (paper).
@@ -60,7 +57,6 @@ class LatentActionsConfig:
     quantizer: VQConfig = field(default_factory=lambda: VQConfig(codes=8, dim=32))
     pairs: bool = False
     predict_change: bool = False
-    moving_weight: float = 0.0
     reach: int = 0
     shrink: int = 1
     latent_noise: float = 0.5
@@ -197,14 +193,7 @@ class LatentActionModel(nn.Module):
         else:
             used_BTm1d = latents_BTm1d + self.config.latent_noise * noise_BTm1d
             codebook_loss = quantized.loss * 0.0
-        error_BTHWC = (self.next_pixels(past_BTHWC, used_BTm1d).float() - next_BTHWC).square()
-        mse = error_BTHWC.mean()
-        if self.config.moving_weight:
-            change_BTHWC = (next_BTHWC - past_BTHWC).abs().mean(-1, keepdim=True)
-            weight = 1 + self.config.moving_weight * change_BTHWC / change_BTHWC.mean().clamp_min(1e-4)
-            fidelity = (error_BTHWC * weight).mean()
-        else:
-            fidelity = mse
+        mse = (self.next_pixels(past_BTHWC, used_BTm1d).float() - next_BTHWC).square().mean()
         frozen_mse = (next_BTHWC - past_BTHWC).square().mean()
         report = {
             "mse": mse.detach(),
@@ -212,4 +201,4 @@ class LatentActionModel(nn.Module):
             "actions": quantized.codes,
             "latents": latents_BTm1d.detach(),
         }
-        return fidelity / frozen_mse.clamp_min(1e-5) + codebook_loss, report
+        return mse / frozen_mse.clamp_min(1e-5) + codebook_loss, report
