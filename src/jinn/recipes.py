@@ -77,7 +77,8 @@ def coinrun_cpu() -> Recipe:
 
     64 tokens a frame from 8 x 8 patches instead of the paper's 256, a tokenizer that sees one frame at a
     time, latent actions from pairs of half-size frames, and the dynamics trained as they are played. About 70
-    minutes on shared cores; the figures are in the built-in world's model card.
+    minutes. Expect 27 dB from the tokenizer, eight actions in use, and a Delta_4 PSNR of 5 to 7 dB: see the
+    built-in world's model card.
     """
     frame_by_frame = TransformerConfig(layers=2, width=256, heads=8, feedforward=4.0, temporal_every=0)
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)

@@ -186,6 +186,6 @@ def _name(down: float, right: float, still: float = 0.4) -> str:
     if np.isnan(down):
         return "unused"
     # A direction counts if it is clearly there, and not drowned by the other.
-    vertical = "" if abs(down) < max(still, abs(right) / 3) else "up" if down < 0 else "down"
-    horizontal = "" if abs(right) < max(still, abs(down) / 3) else "left" if right < 0 else "right"
+    vertical = "" if abs(down) < max(still, abs(right) / 4) else "up" if down < 0 else "down"
+    horizontal = "" if abs(right) < max(still, abs(down) / 4) else "left" if right < 0 else "right"
     return "-".join(part for part in (vertical, horizontal) if part) or "stay"
