@@ -132,7 +132,8 @@ class VQ(nn.Module):
                 such as walking left, no code of its own.
         """
         flat_ND = latents.reshape(-1, self.dim).float()
-        best_KD, least = self.codebook_KD, float("inf")
+        best_KD: Tensor = self.codebook_KD
+        least = float("inf")
         for _ in range(starts):
             codes_KD = spread(flat_ND, flat_ND[:0], self.size, generator)
             for _ in range(rounds):
