@@ -242,5 +242,5 @@ def test_the_frozen_tokenizer_is_not_in_the_optimizer_and_only_matrices_decay() 
     assert not frozen & {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert len(decayed["params"]) + len(free["params"]) == len(list(world.dynamics.parameters()))
     assert all(p.ndim == 2 for p in decayed["params"])
-    assert id(world.dynamics.token_embed.weight) in {id(p) for p in free["params"]}
+    assert id(world.dynamics.token_embed.own_KD) in {id(p) for p in free["params"]}
     assert free["weight_decay"] == 0

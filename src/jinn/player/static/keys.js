@@ -27,7 +27,7 @@ export function bindKeys(count, names) {
   // Of the actions with just these directions the one with the shortest name: "up" before "up slowly".
   const exactly = (wanted) => [...words.keys()]
     .filter((k) => words[k].size === wanted.size && [...wanted].every((w) => words[k].has(w)))
-    .reduce((best, k) => (best < 0 || names[k].length < names[best].length ? k : best), -1);
+    .reduce((best, k) => (best < 0 || (names && names[k].length < names[best].length) ? k : best), -1);
 
   return {
     /** What a keyboard event presses, or null. */
