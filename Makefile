@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: play test lint train-coinrun-cpu clean
+.PHONY: play test lint clean
 
 play: $(VENV)/.play
 	$(BIN)/jinn play

@@ -104,7 +104,7 @@ def test_labels_are_one_a_frame_and_agree_with_whole_clips(
 
 
 def short() -> Recipe:
-    """Both phases in seconds, with every kind of event in them."""
+    """All phases in seconds, with every kind of event in them."""
     recipe = tiny()
     phase = {"warmup": 2, "checkpoint_every": 3, "preview_every": 7, "log_every": 2, "batch": 4}
     return replace(

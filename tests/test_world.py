@@ -223,7 +223,9 @@ def test_the_built_in_world_answers_its_keys() -> None:
             frames.append(frame)
         moved = global_motion(torch.stack(frames, dim=1)).double().mean((0, 1))
         assert sign * moved[axis] > 0.5, (name, moved)
-    state, _ = world.reset(world.prompts[:1, None].expand(world.num_actions, -1, -1, -1, -1), seed=[0] * 8)
+    state, _ = world.reset(
+        world.prompts[:1, None].expand(world.num_actions, -1, -1, -1, -1), seed=[0] * world.num_actions
+    )
     for _ in range(4):
         state, frame = world.step(state, torch.arange(world.num_actions))
     assert len({picture.numpy().tobytes() for picture in frame}) == world.num_actions

@@ -164,6 +164,8 @@ def _choose(policy: str | Policy, games: Games, seed: int, repeat: int) -> Polic
 def load_policy(place: str) -> Policy:
     """The policy at ``FILE.py:NAME``: a function from uint8 ``obs_BHWC`` to an action for each of the B.
 
+    The file is run anew for each block of play, so that what a function remembers begins alike in each.
+
     Raises:
         JinnError: no such file or function, or the file cannot be run.
     """

@@ -128,8 +128,8 @@ class VQ(nn.Module):
             latents: of a few batches.
             generator: the chance of the seeds (k-means++).
             rounds: of moving each code to the mean of its latents.
-            starts: the best of so many is kept. One start in two or three gives a rare but clear group,
-                such as walking left, no code of its own.
+            starts: the best of so many is kept: a start may give a rare but clear group, such as walking
+                left, no code of its own (docs/research-log.md).
         """
         flat_ND = latents.reshape(-1, self.dim).float()
         best_KD: Tensor = self.codebook_KD
@@ -193,17 +193,18 @@ class FSQ(nn.Module):
     def lookup(self, codes: Tensor) -> Tensor:
         """Codes to latents ``(..., dim)`` in [-1, 1]."""
         half = (self.levels - 1) / 2
-        return (codes.unsqueeze(-1) // self.basis % self.levels - half) / half
+        return (self.digits(codes) - half) / half
+
+    def digits(self, codes: Tensor) -> Tensor:
+        """Codes to the number of the level in each dimension, int64 ``(..., dim)``."""
+        return codes.unsqueeze(-1) // self.basis % self.levels
 
 
 def digits_of(levels: tuple[int, ...]) -> Tensor:
     """The digits of every code of an FSQ as one-hot rows, float32 ``(codes, sum of levels)``."""
-    codes = torch.arange(math.prod(levels))
-    digits = []
-    for level in levels:
-        digits.append(F.one_hot(codes % level, level))
-        codes = codes // level
-    return torch.cat(digits, dim=-1).float()
+    fsq = FSQ(FSQConfig(levels))
+    digits = fsq.digits(torch.arange(fsq.size)).unbind(-1)
+    return torch.cat([F.one_hot(d, level) for d, level in zip(digits, levels, strict=True)], dim=-1).float()
 
 
 def make_quantizer(config: VQConfig | FSQConfig) -> VQ | FSQ:

@@ -86,40 +86,36 @@ def run_recipe(
     device = torch.device(device)
     recipe = fit_size(recipe, store.size_hw)
     begin(run, recipe, seed)
-    # The weights' first values depend on the seed only, whichever phase a resumed run begins with.
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        world = World(
-            WorldConfig(
-                name,
-                float(store.fps),
-                recipe.tokenizer,
-                recipe.latent_actions,
-                recipe.dynamics,
-                recipe.sampling,
-            ),
-            prompts(store, 8),
-        ).to(device)
+    world = new_world(recipe, store, name, seed).to(device)
     split = "heldout" if len(store.select("heldout")) else "train"
     phase = recipe.tokenizer_training
     shown = ClipSampler(store, phase.frames, seed, split).batch(0, 12).to(device)
     tokenizer_stage = TokenizerStage(world.tokenizer, shown, recipe.restart_every)
     train(tokenizer_stage, clips_of(store, phase, seed), phase, run, seed, device, on_step)
     world.tokenizer.eval()
-    joint = recipe.latent_action_training is None
-    if recipe.latent_action_training is not None:
-        phase = recipe.latent_action_training
-        shown = ClipSampler(store, phase.frames, seed, split).batch(0, 12).to(device)
-        clips = clips_of(store, phase, seed + 2)
+    alone = recipe.latent_action_training
+    if alone is not None:
+        shown = ClipSampler(store, alone.frames, seed, split).batch(0, 12).to(device)
+        clips = clips_of(store, alone, seed + 2)
         action_stage = LatentActionStage(world.latent_actions, shown)
-        train(action_stage, clips, phase, run, seed + 2, device, on_step)
-        action_stage.finish(clips, phase.steps, seed)
+        train(action_stage, clips, alone, run, seed + 2, device, on_step)
+        action_stage.finish(clips, alone.steps, seed)
         world.latent_actions.eval()
     phase = recipe.world_training
     shown = ClipSampler(store, min(12, int(store.lengths.max())), seed, split).batch(0, 1).to(device)
-    world_stage = WorldStage(world, shown, joint, recipe.restart_every)
+    world_stage = WorldStage(world, shown, alone is None, recipe.restart_every)
     train(world_stage, clips_of(store, phase, seed + 1), phase, run, seed + 1, device, on_step)
     return world.eval()
+
+
+def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
+    """An untrained world. Its weights depend on the seed only, whichever phase a resumed run begins with."""
+    config = WorldConfig(
+        name, float(store.fps), recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return World(config, prompts(store, 8))
 
 
 def clips_of(store: FrameStore, phase: TrainingConfig, seed: int) -> Clips:

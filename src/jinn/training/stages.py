@@ -123,10 +123,7 @@ class WorldStage:
         world = self.world
         tokens_BTN = world.tokenizer.encode(frames_BTHWC)
         if not self.joint:
-            loss, metrics = world.dynamics.loss(
-                tokens_BTN, world.latent_actions.encode(frames_BTHWC), generator
-            )
-            return loss, metrics
+            return world.dynamics.loss(tokens_BTN, world.latent_actions.encode(frames_BTHWC), generator)
         action_loss, report = world.latent_actions.loss(frames_BTHWC)
         codebook = world.latent_actions.quantizer
         codebook.note_usage(report["actions"])
