@@ -129,7 +129,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.heads = config.heads
+        self.query_width, self.value_width = config.query_width, config.value_width
         self.query = nn.Linear(config.width, config.heads * config.query_width, bias=False)
         self.key = nn.Linear(config.width, config.heads * config.query_width, bias=False)
         self.value = nn.Linear(config.width, config.heads * config.value_width, bias=False)
@@ -139,9 +139,10 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``(..., D)`` to queries, keys and values ``(..., heads, C)``."""
-        query = self.query_norm(self.query(x).unflatten(-1, (self.heads, -1)))
-        key = self.key_norm(self.key(x).unflatten(-1, (self.heads, -1)))
-        value = self.value(x).unflatten(-1, (self.heads, -1))
+        # Widths, not the number of heads: with tensor parallelism a rank has some of the heads only.
+        query = self.query_norm(self.query(x).unflatten(-1, (-1, self.query_width)))
+        key = self.key_norm(self.key(x).unflatten(-1, (-1, self.query_width)))
+        value = self.value(x).unflatten(-1, (-1, self.value_width))
         return query, key, value
 
     def spatial(self, x_BTND: Tensor) -> Tensor:
@@ -192,6 +193,7 @@ class STBlock(nn.Module):
 
     def __init__(self, config: TransformerConfig, temporal: bool) -> None:
         super().__init__()
+        self.window = config.window
         hidden = max(1, round(config.feedforward * config.width))
         self.spatial_norm = nn.LayerNorm(config.width, bias=False)
         self.spatial = Attention(config)
@@ -207,6 +209,30 @@ class STBlock(nn.Module):
             nn.GELU(),
             nn.Linear(hidden, config.width, bias=False),
         )
+
+    def forward(self, x_BTND: Tensor) -> Tensor:
+        """Whole clips."""
+        return self.clip(x_BTND)[0]
+
+    def clip(self, x_BTND: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Whole clips; also the temporal keys (not rotated) and values ``BNHTC``, if it looks back."""
+        key = value = None
+        x_BTND = x_BTND + self.spatial.spatial(self.spatial_norm(x_BTND))
+        if self.temporal is not None and self.temporal_norm is not None:
+            y, key, value = self.temporal.temporal(self.temporal_norm(x_BTND), self.window)
+            x_BTND = x_BTND + y
+        return x_BTND + self.feedforward(self.feedforward_norm(x_BTND)), key, value
+
+    def next_frame(
+        self, x_BND: Tensor, past: tuple[Tensor, Tensor] | None, bias_BP: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """`clip` for one frame; ``past`` are its keys and values ``BNHPC``, None if it does not look back."""
+        key = value = None
+        x_BND = x_BND + self.spatial.spatial(self.spatial_norm(x_BND[:, None])).squeeze(1)
+        if self.temporal is not None and self.temporal_norm is not None and past is not None:
+            y, key, value = self.temporal.temporal_next(self.temporal_norm(x_BND), *past, bias_BP)
+            x_BND = x_BND + y
+        return x_BND + self.feedforward(self.feedforward_norm(x_BND)), key, value
 
 
 class STTransformer(nn.Module):
@@ -233,36 +259,31 @@ class STTransformer(nn.Module):
 
     def forward(self, x_BTND: Tensor) -> Tensor:
         """Whole clips: frame t sees frames ``t - window + 1`` to ``t``."""
-        return self._clip(x_BTND)[0]
+        for block in self.blocks:
+            x_BTND = block(x_BTND)
+        return self.norm(x_BTND)
 
     def prefill(self, x_BTND: Tensor) -> tuple[Tensor, Past]:
         """`forward`, and the `Past` that the frame after the clip looks back on."""
-        x_BTND, keys, values = self._clip(x_BTND)
-        B, T = x_BTND.shape[:2]
+        B, T, N, _ = x_BTND.shape
         room = self.config.window - 1
         kept = min(T, room)
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        for block in cast(Iterable[STBlock], self.blocks):
+            x_BTND, key, value = block.clip(x_BTND)
+            if key is not None and value is not None:
+                keys.append(key)
+                values.append(value)
 
         def keep(per_layer: list[Tensor]) -> Tensor:
             if not per_layer:
-                return x_BTND.new_zeros(0, B, x_BTND.shape[2], self.config.heads, room, 2)
+                return x_BTND.new_zeros(0, B, N, self.config.heads, room, 2)
             stacked = torch.stack(per_layer)[..., T - kept :, :]
             return F.pad(stacked, (0, 0, room - kept, 0))
 
         valid_BP = torch.arange(room, device=x_BTND.device).expand(B, room) >= room - kept
-        return x_BTND, Past(keep(keys), keep(values), valid_BP)
-
-    def _clip(self, x_BTND: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
-        for block in cast(Iterable[STBlock], self.blocks):
-            x_BTND = x_BTND + block.spatial.spatial(block.spatial_norm(x_BTND))
-            if block.temporal is not None and block.temporal_norm is not None:
-                y, key, value = block.temporal.temporal(block.temporal_norm(x_BTND), self.config.window)
-                x_BTND = x_BTND + y
-                keys.append(key)
-                values.append(value)
-            x_BTND = x_BTND + block.feedforward(block.feedforward_norm(x_BTND))
-        return self.norm(x_BTND), keys, values
+        return self.norm(x_BTND), Past(keep(keys), keep(values), valid_BP)
 
     def look_back(self, past: Past) -> LookBack:
         """Turn the past's keys by their distance to the present: once a frame, whatever the steps."""
@@ -283,19 +304,13 @@ class STTransformer(nn.Module):
         keys: list[Tensor] = []
         values: list[Tensor] = []
         for block in cast(Iterable[STBlock], self.blocks):
-            x_BND = x_BND + block.spatial.spatial(block.spatial_norm(x_BND[:, None])).squeeze(1)
-            if block.temporal is not None and block.temporal_norm is not None:
-                layer = len(keys)
-                y, key, value = block.temporal.temporal_next(
-                    block.temporal_norm(x_BND),
-                    back.keys_LBNHPC[layer],
-                    back.values_LBNHPC[layer],
-                    back.bias_BP,
-                )
-                x_BND = x_BND + y
+            layer, past = len(keys), None
+            if block.temporal is not None:
+                past = back.keys_LBNHPC[layer], back.values_LBNHPC[layer]
+            x_BND, key, value = block.next_frame(x_BND, past, back.bias_BP)
+            if key is not None and value is not None:
                 keys.append(key)
                 values.append(value)
-            x_BND = x_BND + block.feedforward(block.feedforward_norm(x_BND))
         if not keys:
             nothing = x_BND.new_zeros(0, *x_BND.shape[:2], self.config.heads, 2)
             return self.norm(x_BND), nothing, nothing
