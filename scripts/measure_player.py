@@ -20,6 +20,7 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from jinn.player import create_app, running
+from jinn.world.backends import use_backend
 from jinn.world.rollout import World
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -40,12 +41,15 @@ def main() -> None:
     parser.add_argument("--world", default="coinrun", help="name or path of a world")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--fps", type=int, default=30, help="the pace asked of the server")
+    parser.add_argument("--backend", default="auto", help="see jinn.world.backends")
+    parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime")
     args = parser.parse_args()
     executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if executable is None:
         parser.error(f"no browser: install one of {', '.join(CHROMIUM)}")
 
-    with running(create_app(World.load(args.world))) as address:
+    world = use_backend(World.load(args.world), args.backend, args.threads)
+    with running(create_app(world)) as address:
         measured = drive(address, executable, args.seconds, args.fps)
     latencies = measured["latencies"]
     print(f"frames/s           {measured['rate']:6.1f}  (asked for {args.fps})")

@@ -90,7 +90,8 @@ class Player:
         number, key, _, action = HEADER.unpack_from(data)
         if ack:
             self.send(type="ack", frame=number)
-        return Frame(number, key, action, decode(data[HEADER.size :]))
+        pixels = np.frombuffer(data, np.uint8, offset=HEADER.size).reshape(32, 32, 3)
+        return Frame(number, key, action, pixels)
 
     def error(self) -> str:
         data = self.socket.recv(timeout=PATIENCE)

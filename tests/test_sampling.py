@@ -37,6 +37,24 @@ def test_tokens_follow_the_tempered_distribution() -> None:
         torch.testing.assert_close(confidence[0, :9], want.log()[tokens[0, :9]])
 
 
+@pytest.mark.parametrize("codes", [1, 2, 5, 16, 1000])
+def test_tokens_are_those_of_the_running_sum_over_all_codes(codes: int) -> None:
+    """Groups of codes are a short cut: the token is the first whose running sum exceeds the number."""
+    logits_BNK = torch.randn(3, 50, codes, generator=torch.Generator().manual_seed(0)) * 3
+    logits_BNK[..., ::3] -= 200.0  # codes without a share
+    uniform_BN = torch.rand(3, 50, generator=torch.Generator().manual_seed(1))
+    uniform_BN[0, 0], uniform_BN[0, 1] = 0.0, 1 - 2**-24
+    tokens_BN, log_BN = draw_tokens(logits_BNK, uniform_BN, 0.7)
+    log_BNK = (logits_BNK.double() / 0.7).log_softmax(-1)
+    running_BNK = log_BNK.exp().cumsum(-1)
+    # Where the number lies within rounding of a step of the running sum, either neighbour is right.
+    low_BN = (running_BNK <= (uniform_BN - 1e-5).unsqueeze(-1)).sum(-1)
+    high_BN = (running_BNK <= (uniform_BN + 1e-5).unsqueeze(-1)).sum(-1)
+    assert ((low_BN <= tokens_BN) & (tokens_BN <= high_BN)).all()
+    torch.testing.assert_close(log_BN, log_BNK.gather(-1, tokens_BN[..., None])[..., 0].float())
+    assert codes == 1 or (log_BN > -100).all()
+
+
 def test_temperature_zero_takes_the_likeliest_whatever_the_noise() -> None:
     logits = torch.randn(2, 5, 7)
     tokens, _ = draw_tokens(logits, torch.rand(2, 5), 0.0)

@@ -99,10 +99,10 @@ def test_a_fork_goes_its_own_way_and_the_seed_matters(world: World) -> None:
 
 def test_a_state_does_not_grow(world: World) -> None:
     state, _ = world.reset(prompt(1))
-    size = [t.numel() for t in (state.tokens_BTN, *state.past)]
+    size = [t.numel() for t in (state.tokens_BN, *state.past, *state.drawn)]
     for _ in range(8):
         state, _ = world.step(state, torch.tensor([0]))
-    assert [t.numel() for t in (state.tokens_BTN, *state.past)] == size
+    assert [t.numel() for t in (state.tokens_BN, *state.past, *state.drawn)] == size
     assert bool(state.past.valid_BP.all())
     assert state.frames_B.tolist() == [8]
 

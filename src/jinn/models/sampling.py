@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -68,11 +69,30 @@ def draw_tokens(logits_BNK: Tensor, uniform_BN: Tensor, temperature: float) -> t
         best = log_BNK.max(-1)
         return best.indices, best.values
     log_BNK = (logits_BNK / temperature).log_softmax(-1)
-    cumulative_BNK = log_BNK.exp().cumsum(-1)
+    # The running sum over thousands of codes is slow where it is one after the other. So first a group of
+    # codes is found by the running sum over groups, then the code in it.
+    group = math.isqrt(log_BNK.shape[-1] - 1) + 1
+    lacking = -log_BNK.shape[-1] % group
+    shares_BNGg = F.pad(log_BNK.exp(), (0, lacking)).unflatten(-1, (-1, group))
+    groups_BNG = shares_BNGg.sum(-1).cumsum(-1)
     # Rounding may leave the total a little under 1: the threshold is a share of the total that there is.
-    threshold_BN1 = (uniform_BN * cumulative_BNK[..., -1]).unsqueeze(-1)
-    tokens_BN = (cumulative_BNK <= threshold_BN1).sum(-1).clamp_(max=logits_BNK.shape[-1] - 1)
-    return tokens_BN, log_BNK.gather(-1, tokens_BN.unsqueeze(-1)).squeeze(-1)
+    threshold_BN1 = uniform_BN.unsqueeze(-1) * groups_BNG[..., -1:]
+    chosen_BN1 = first_above(groups_BNG, threshold_BN1)
+    before_BN1 = F.pad(groups_BNG, (1, 0)).gather(-1, chosen_BN1)
+    index_BN1g = chosen_BN1.unsqueeze(-1).expand(*chosen_BN1.shape, group)
+    within_BNg = shares_BNGg.gather(-2, index_BN1g).squeeze(-2).cumsum(-1)
+    tokens_BN1 = chosen_BN1 * group + first_above(within_BNg, threshold_BN1 - before_BN1)
+    return tokens_BN1.squeeze(-1), log_BNK.gather(-1, tokens_BN1).squeeze(-1)
+
+
+def first_above(rising: Tensor, threshold: Tensor) -> Tensor:
+    """The first place on the last axis where a rising row lies above the threshold, ``(..., 1)``.
+
+    Where rounding has left the threshold above the whole row: the first place that reaches the row's end,
+    for what comes after it has no share.
+    """
+    above = (rising <= threshold).sum(-1, keepdim=True)
+    return torch.minimum(above, (rising < rising[..., -1:]).sum(-1, keepdim=True))
 
 
 def keep_masked(
@@ -93,8 +113,8 @@ def keep_masked(
     tiny = torch.finfo(torch.float32).tiny
     gumbel_BN = -(-uniform_BN.clamp(min=tiny, max=1 - 1e-7).log()).log()
     score_BN = (confidence_BN + temperature * gumbel_BN).masked_fill(~masked_BN, float("inf"))
-    rank_BN = score_BN.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)
-    return rank_BN < remaining
+    least_BR = score_BN.topk(remaining, dim=-1, largest=False).indices
+    return torch.zeros_like(masked_BN).scatter(-1, least_BR, True)
 
 
 def frame_noise(seeds_B: Tensor, frames_B: Tensor, steps: int, tokens: int) -> Tensor:

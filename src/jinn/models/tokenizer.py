@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 from jinn.contracts import check_frames, to_float, to_uint8
 from jinn.models.quantize import VQ, FSQConfig, VQConfig, make_quantizer
-from jinn.models.transformer import STTransformer, TransformerConfig, grid_of, patchify, unpatchify
+from jinn.models.transformer import (
+    Past,
+    STTransformer,
+    TransformerConfig,
+    grid_of,
+    patchify,
+    unpatchify,
+)
 
 
 @dataclass(frozen=True)
@@ -81,11 +88,6 @@ class VideoTokenizer(nn.Module):
         if isinstance(self.quantizer, VQ):
             self.quantizer.cluster((latents_Xd - mean_d) / std_d, generator)
 
-    @property
-    def window(self) -> int:
-        """How many frames the decoder looks at for one: 1 if it is a per-frame model."""
-        return self.config.decoder.window if self.config.decoder.temporal_every else 1
-
     def latents(self, pixels_BTHWC: Tensor) -> Tensor:
         """Float pixels in [0, 1] to what the quantiser rounds, ``BTN(dim)``."""
         x_BTND = self.embed(patchify(pixels_BTHWC, self.config.patch) - 0.5)
@@ -93,7 +95,9 @@ class VideoTokenizer(nn.Module):
 
     def pixels(self, latents_BTNd: Tensor) -> Tensor:
         """Quantised latents to float pixels, nominally in [0, 1], not clamped."""
-        x_BTND = self.decoder(self.from_latent(latents_BTNd) + self.decoder_place_ND)
+        return self._paint(self.decoder(self.from_latent(latents_BTNd) + self.decoder_place_ND))
+
+    def _paint(self, x_BTND: Tensor) -> Tensor:
         return unpatchify(self.to_pixels(x_BTND) + 0.5, self.config.patch, self.config.size_hw)
 
     @torch.no_grad()
@@ -110,6 +114,21 @@ class VideoTokenizer(nn.Module):
     def decode(self, tokens_BTN: Tensor) -> Tensor:
         """int64 tokens to uint8 ``frames_BTHWC``; frame t depends on the tokens of 0..t."""
         return to_uint8(self.pixels(self.quantizer.lookup(tokens_BTN)))
+
+    @torch.no_grad()
+    def prefill(self, tokens_BTN: Tensor) -> tuple[Tensor, Past]:
+        """`decode`, and the `Past` on which the decoder of the next frame looks back."""
+        x_BTND = self.from_latent(self.quantizer.lookup(tokens_BTN)) + self.decoder_place_ND
+        x_BTND, past = self.decoder.prefill(x_BTND)
+        return to_uint8(self._paint(x_BTND)), past
+
+    @torch.no_grad()
+    def decode_next(self, tokens_BN: Tensor, past: Past) -> tuple[Tensor, Past]:
+        """`decode` for one frame after a past: uint8 ``BHWC``, and the past one frame later."""
+        x_BND = self.from_latent(self.quantizer.lookup(tokens_BN)) + self.decoder_place_ND
+        x_BND, keys_LBNHC, values_LBNHC = self.decoder.next_frame(x_BND, self.decoder.look_back(past))
+        frame_BHWC = to_uint8(self._paint(x_BND.unsqueeze(1)).squeeze(1))
+        return frame_BHWC, past.append(keys_LBNHC, values_LBNHC)
 
     def loss(self, frames_BTHWC: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the pixels plus the quantiser's own loss.

@@ -201,7 +201,7 @@ def _config(app: Starlette) -> uvicorn.Config:
         app,
         log_level="warning",
         ws_max_size=MAX_MESSAGE_BYTES,
-        ws_per_message_deflate=False,  # PNGs do not shrink, it would only cost time
+        ws_per_message_deflate=False,  # a frame is small; compressing it would only cost time
         timeout_graceful_shutdown=2,
     )
 

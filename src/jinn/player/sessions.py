@@ -14,7 +14,9 @@ The browser sends text messages (JSON) and pictures (binary):
 null the world waits for a key. The latest state of the keys wins; a page that sends "action" beside
 "keys" when a key goes down does not lose the key press that ends before the next frame begins.
 
-The server sends frames (binary): a header of 16 bytes, then a PNG. The header, little-endian, is
+The server sends frames (binary): a header of 16 bytes, then its pixels: RGB, row by row, of the size
+that api/world tells. They are not compressed: a page draws them in the instant in which they come, and the
+next frame is not kept waiting by a decoder. The header, little-endian, is
 uint32 frame number, uint32 id of the latest key message it takes into account, float32 milliseconds in
 the model, int32 action (-1: the picture that play begins from). Anything that goes wrong is told as
 {"type": "error", "message": "..."}.
@@ -41,7 +43,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from torch import Tensor
 
 from jinn.contracts import JinnError
-from jinn.player.pictures import read_picture, to_png
+from jinn.player.pictures import read_picture
 from jinn.world.rollout import World
 
 HEADER = struct.Struct("<IIfi")
@@ -133,7 +135,7 @@ async def _play(socket: WebSocket, world: World, controls: Controls, on_model_th
         # An early frame does not move the beat, a late one does not make the next ones hurry.
         due = max(due, time.monotonic()) + 1 / controls.fps
         try:
-            state, png, model_ms = await on_model_thread(partial(_compute, ask))
+            state, pixels, model_ms = await on_model_thread(partial(_compute, ask))
         except JinnError as error:
             await tell(socket, error)
             if not controls.restart:  # the next step would fail as well: wait for a new beginning
@@ -144,7 +146,7 @@ async def _play(socket: WebSocket, world: World, controls: Controls, on_model_th
             await tell(socket, "the world broke down: see the terminal that runs jinn")
             return await socket.close(1011)
         controls.sent += 1
-        await _send(socket, HEADER.pack(controls.sent, key_id, model_ms, action) + png)
+        await _send(socket, HEADER.pack(controls.sent, key_id, model_ms, action) + pixels)
 
 
 async def _turn(controls: Controls, due: float) -> None:
@@ -163,12 +165,12 @@ async def _turn(controls: Controls, due: float) -> None:
 
 
 def _compute(ask: Callable[[], tuple[Any, Tensor]]) -> tuple[Any, bytes, float]:
-    """On the model thread: the new state, its frame as PNG, and the milliseconds it took."""
+    """On the model thread: the new state, its frame's pixels, and the milliseconds it took."""
     begin = time.perf_counter()
     state, frame_BHWC = ask()
-    frame_HWC = frame_BHWC[0].cpu().numpy()
+    pixels = frame_BHWC[0].cpu().numpy().tobytes()
     model_ms = 1000 * (time.perf_counter() - begin)
-    return state, to_png(frame_HWC), model_ms
+    return state, pixels, model_ms
 
 
 async def _hear(socket: WebSocket, world: World, prompts: list[Tensor], controls: Controls) -> None:

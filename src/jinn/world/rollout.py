@@ -6,7 +6,7 @@ The past is computed once: a MaskGIT step computes the present frame only, again
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,12 @@ from jinn.models.latent_actions import LatentActionModel, LatentActionsConfig
 from jinn.models.quantize import FSQConfig
 from jinn.models.sampling import SamplingConfig, draw_tokens, frame_noise, keep_masked, masked_after
 from jinn.models.tokenizer import TokenizerConfig, VideoTokenizer
-from jinn.models.transformer import LookBack
+from jinn.models.transformer import LookBack, Past
 from jinn.world.state import State
+
+# tokens_BN, past, drawn, actions_B, noise_SBN2 -> tokens_BN, past, drawn, frame_BHWC: `World.next_frame`.
+Frame = tuple[Tensor, Past, Past, Tensor]
+NextFrame = Callable[[Tensor, Past, Past, Tensor, Tensor], Frame]
 
 BUILT_IN = Path(__file__).parent / "built_in"
 
@@ -60,14 +64,17 @@ class World(nn.Module):
 
     Attributes:
         config: see `WorldConfig`.
+        folder: where it was loaded from, None if it was not.
         prompts: uint8 ``(P, H, W, 3)``, frames to start from.
     """
 
     prompts: Tensor
+    backend: NextFrame | None = None  # set by `jinn.world.backends`; None is `next_frame` as it reads
 
     def __init__(self, config: WorldConfig, prompts_PHWC: Tensor | None = None) -> None:
         super().__init__()
         self.config = config
+        self.folder: Path | None = None
         self.tokenizer = VideoTokenizer(config.tokenizer)
         self.latent_actions = LatentActionModel(config.latent_actions)
         self.dynamics = Dynamics(
@@ -147,15 +154,10 @@ class World(nn.Module):
             seed = [seed + row for row in range(B)]
         if len(seed) != B:
             raise JinnError(f"{len(seed)} seeds for {B} roll-outs: give one each")
-        history = self.tokenizer.window
-        lacking = max(0, history - T)
-        state = State(
-            torch.cat([tokens_BTN[:, :1].expand(B, lacking, -1), tokens_BTN[:, -history:]], dim=1),
-            past,
-            torch.tensor(seed, dtype=torch.long),
-            torch.zeros(B, dtype=torch.long),
-        )
-        return state, self.tokenizer.decode(state.tokens_BTN)[:, -1]
+        frames_BTHWC, drawn = self.tokenizer.prefill(tokens_BTN)
+        seeds_B = torch.tensor(seed, dtype=torch.long)
+        state = State(tokens_BTN[:, -1], past, drawn, seeds_B, torch.zeros(B, dtype=torch.long))
+        return state, frames_BTHWC[:, -1]
 
     @torch.inference_mode()
     def step(self, state: State, actions_B: Tensor) -> tuple[State, Tensor]:
@@ -172,18 +174,35 @@ class World(nn.Module):
             JinnError: actions out of range, or not one for each roll-out.
         """
         self._check_actions(actions_B, (len(state.seeds_B),))
-        actions_B = actions_B.to(self.prompts.device)
-        previous_BN = state.tokens_BTN[:, -1]
-        back = self.dynamics.transformer.look_back(state.past)
         noise_SBN2 = frame_noise(
-            state.seeds_B, state.frames_B, self.config.sampling.steps, previous_BN.shape[1]
-        ).to(previous_BN.device)
-        change_BND = self.dynamics.change(previous_BN.unsqueeze(1), actions_B.unsqueeze(1)).squeeze(1)
+            state.seeds_B, state.frames_B, self.config.sampling.steps, state.tokens_BN.shape[1]
+        )
+        device = self.prompts.device
+        next_frame = self.backend or self.next_frame
+        tokens_BN, past, drawn, frame_BHWC = next_frame(
+            state.tokens_BN, state.past, state.drawn, actions_B.to(device), noise_SBN2.to(device)
+        )
+        return State(tokens_BN, past, drawn, state.seeds_B, state.frames_B + 1), frame_BHWC
+
+    def next_frame(
+        self, tokens_BN: Tensor, past: Past, drawn: Past, actions_B: Tensor, noise_SBN2: Tensor
+    ) -> Frame:
+        """`step` as a function of tensors alone: what `jinn.world.backends` may compute in another way.
+
+        Args:
+            tokens_BN, past, drawn: as in `State`.
+            actions_B: int64 in [0, A).
+            noise_SBN2: uniform, from `jinn.models.sampling.frame_noise`.
+
+        Returns:
+            ``tokens_BN``, past and drawn one frame later, and the new frame, uint8 ``BHWC``.
+        """
+        back = self.dynamics.transformer.look_back(past)
+        change_BND = self.dynamics.change(tokens_BN.unsqueeze(1), actions_B.unsqueeze(1)).squeeze(1)
         tokens_BN = sample_frame(self.dynamics, change_BND, back, self.config.sampling, noise_SBN2)
-        past = self.dynamics.commit(tokens_BN, change_BND, state.past, back)
-        tokens_BTN = torch.cat([state.tokens_BTN[:, 1:], tokens_BN.unsqueeze(1)], dim=1)
-        frame_BHWC = self.tokenizer.decode(tokens_BTN)[:, -1]
-        return State(tokens_BTN, past, state.seeds_B, state.frames_B + 1), frame_BHWC
+        past = self.dynamics.commit(tokens_BN, change_BND, past, back)
+        frame_BHWC, drawn = self.tokenizer.decode_next(tokens_BN, drawn)
+        return tokens_BN, past, drawn, frame_BHWC
 
     def _check_actions(self, actions: Tensor, shape: tuple[int, ...]) -> None:
         if tuple(actions.shape) != shape or actions.dtype.is_floating_point:
@@ -221,6 +240,7 @@ class World(nn.Module):
             for k, v in read_tensors(folder / "model.safetensors").items()
         }
         load_weights(world, weights, folder)
+        world.folder = folder
         return world.to(device).eval()
 
 
@@ -259,11 +279,11 @@ def sample_frame(
     for step in range(config.steps):
         logits_BNK = dynamics.next_logits(tokens_BN, change_BND, back)
         drawn_BN, confidence_BN = draw_tokens(logits_BNK, noise_SBN2[step, ..., 0], config.temperature)
-        drawn_BN = torch.where(masked_BN, drawn_BN, tokens_BN)
+        tokens_BN = torch.where(masked_BN, drawn_BN, tokens_BN)
         remaining = masked_after(step, config.steps, N)
-        fading = config.choice_temperature * (1 - (step + 1) / config.steps)
-        masked_BN = keep_masked(confidence_BN, masked_BN, noise_SBN2[step, ..., 1], fading, remaining)
-        tokens_BN = drawn_BN.masked_fill(masked_BN, dynamics.mask_token)
         if remaining == 0:
             break
+        fading = config.choice_temperature * (1 - (step + 1) / config.steps)
+        masked_BN = keep_masked(confidence_BN, masked_BN, noise_SBN2[step, ..., 1], fading, remaining)
+        tokens_BN = tokens_BN.masked_fill(masked_BN, dynamics.mask_token)
     return tokens_BN

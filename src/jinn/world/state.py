@@ -19,29 +19,35 @@ class State(NamedTuple):
     """Where B roll-outs stand. Its size is fixed: it does not grow with the frames played.
 
     Attributes:
-        tokens_BTN: tokens of the newest frames, as many as the tokenizer's decoder looks at. Before the
-            first frame of a prompt that frame is repeated: a video that stood still.
+        tokens_BN: tokens of the present frame.
         past: keys and values of the frames in the dynamics' window. When the window is full the oldest
             frame leaves; what it did to newer frames stays in their keys and values.
+        drawn: the same of the tokenizer's decoder; no layer at all where it draws each frame by itself.
         seeds_B: int64, the seed of each roll-out's chance.
         frames_B: int64, how many frames each has played.
     """
 
-    tokens_BTN: Tensor
+    tokens_BN: Tensor
     past: Past
+    drawn: Past
     seeds_B: Tensor
     frames_B: Tensor
 
 
 def stack(states: Sequence[State]) -> State:
     """Join roll-outs, of whatever age, into one batch."""
+
+    def join(pasts: list[Past]) -> Past:
+        return Past(
+            torch.cat([past.keys_LBNHPC for past in pasts], dim=1),
+            torch.cat([past.values_LBNHPC for past in pasts], dim=1),
+            torch.cat([past.valid_BP for past in pasts]),
+        )
+
     return State(
-        torch.cat([s.tokens_BTN for s in states]),
-        Past(
-            torch.cat([s.past.keys_LBNHPC for s in states], dim=1),
-            torch.cat([s.past.values_LBNHPC for s in states], dim=1),
-            torch.cat([s.past.valid_BP for s in states]),
-        ),
+        torch.cat([s.tokens_BN for s in states]),
+        join([s.past for s in states]),
+        join([s.drawn for s in states]),
         torch.cat([s.seeds_B for s in states]),
         torch.cat([s.frames_B for s in states]),
     )
@@ -49,22 +55,27 @@ def stack(states: Sequence[State]) -> State:
 
 def take(state: State, rows: Sequence[int]) -> State:
     """Some roll-outs of a batch, in the order given; a row may be taken twice (a fork)."""
-    index = torch.tensor(rows, dtype=torch.long, device=state.tokens_BTN.device)
+    index = torch.tensor(rows, dtype=torch.long)
+    there = index.to(state.tokens_BN.device)
+
+    def pick(past: Past) -> Past:
+        return Past(past.keys_LBNHPC[:, there], past.values_LBNHPC[:, there], past.valid_BP[there])
+
     return State(
-        state.tokens_BTN[index],
-        Past(
-            state.past.keys_LBNHPC[:, index],
-            state.past.values_LBNHPC[:, index],
-            state.past.valid_BP[index],
-        ),
+        state.tokens_BN[there],
+        pick(state.past),
+        pick(state.drawn),
         state.seeds_B[index],
         state.frames_B[index],
     )
 
 
 def trim(state: State, frames: int) -> State:
-    """Forget all but the newest ``frames`` frames of the past (the present frame's tokens stay)."""
-    past = state.past
-    room = past.valid_BP.shape[1]
-    recent_P = torch.arange(room, device=past.valid_BP.device) >= room - frames
-    return state._replace(past=past._replace(valid_BP=past.valid_BP & recent_P))
+    """Forget all but the newest ``frames`` frames of the past (the present frame stays)."""
+
+    def forget(past: Past) -> Past:
+        room = past.valid_BP.shape[1]
+        recent_P = torch.arange(room, device=past.valid_BP.device) >= room - frames
+        return past._replace(valid_BP=past.valid_BP & recent_P)
+
+    return state._replace(past=forget(state.past), drawn=forget(state.drawn))

@@ -5,8 +5,8 @@ const HEADER_BYTES = 16;
 /**
  * Stay connected to the server.
  *
- * `on` has open(), closed(), error(sentence), and an async frame({number, key, modelMs, action, image})
- * which ends when the frame is drawn: only then the server computes the next.
+ * `on` has open(), closed(), error(sentence), and frame({number, key, modelMs, action, pixels}), which draws
+ * the frame (RGB bytes, row by row): only then the server computes the next.
  */
 export function connect(on) {
   const address = new URL("ws", location.href);
@@ -19,17 +19,16 @@ export function connect(on) {
     socket.send(message instanceof Blob ? message : JSON.stringify(message));
   };
 
-  const receive = async (data) => {
+  const receive = (data) => {
     if (typeof data === "string") return on.error(JSON.parse(data).message);
     const header = new DataView(data, 0, HEADER_BYTES);
     const number = header.getUint32(0, true);
-    const image = await createImageBitmap(new Blob([new Uint8Array(data, HEADER_BYTES)], { type: "image/png" }));
-    await on.frame({
+    on.frame({
       number,
       key: header.getUint32(4, true),
       modelMs: header.getFloat32(8, true),
       action: header.getInt32(12, true),
-      image,
+      pixels: new Uint8Array(data, HEADER_BYTES),
     });
     send({ type: "ack", frame: number });
   };

@@ -7,6 +7,7 @@ import { receivePictures } from "./pictures.js";
 const $ = (id) => document.getElementById(id);
 const screen = $("screen");
 const pen = screen.getContext("2d", { alpha: false });
+let picture; // what is on the screen, RGBA
 const glow = $("glow").getContext("2d", { alpha: false });
 const touch = matchMedia("(pointer: coarse)").matches;
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
@@ -28,6 +29,7 @@ let lastAction = world.idle ?? 0;
 let lastSent = null;
 let keyId = 0;
 let step = 0;
+let shownAt = 0; // when the figures beside the screen were last brought up to date
 let drawnAt = []; // times of the last frames
 let unanswered = []; // {id, time} of presses whose frame has not come yet
 const held = new Map(); // what is down (a key, a finger, a button) -> press, the latest last
@@ -51,10 +53,8 @@ const send = connect({
   },
   error: complain,
   frame(frame) {
-    pen.drawImage(frame.image, 0, 0);
+    draw(frame.pixels);
     const now = performance.now();
-    glow.drawImage(frame.image, 0, 0, 8, 8);
-    frame.image.close();
     if (frame.action >= 0) answer(frame.key, now);
     step = frame.action < 0 ? 0 : step + 1;
     drawnAt = [...drawnAt.filter((time) => now - time < 2000), now];
@@ -62,9 +62,23 @@ const send = connect({
     jinn.modelMs = frame.modelMs;
     jinn.action = frame.action;
     if (frame.action < 0) hasBegun();
-    show();
+    if (frame.action < 0 || now - shownAt > 200) {
+      shownAt = now; // nobody reads figures that change with every frame, and laying them out takes time
+      glow.drawImage(screen, 0, 0, 8, 8);
+      show();
+    }
   },
 });
+
+/** Put RGB pixels on the screen; what it holds of opacity it has held from the start. */
+function draw(pixels) {
+  for (let from = 0, to = 0; from < pixels.length; from += 3, to += 4) {
+    picture.data[to] = pixels[from];
+    picture.data[to + 1] = pixels[from + 1];
+    picture.data[to + 2] = pixels[from + 2];
+  }
+  pen.putImageData(picture, 0, 0);
+}
 
 function answer(key, now) {
   for (const press of unanswered) if (press.id <= key) jinn.latencies.push(now - press.time);
@@ -241,6 +255,7 @@ function build() {
   $("name").textContent = world.name;
   screen.width = world.width;
   screen.height = world.height;
+  picture = new ImageData(new Uint8ClampedArray(4 * world.width * world.height).fill(255), world.width);
   $("actions").append(...Array.from({ length: world.actions }, (_, k) => actionButton(k)));
   $("upload").before(...starts.map((start, i) => startButton(start, `api/prompts/${i}.png`, `picture ${i + 1}`)));
   $("upload").onclick = () => $("file").click();

@@ -1,0 +1,154 @@
+"""Every backend computes the frames of the plain path, or says in a sentence why it cannot."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from jinn.contracts import JinnError
+from jinn.models.sampling import SamplingConfig
+from jinn.world.backends import choose, use_backend
+from jinn.world.export import export_onnx, onnx_path
+from jinn.world.rollout import World
+from jinn.world.state import stack
+from test_world import make_world, play, prompt
+
+ACTIONS = [[a] for a in (0, 3, 1, 1, 4, 2, 0, 2)]
+
+
+def small_world(temporal_decoder: bool = False) -> World:
+    """One layer and two sampling steps: exporters and compilers take their time."""
+    config = make_world(temporal_decoder).config
+    sizes = replace(config.dynamics.transformer, layers=1)
+    tokenizer = replace(config.tokenizer, decoder=replace(config.tokenizer.decoder, layers=1))
+    dynamics = replace(config.dynamics, transformer=sizes)
+    return World(
+        replace(config, tokenizer=tokenizer, dynamics=dynamics, sampling=SamplingConfig(steps=2))
+    ).eval()
+
+
+def saved(folder: Path, temporal_decoder: bool) -> Path:
+    torch.manual_seed(0)
+    small_world(temporal_decoder).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["frame-tokenizer", "video-tokenizer"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world with both graphs."""
+    folder = saved(tmp_path_factory.mktemp("world"), request.param)
+    export_onnx(World.load(folder), folder, "float32", "int8")
+    return folder
+
+
+def frames_of(world: World, seed: int = 5) -> Tensor:
+    state, _ = world.reset(prompt(1, T=2), seed=seed)
+    return play(world, state, ACTIONS)[1]
+
+
+def test_the_onnx_graph_plays_the_same_frames(folder: Path) -> None:
+    plain = frames_of(World.load(folder))
+    fast = frames_of(use_backend(World.load(folder), "onnx"))
+    assert (plain.int() - fast.int()).abs().max() <= 1
+    assert not torch.equal(plain[:, 0], plain[:, 1])
+
+
+@pytest.mark.parametrize("backend", ["onnx", "onnx-int8"])
+def test_a_batch_of_3_equals_3_singles(folder: Path, backend: str) -> None:
+    world = use_backend(World.load(folder), backend)
+    states = [world.reset(prompt(1, seed=i), seed=i)[0] for i in range(3)]
+    singles = [play(world, s, [[a[0]] for a in ACTIONS])[1] for s in states]
+    together = play(world, stack(states), [a * 3 for a in ACTIONS])[1]
+    assert torch.equal(torch.cat(singles), together)
+
+
+def test_a_state_may_change_its_backend(folder: Path) -> None:
+    """The state is the same value whoever computes it: half plain, half fast."""
+    world, fast = World.load(folder), use_backend(World.load(folder), "onnx")
+    state, _ = world.reset(prompt(1), seed=5)
+    state, first = play(world, state, ACTIONS[:4])
+    _, second = play(fast, state, ACTIONS[4:])
+    whole = play(world, world.reset(prompt(1), seed=5)[0], ACTIONS)[1]
+    assert (torch.cat([first, second], dim=1).int() - whole.int()).abs().max() <= 1
+
+
+def test_bfloat16_agrees_in_the_likeliest_tokens() -> None:
+    """Random chance would agree in one token of two hundred."""
+    world = World.load("coinrun")
+    found = []
+    for backend in ("torch", "torch-bf16"):
+        use_backend(world, backend)
+        state, _ = world.reset(world.prompts[:, None])
+        found.append(world.step(state, torch.zeros(len(world.prompts), dtype=torch.long))[0].tokens_BN)
+    assert (found[0] == found[1]).float().mean() > 0.9
+
+
+def test_the_built_in_graph_is_of_the_built_in_weights_and_close_to_them() -> None:
+    """8 prompts, every action: at least 9 of 10 tokens as in float32, and pictures 30 dB alike."""
+    plain = World.load("coinrun")
+    assert choose(plain) == "onnx-int8"
+    fast = use_backend(World.load("coinrun"))
+    agreement, error = [], []
+    for action in range(plain.num_actions):
+        actions_B = torch.full((len(plain.prompts),), action)
+        state, _ = plain.reset(plain.prompts[:, None], seed=3)
+        (a, frame_a), (b, frame_b) = plain.step(state, actions_B), fast.step(state, actions_B)
+        agreement.append((a.tokens_BN == b.tokens_BN).float().mean())
+        error.append((frame_a.float() - frame_b.float()).square().mean())
+    assert torch.stack(agreement).mean() > 0.9
+    assert 10 * (255**2 / torch.stack(error).mean()).log10() > 30
+
+
+def test_a_graph_of_other_weights_is_not_played(folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    world = World.load(other)
+    with torch.no_grad():
+        world.dynamics.place_ND.add_(1.0)
+    world.save(other)
+    assert choose(World.load(other)) == "torch"
+    with pytest.raises(JinnError, match="jinn export"):
+        use_backend(World.load(other), "onnx")
+
+
+def test_what_is_missing_is_told(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(JinnError, match="only in a folder"):
+        use_backend(small_world(), "onnx")
+    bare = saved(tmp_path / "bare", False)
+    with pytest.raises(JinnError, match="jinn export"):
+        use_backend(World.load(bare), "onnx-int8")
+    with pytest.raises(JinnError, match="on a GPU"):
+        use_backend(World.load(bare), "cuda-graph")
+    assert choose(World.load(bare)) == "torch"
+    damaged = shutil.copytree(folder, tmp_path / "damaged")
+    onnx_path(damaged, "int8").write_bytes(b"no graph")
+    with pytest.raises(JinnError, match="damaged"):
+        use_backend(World.load(damaged), "onnx-int8")
+
+
+def test_compile_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(JinnError, match=r"C\+\+ compiler"):
+        use_backend(small_world(), "compile")
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_frames_are_the_same(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "world", False)
+    fast = frames_of(use_backend(World.load(folder), "compile"))
+    assert (frames_of(World.load(folder)).int() - fast.int()).abs().max() <= 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+@pytest.mark.parametrize("players", [1, 4])
+def test_a_cuda_graph_plays_the_same_frames(players: int) -> None:
+    plain, fast = make_world().cuda(), use_backend(make_world().cuda(), "cuda-graph")
+    start = prompt(players)
+    rows = [a * players for a in ACTIONS]
+    expected = play(plain, plain.reset(start)[0], rows)[1]
+    got = play(fast, fast.reset(start)[0], rows)[1]
+    assert (expected.int() - got.int()).abs().float().mean() < 1
