@@ -13,9 +13,9 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """\
 # Benchmarks
 
-Made by `python -m benchmarks.report` from `benchmarks/results/*.json`; do not edit. `make bench` measures on your
-CPU and `make bench DEVICE=cuda` on your GPU. Each figure is a median of repeats that took turns with those it is
-compared to: trust ratios within a table, not seconds between tables.
+Made by `python -m benchmarks.report` from `benchmarks/results/*.json`; do not edit. `make bench` measures on
+your CPU and `make bench DEVICE=cuda` on your GPU. Each figure is a median of repeats that took turns with those
+it is compared to: trust ratios within a table, not seconds between tables.
 """
 
 
