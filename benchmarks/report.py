@@ -14,8 +14,8 @@ HEAD = """\
 # Benchmarks
 
 Made by `python -m benchmarks.report` from `benchmarks/results/*.json`; do not edit. `make bench` measures on
-your CPU and `make bench DEVICE=cuda` on your GPU. Each figure is a median of repeats that took turns with those
-it is compared to: trust ratios within a table, not seconds between tables.
+your CPU and `make bench DEVICE=cuda` on your GPU. Each figure is a median of repeats that took turns with
+those it is compared to: trust ratios within a table, not seconds between tables.
 """
 
 

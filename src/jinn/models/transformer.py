@@ -20,8 +20,11 @@ frame (`look_back`), so that a past may slide for ever without its angles growin
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import NamedTuple, cast
 
 import torch
@@ -135,6 +138,38 @@ def rotation_matrices(positions: Tensor, width: int) -> Tensor:
     return rotate(unit_CPC, positions).transpose(0, 1)
 
 
+def causal_attention(query_BTNHC: Tensor, key_BTNHC: Tensor, value_BTNHC: Tensor, window: int) -> Tensor:
+    """Attention over T, each place and head by itself: rotary positions, ``window`` frames up to now.
+
+    Returns:
+        ``BTNHC``, C the value's.
+    """
+    T, N = query_BTNHC.shape[1:3]
+    positions = torch.arange(T, device=query_BTNHC.device)
+    turn_TCC = rotation_matrices(positions, query_BTNHC.shape[-1]).to(query_BTNHC.dtype)
+    age = positions[:, None] - positions
+    mask = (age >= 0) & (age < window) if window < T else None
+    # The heads of all places are alike here: one axis, X = N * H, and nothing is copied for it.
+    y_BXTC = F.scaled_dot_product_attention(
+        (query_BTNHC.flatten(2, 3) @ turn_TCC).transpose(1, 2),
+        (key_BTNHC.flatten(2, 3) @ turn_TCC).transpose(1, 2),
+        value_BTNHC.flatten(2, 3).transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None,
+    )
+    return y_BXTC.transpose(1, 2).unflatten(2, (N, -1))
+
+
+def fused_attention() -> ModuleType | None:
+    """`jinn.models.fused_attention` if JINN_FUSED_TEMPORAL=1 asks for it and Triton is there, else None."""
+    if os.environ.get("JINN_FUSED_TEMPORAL") != "1" or importlib.util.find_spec("triton") is None:
+        return None
+    return importlib.import_module("jinn.models.fused_attention")
+
+
+FUSED_ATTENTION = fused_attention()
+
+
 class Attention(nn.Module):
     """Multi-head attention with QK-norm; what attends to what is decided by the caller's layout."""
 
@@ -150,11 +185,15 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``(..., D)`` to queries, keys and values ``(..., heads, C)``."""
+        query, key, value = self.split(x)
+        return self.query_norm(query), self.key_norm(key), value
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`project` before the norms."""
         # Widths, not the number of heads: with tensor parallelism a rank has some of the heads only.
-        query = self.query_norm(self.query(x).unflatten(-1, (-1, self.query_width)))
-        key = self.key_norm(self.key(x).unflatten(-1, (-1, self.query_width)))
-        value = self.value(x).unflatten(-1, (-1, self.value_width))
-        return query, key, value
+        query = self.query(x).unflatten(-1, (-1, self.query_width))
+        key = self.key(x).unflatten(-1, (-1, self.query_width))
+        return query, key, self.value(x).unflatten(-1, (-1, self.value_width))
 
     def spatial(self, x_BTND: Tensor) -> Tensor:
         """Every token of a frame attends to every token of that frame."""
@@ -169,22 +208,17 @@ class Attention(nn.Module):
         Returns:
             The output, and the keys (not rotated) and values ``BNHTC`` for a `Past`.
         """
-        T, N = x_BTND.shape[1:3]
-        query_BTNHC, key_BTNHC, value_BTNHC = self.project(x_BTND)
-        positions = torch.arange(T, device=x_BTND.device)
-        turn_TCC = rotation_matrices(positions, self.query_width).to(query_BTNHC.dtype)
-        age = positions[:, None] - positions
-        mask = (age >= 0) & (age < window) if window < T else None
-        # The heads of all places are alike here: one axis, X = N * H, and nothing is copied for it.
-        y_BXTC = F.scaled_dot_product_attention(
-            (query_BTNHC.flatten(2, 3) @ turn_TCC).transpose(1, 2),
-            (key_BTNHC.flatten(2, 3) @ turn_TCC).transpose(1, 2),
-            value_BTNHC.flatten(2, 3).transpose(1, 2),
-            attn_mask=mask,
-            is_causal=mask is None,
-        )
-        y_BTND = y_BXTC.transpose(1, 2).unflatten(2, (N, -1)).flatten(3)
-        return self.out(y_BTND), key_BTNHC.permute(0, 2, 3, 1, 4), value_BTNHC.permute(0, 2, 3, 1, 4)
+        query_BTNHC, key_BTNHC, value_BTNHC = self.split(x_BTND)
+        fused = FUSED_ATTENTION
+        if fused is not None and fused.usable(query_BTNHC, value_BTNHC):
+            gains = self.query_norm.weight, self.key_norm.weight
+            y_BTNHC = fused.fused_temporal(query_BTNHC, key_BTNHC, value_BTNHC, *gains, window)
+            key_BTNHC = self.key_norm(key_BTNHC)
+        else:
+            query_BTNHC, key_BTNHC = self.query_norm(query_BTNHC), self.key_norm(key_BTNHC)
+            y_BTNHC = causal_attention(query_BTNHC, key_BTNHC, value_BTNHC, window)
+        y_BTND = self.out(y_BTNHC.flatten(3))
+        return y_BTND, key_BTNHC.permute(0, 2, 3, 1, 4), value_BTNHC.permute(0, 2, 3, 1, 4)
 
     def temporal_next(
         self, x_BND: Tensor, keys_BNHPC: Tensor, values_BNHPC: Tensor, bias_BP: Tensor
