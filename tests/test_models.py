@@ -16,6 +16,7 @@ from jinn.models.transformer import (
     Attention,
     STTransformer,
     TransformerConfig,
+    attend,
     grid_of,
     patchify,
     rotate,
@@ -89,6 +90,22 @@ def test_rotation_matrices_rotate() -> None:
     x_BPC, positions = torch.randn(3, 7, 10), torch.arange(-2, 5)
     turned_BPC = (x_BPC[..., None, :] @ rotation_matrices(positions, 10)).squeeze(-2)
     torch.testing.assert_close(turned_BPC, rotate(x_BPC, positions), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("widths", [(12, 15), (16, 10), (16, 16)])
+def test_queries_and_values_may_differ_in_width(widths: tuple[int, int]) -> None:
+    query, key = torch.randn(2, 3, 5, widths[0], requires_grad=True), torch.randn(2, 3, 5, widths[0])
+    value = torch.randn(2, 3, 5, widths[1], requires_grad=True)
+    wanted = (query @ key.transpose(-1, -2) * widths[0] ** -0.5).softmax(-1) @ value
+    given = attend(query, key, value)
+    torch.testing.assert_close(given, wanted, atol=1e-5, rtol=1e-5)
+    grad = torch.randn_like(wanted)
+    torch.testing.assert_close(
+        torch.autograd.grad(given, [query, value], grad),
+        torch.autograd.grad(wanted, [query, value], grad),
+        atol=1e-5,
+        rtol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("window", [3, 7, 16])

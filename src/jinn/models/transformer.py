@@ -138,6 +138,24 @@ def rotation_matrices(positions: Tensor, width: int) -> Tensor:
     return rotate(unit_CPC, positions).transpose(0, 1)
 
 
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, causal: bool = False
+) -> Tensor:
+    """scaled_dot_product_attention over ``(..., places, C)``, queries and values of any two widths.
+
+    PyTorch's fast CUDA kernels want one width for all three, a multiple of 8; else every score is written
+    out. The paper's large models have values of 103 beside queries of 128, so zeros fill up what is missing:
+    they add nothing to a score, and their columns of the output are cut off.
+    """
+    C, V = query.shape[-1], value.shape[-1]
+    if C == V:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+    wide = -(-max(C, V) // 8) * 8
+    query, key, value = (F.pad(x, (0, wide - x.shape[-1])) for x in (query, key, value))
+    y = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, scale=C**-0.5)
+    return y[..., :V]
+
+
 def causal_attention(query_BTNHC: Tensor, key_BTNHC: Tensor, value_BTNHC: Tensor, window: int) -> Tensor:
     """Attention over T, each place and head by itself: rotary positions, ``window`` frames up to now.
 
@@ -150,12 +168,12 @@ def causal_attention(query_BTNHC: Tensor, key_BTNHC: Tensor, value_BTNHC: Tensor
     age = positions[:, None] - positions
     mask = (age >= 0) & (age < window) if window < T else None
     # The heads of all places are alike here: one axis, X = N * H, and nothing is copied for it.
-    y_BXTC = F.scaled_dot_product_attention(
+    y_BXTC = attend(
         (query_BTNHC.flatten(2, 3) @ turn_TCC).transpose(1, 2),
         (key_BTNHC.flatten(2, 3) @ turn_TCC).transpose(1, 2),
         value_BTNHC.flatten(2, 3).transpose(1, 2),
-        attn_mask=mask,
-        is_causal=mask is None,
+        mask,
+        causal=mask is None,
     )
     return y_BXTC.transpose(1, 2).unflatten(2, (N, -1))
 
@@ -199,7 +217,7 @@ class Attention(nn.Module):
         """Every token of a frame attends to every token of that frame."""
         B, T = x_BTND.shape[:2]
         query, key, value = (y.flatten(0, 1).transpose(1, 2) for y in self.project(x_BTND))
-        y = F.scaled_dot_product_attention(query, key, value)
+        y = attend(query, key, value)
         return self.out(y.transpose(1, 2).flatten(2)).unflatten(0, (B, T))
 
     def temporal(self, x_BTND: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
