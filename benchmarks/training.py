@@ -355,6 +355,7 @@ def measure_training(case: Case, training: Training, device: torch.device, folde
 
 def measure_compiled(device: torch.device, smallest: bool = False) -> list[Row]:
     """One ST block of the paper's CoinRun dynamics, eager and compiled, forward and backward."""
+    repeats = 1 if smallest else 9
     config = RECIPES["tiny" if smallest else "paper_coinrun"]().dynamics.transformer
     B, T, N = (1, 2, 4) if smallest else ((8, 16, 256) if device.type == "cuda" else (1, 16, 256))
     block = STBlock(config, temporal=True).to(device)
@@ -373,7 +374,9 @@ def measure_compiled(device: torch.device, smallest: bool = False) -> list[Row]:
         run(compiled)
         synchronize(device)
         compiling = time.perf_counter() - began
-        taken = interleaved({"eager": partial(run, block), "compiled": partial(run, compiled)}, 7, device)
+        taken = interleaved(
+            {"eager": partial(run, block), "compiled": partial(run, compiled)}, repeats, device
+        )
         row: Row = {"block": f"d {config.width}, {B} x {T} x {N} tokens", "precision": str(dtype)[6:]}
         row |= {"eager, ms": 1e3 * taken["eager"], "compiled, ms": 1e3 * taken["compiled"]}
         row |= {"gain": taken["eager"] / taken["compiled"], "first call, s": compiling}
@@ -382,11 +385,12 @@ def measure_compiled(device: torch.device, smallest: bool = False) -> list[Row]:
 
 
 NOTE = """\
-Utilisation counts the model's matrix products and attention (no mask taken off), forward and backward, against
-large square products timed in turns with the step; MFU is against the precision that the step used. Parts are
-forward and backward of one, timed alone, times their number; `ends` is embedding, logits or pixels, and the loss;
-`data` is the wait for clips; `rest` is what the parts leave over, and below zero where they are slower alone. The
-dynamics stage is its own step, without the forward passes of the frozen models."""
+Utilisation counts the model's matrix products and attention (no mask taken off), forward and backward,
+against large square products timed in turns with the step; MFU is against the precision that the step used.
+Parts are forward and backward of one, timed alone, times their number; `ends` is embedding, logits or
+pixels, and the loss; `data` is the wait for clips; `rest` is what the parts leave over, and below zero
+where they are slower alone. The dynamics stage is its own step, without the forward passes of the frozen
+models."""
 
 
 def main(arguments: list[str] | None = None) -> list[Row]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import report, temporal_attention, training
-from benchmarks.measure import interleaved, save
+from benchmarks.measure import interleaved, matrix_product, save
 from jinn.recipes import RECIPES
 
 
@@ -38,7 +39,8 @@ def test_ways_through_temporal_attention_agree_and_are_timed(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("stage", training.STAGES)
-def test_a_stage_is_measured(stage: str) -> None:
+def test_a_stage_is_measured(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "matrix_product", partial(matrix_product, size=128))
     row = training.measure(training.Case("tiny", stage, batch=1, repeats=1), "cpu")
     for figure in ("clips/s", "tokens/s", "GFLOP a step", "MFU", "of bfloat16 rate", "peak GB"):
         assert 0 < row[figure] < math.inf, figure
