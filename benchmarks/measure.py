@@ -103,6 +103,9 @@ def hardware(device: torch.device | str = "cpu") -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "bfloat16_units": [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags],
+        "environment": {
+            k: v for k, v in os.environ.items() if k.startswith(("OMP_", "GOMP_", "KMP_", "MKL_"))
+        },
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

@@ -31,7 +31,8 @@ def section(result: dict[str, Any]) -> str:
     units = ", ".join(facts["bfloat16_units"]) or "no bfloat16 units"
     machine = facts.get("gpu") or f"{facts['cpu']}, {units}"
     versions = f"{facts['threads']} threads, torch {facts['torch']}, commit {result['commit']}"
-    about = f"{machine}; {versions}, {result['date']}."
+    settings = "".join(f", {name}={value}" for name, value in facts["environment"].items())
+    about = f"{machine}; {versions}, {result['date']}{settings}."
     return "\n".join([f"## {result['benchmark']}\n", about, result["note"], "", table(result["rows"])]) + "\n"
 
 

@@ -34,7 +34,7 @@ from jinn.models.dynamics import Dynamics
 from jinn.models.latent_actions import LatentActionModel
 from jinn.models.quantize import FSQConfig
 from jinn.models.tokenizer import VideoTokenizer
-from jinn.models.transformer import STBlock, STTransformer, grid_of
+from jinn.models.transformer import FUSED_ATTENTION, STBlock, STTransformer, grid_of
 from jinn.recipes import RECIPES
 from jinn.training.loop import Prefetch
 from jinn.training.optim import TrainingConfig, autocast, keep_freed_memory, learning_rate, make_optimizer
@@ -429,7 +429,8 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         batches = (
             "" if device.type == "cuda" else " The large models take smaller batches than their recipes."
         )
-        save("training", rows, device, f"{NOTE} Memory is {memory}.{batches}", options.out)
+        kernel = " With the fused temporal kernel." if FUSED_ATTENTION is not None else ""
+        save("training", rows, device, f"{NOTE} Memory is {memory}.{batches}{kernel}", options.out)
         note = "Forward and backward of one ST block of `paper_coinrun`'s dynamics, milliseconds."
         save("training-compiled", compiled, device, note, options.out)
     return rows
