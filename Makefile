@@ -1,9 +1,13 @@
-# Two commands do all the set-up: `make play` and `make test`.
+# Two commands do all the set-up: `make play` and `make test`. `make bench` measures: DEVICE=cuda on a GPU.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+DEVICE ?= cpu
+BENCHMARKS ?= temporal_attention training
+# Threads that wait for each other do so asleep: beside other work, spinning takes most of the time.
+SETTINGS ?= GOMP_SPINCOUNT=2000
 
-.PHONY: play test lint clean
+.PHONY: play test lint bench clean
 
 play: $(VENV)/.play
 	$(BIN)/jinn play
@@ -17,6 +21,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	for name in $(BENCHMARKS); do $(SETTINGS) $(BIN)/python -m benchmarks.$$name --device $(DEVICE) || exit 1; done
+	$(BIN)/python -m benchmarks.report
 
 # The stamp files are made last, so that an interrupted installation is repeated and not believed.
 $(VENV)/bin/python:

@@ -13,10 +13,14 @@ from jinn.models.motion import displaced, matching_costs, move
 from jinn.models.quantize import FSQ, VQ, FSQConfig, VQConfig, digits_of
 from jinn.models.tokenizer import TokenizerConfig, VideoTokenizer
 from jinn.models.transformer import (
+    Attention,
     STTransformer,
     TransformerConfig,
+    attend,
     grid_of,
     patchify,
+    rotate,
+    rotation_matrices,
     unpatchify,
 )
 
@@ -80,6 +84,51 @@ def test_the_future_touches_no_earlier_frame_and_the_window_ends() -> None:
     changed[:, 2] = torch.randn(4, 32)
     differs = (model(x_BTND) - model(changed)).abs().amax(dim=(0, 2, 3)) > 1e-6
     assert differs.tolist() == [False, False, True, True, True, False]
+
+
+def test_rotation_matrices_rotate() -> None:
+    x_BPC, positions = torch.randn(3, 7, 10), torch.arange(-2, 5)
+    turned_BPC = (x_BPC[..., None, :] @ rotation_matrices(positions, 10)).squeeze(-2)
+    torch.testing.assert_close(turned_BPC, rotate(x_BPC, positions), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("widths", [(12, 15), (16, 10), (16, 16)])
+def test_queries_and_values_may_differ_in_width(widths: tuple[int, int]) -> None:
+    query, key = torch.randn(2, 3, 5, widths[0], requires_grad=True), torch.randn(2, 3, 5, widths[0])
+    value = torch.randn(2, 3, 5, widths[1], requires_grad=True)
+    wanted = (query @ key.transpose(-1, -2) * widths[0] ** -0.5).softmax(-1) @ value
+    given = attend(query, key, value)
+    torch.testing.assert_close(given, wanted, atol=1e-5, rtol=1e-5)
+    grad = torch.randn_like(wanted)
+    torch.testing.assert_close(
+        torch.autograd.grad(given, [query, value], grad),
+        torch.autograd.grad(wanted, [query, value], grad),
+        atol=1e-5,
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("window", [3, 7, 16])
+def test_temporal_attention_is_what_its_formula_says(window: int) -> None:
+    """Output and gradients against scores, mask and softmax written out place by place."""
+    attention = Attention(TransformerConfig(width=30, heads=2, head_width=12)).double()
+    x_BTND = torch.randn(2, 7, 5, 30, dtype=torch.double, requires_grad=True)
+    y_BTND, key_BNHTC, value_BNHTC = attention.temporal(x_BTND, window)
+
+    query, key, value = (y.permute(0, 2, 3, 1, 4) for y in attention.project(x_BTND))
+    torch.testing.assert_close(key_BNHTC, key)
+    torch.testing.assert_close(value_BNHTC, value)
+    t = torch.arange(7)
+    scores = rotate(query, t) @ rotate(key, t).transpose(-1, -2) * 12**-0.5
+    hidden = (t > t[:, None]) | (t <= t[:, None] - window)
+    wanted = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ value
+    wanted_BTND = attention.out(wanted.permute(0, 3, 1, 2, 4).flatten(3))
+    torch.testing.assert_close(y_BTND, wanted_BTND, atol=1e-6, rtol=1e-5)
+    inputs = [x_BTND, *attention.parameters()]
+    grad = torch.randn_like(y_BTND)
+    torch.testing.assert_close(
+        torch.autograd.grad(y_BTND, inputs, grad), torch.autograd.grad(wanted_BTND, inputs, grad)
+    )
 
 
 def test_every_place_of_a_frame_sees_every_other() -> None:

@@ -20,8 +20,11 @@ frame (`look_back`), so that a past may slide for ever without its angles growin
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import NamedTuple, cast
 
 import torch
@@ -124,6 +127,67 @@ def rotate(x: Tensor, positions: Tensor, base: float = 100.0) -> Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
+def rotation_matrices(positions: Tensor, width: int) -> Tensor:
+    """`rotate` as matrices ``PCC``: ``x[..., p, :] @ matrices[p]`` is ``rotate(x, positions)``.
+
+    A rotation is linear, so its matrix is what it makes of the unit vectors. As one matrix product over
+    whole clips it takes a fifth of the time of the element-wise way, forward and backward, on a CPU
+    (docs/benchmarks.md): that one reads and writes many half-rows of 16 or 32 numbers.
+    """
+    unit_CPC = torch.eye(width, device=positions.device)[:, None].expand(width, len(positions), width)
+    return rotate(unit_CPC, positions).transpose(0, 1)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, causal: bool = False
+) -> Tensor:
+    """scaled_dot_product_attention over ``(..., places, C)``, queries and values of any two widths.
+
+    PyTorch's fast CUDA kernels want one width for all three, a multiple of 8; else every score is written
+    out. The paper's large models have values of 103 beside queries of 128, so zeros fill up what is missing:
+    they add nothing to a score, and their columns of the output are cut off.
+    """
+    C, V = query.shape[-1], value.shape[-1]
+    if C == V:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+    wide = -(-max(C, V) // 8) * 8
+    query, key, value = (F.pad(x, (0, wide - x.shape[-1])) for x in (query, key, value))
+    y = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, scale=C**-0.5)
+    return y[..., :V]
+
+
+def causal_attention(query_BTNHC: Tensor, key_BTNHC: Tensor, value_BTNHC: Tensor, window: int) -> Tensor:
+    """Attention over T, each place and head by itself: rotary positions, ``window`` frames up to now.
+
+    Returns:
+        ``BTNHC``, C the value's.
+    """
+    T, N = query_BTNHC.shape[1:3]
+    positions = torch.arange(T, device=query_BTNHC.device)
+    turn_TCC = rotation_matrices(positions, query_BTNHC.shape[-1]).to(query_BTNHC.dtype)
+    age = positions[:, None] - positions
+    mask = (age >= 0) & (age < window) if window < T else None
+    # The heads of all places are alike here: one axis, X = N * H, and nothing is copied for it.
+    y_BXTC = attend(
+        (query_BTNHC.flatten(2, 3) @ turn_TCC).transpose(1, 2),
+        (key_BTNHC.flatten(2, 3) @ turn_TCC).transpose(1, 2),
+        value_BTNHC.flatten(2, 3).transpose(1, 2),
+        mask,
+        causal=mask is None,
+    )
+    return y_BXTC.transpose(1, 2).unflatten(2, (N, -1))
+
+
+def fused_attention() -> ModuleType | None:
+    """`jinn.models.fused_attention` if JINN_FUSED_TEMPORAL=1 asks for it and Triton is there, else None."""
+    if os.environ.get("JINN_FUSED_TEMPORAL") != "1" or importlib.util.find_spec("triton") is None:
+        return None
+    return importlib.import_module("jinn.models.fused_attention")
+
+
+FUSED_ATTENTION = fused_attention()
+
+
 class Attention(nn.Module):
     """Multi-head attention with QK-norm; what attends to what is decided by the caller's layout."""
 
@@ -139,17 +203,21 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``(..., D)`` to queries, keys and values ``(..., heads, C)``."""
+        query, key, value = self.split(x)
+        return self.query_norm(query), self.key_norm(key), value
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`project` before the norms."""
         # Widths, not the number of heads: with tensor parallelism a rank has some of the heads only.
-        query = self.query_norm(self.query(x).unflatten(-1, (-1, self.query_width)))
-        key = self.key_norm(self.key(x).unflatten(-1, (-1, self.query_width)))
-        value = self.value(x).unflatten(-1, (-1, self.value_width))
-        return query, key, value
+        query = self.query(x).unflatten(-1, (-1, self.query_width))
+        key = self.key(x).unflatten(-1, (-1, self.query_width))
+        return query, key, self.value(x).unflatten(-1, (-1, self.value_width))
 
     def spatial(self, x_BTND: Tensor) -> Tensor:
         """Every token of a frame attends to every token of that frame."""
         B, T = x_BTND.shape[:2]
         query, key, value = (y.flatten(0, 1).transpose(1, 2) for y in self.project(x_BTND))
-        y = F.scaled_dot_product_attention(query, key, value)
+        y = attend(query, key, value)
         return self.out(y.transpose(1, 2).flatten(2)).unflatten(0, (B, T))
 
     def temporal(self, x_BTND: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,21 +226,17 @@ class Attention(nn.Module):
         Returns:
             The output, and the keys (not rotated) and values ``BNHTC`` for a `Past`.
         """
-        B, T, N, _ = x_BTND.shape
-        query, key, value = (y.permute(0, 2, 3, 1, 4) for y in self.project(x_BTND))
-        positions = torch.arange(T, device=x_BTND.device)
-        turned_query, turned_key = rotate(query, positions), rotate(key, positions)
-        age = positions[:, None] - positions
-        mask = (age >= 0) & (age < window) if window < T else None
-        y = F.scaled_dot_product_attention(
-            turned_query.flatten(0, 1),
-            turned_key.flatten(0, 1),
-            value.flatten(0, 1),
-            attn_mask=mask,
-            is_causal=mask is None,
-        )
-        y = y.unflatten(0, (B, N)).permute(0, 3, 1, 2, 4).flatten(3)
-        return self.out(y), key, value
+        query_BTNHC, key_BTNHC, value_BTNHC = self.split(x_BTND)
+        fused = FUSED_ATTENTION
+        if fused is not None and fused.usable(query_BTNHC, value_BTNHC):
+            gains = self.query_norm.weight, self.key_norm.weight
+            y_BTNHC = fused.fused_temporal(query_BTNHC, key_BTNHC, value_BTNHC, *gains, window)
+            key_BTNHC = self.key_norm(key_BTNHC)
+        else:
+            query_BTNHC, key_BTNHC = self.query_norm(query_BTNHC), self.key_norm(key_BTNHC)
+            y_BTNHC = causal_attention(query_BTNHC, key_BTNHC, value_BTNHC, window)
+        y_BTND = self.out(y_BTNHC.flatten(3))
+        return y_BTND, key_BTNHC.permute(0, 2, 3, 1, 4), value_BTNHC.permute(0, 2, 3, 1, 4)
 
     def temporal_next(
         self, x_BND: Tensor, keys_BNHPC: Tensor, values_BNHPC: Tensor, bias_BP: Tensor

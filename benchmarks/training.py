@@ -1,0 +1,440 @@
+"""How fast each stage trains, and what a step's time goes into: ``python -m benchmarks.training``.
+
+A step is what `jinn.training.loop.train` does: clips from a store by the prefetching thread, the stage's loss
+in the precision of training, backward, clipping, fused AdamW. Model FLOP utilisation is the FLOPs of the
+model's matrix products and attention, forward and backward, over the step's time and the rate of large matrix
+products measured in turns with it. The parts (attention, feed-forward, ...) are timed alone at the stage's
+shapes, forward and backward, times how many of them there are; what they leave over is "rest".
+
+Every stage runs in a process of its own, so that its peak of memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import RESULTS, Row, interleaved, matrix_product, peak_memory, save, synchronize
+from jinn.data.clips import ClipSampler
+from jinn.data.synthetic import write_game
+from jinn.models.dynamics import Dynamics
+from jinn.models.latent_actions import LatentActionModel
+from jinn.models.quantize import FSQConfig
+from jinn.models.tokenizer import VideoTokenizer
+from jinn.models.transformer import FUSED_ATTENTION, STBlock, STTransformer, grid_of
+from jinn.recipes import RECIPES
+from jinn.training.loop import Prefetch
+from jinn.training.optim import TrainingConfig, autocast, keep_freed_memory, learning_rate, make_optimizer
+from jinn.training.run import Recipe
+
+STAGES = ("tokenizer", "latent_actions", "dynamics")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: a stage of a recipe. ``batch`` 0 is the recipe's own."""
+
+    recipe: str
+    stage: str
+    batch: int = 0
+    repeats: int = 5
+
+
+def cases(device: torch.device) -> list[Case]:
+    """What is measured on a device. On a CPU large models take a small batch: a step is to take seconds."""
+    if device.type == "cuda":
+        sizes = {"tiny": (0, 0, 0), "coinrun": (0, 0, 0), "paper_coinrun": (0, 0, 0)}
+        large = [Case("paper_platformers_811m", "dynamics", 2, 10)]
+        return [Case(r, s, b, 20) for r, bs in sizes.items() for s, b in zip(STAGES, bs, strict=True)] + large
+    sizes = {"tiny": (0, 0, 0), "coinrun_cpu": (0, 0, 0), "coinrun": (16, 16, 1), "paper_coinrun": (1, 1, 1)}
+    return [Case(r, s, b) for r, bs in sizes.items() for s, b in zip(STAGES, bs, strict=True)]
+
+
+@dataclass
+class Training:
+    """A model, its loss on uint8 clips, and how it is trained."""
+
+    model: nn.Module
+    loss: Callable[[Tensor, torch.Generator], Tensor]
+    config: TrainingConfig
+    size_hw: tuple[int, int]
+    tokens_of_a_clip: int
+
+
+def build(recipe: Recipe, stage: str, batch: int, device: torch.device) -> Training:
+    """The stage's model and loss. The one place that knows how the models' losses are called.
+
+    The dynamics are given random tokens and actions: in training, these come from frozen models' forward
+    passes, which are no part of this stage's figures.
+    """
+    torch.manual_seed(0)
+    rows, columns = grid_of(recipe.tokenizer.size_hw, recipe.tokenizer.patch)
+    size_hw = recipe.tokenizer.size_hw
+    model: nn.Module
+    if stage == "tokenizer":
+        model = tokenizer = VideoTokenizer(recipe.tokenizer)
+        config = recipe.tokenizer_training
+        tokens = config.frames * rows * columns
+
+        def loss(frames_BTHWC: Tensor, generator: torch.Generator) -> Tensor:
+            return tokenizer.loss(frames_BTHWC)[0]
+
+    elif stage == "latent_actions":
+        model = actions = LatentActionModel(recipe.latent_actions)
+        alone = recipe.latent_action_training
+        config = alone or recipe.world_training
+        h, w = grid_of(recipe.latent_actions.seen_hw, recipe.latent_actions.patch)
+        tokens = config.frames * h * w
+
+        def loss(frames_BTHWC: Tensor, generator: torch.Generator) -> Tensor:
+            shape = len(frames_BTHWC), frames_BTHWC.shape[1] - 1, actions.quantizer.dim
+            noise = torch.randn(shape, generator=generator).to(device) if alone else None
+            return actions.loss(frames_BTHWC, noise)[0]
+
+    else:
+        quantizer = recipe.tokenizer.quantizer
+        fsq = isinstance(quantizer, FSQConfig)
+        levels = quantizer.levels if isinstance(quantizer, FSQConfig) else None
+        size = math.prod(levels) if levels is not None else cast(Any, quantizer).codes
+        num_actions = recipe.latent_actions.quantizer.codes
+        model = dynamics = Dynamics(
+            recipe.dynamics, size, (rows, columns), num_actions, levels if fsq else None
+        )
+        config = recipe.world_training
+        tokens = config.frames * rows * columns
+
+        def loss(frames_BTHWC: Tensor, generator: torch.Generator) -> Tensor:
+            B, T = frames_BTHWC.shape[:2]
+            tokens_BTN = torch.randint(size, (B, T, rows * columns), generator=generator).to(device)
+            actions_BTm1 = torch.randint(num_actions, (B, T - 1), generator=generator).to(device)
+            return dynamics.loss(tokens_BTN, actions_BTm1, generator)[0]
+
+    return Training(model.to(device), loss, replace(config, batch=batch or config.batch), size_hw, tokens)
+
+
+def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dict[str, Any], Prefetch]:
+    """The training step, its last third alone, and the data it waits for.
+
+    Returns:
+        ``step`` and ``optimiser`` to be called, ``frames`` of a step, ``waited`` (the seconds that each step
+        waited for data); and the prefetching thread, to be closed.
+    """
+    config = training.config
+    # A synthetic game as large as the recipe's frames: sides are multiples of its blocks, cut below.
+    H, W = (-(-side // 4) * 4 for side in training.size_hw)
+    store = write_game(folder / "store", 8, max(24, config.frames + 8), size_hw=(H, W))
+    sampler = ClipSampler(store, config.frames, seed=0)
+    height, width = training.size_hw
+    prefetch = Prefetch(lambda n: sampler.batch(n, config.batch)[:, :, :height, :width].contiguous(), 0)
+    optimizer = make_optimizer(config, [training.model])
+    parameters = list(training.model.parameters())
+    generator = torch.Generator()
+    training.model.train()
+    number = 0
+    waited: list[float] = []
+
+    def update() -> None:
+        nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, number)
+        optimizer.step()
+
+    def step() -> None:
+        nonlocal number
+        began = time.perf_counter()
+        frames_BTHWC = prefetch.take(number, last=False).to(device, non_blocking=True)
+        waited.append(time.perf_counter() - began)
+        generator.manual_seed(number)
+        with autocast(device):
+            loss = training.loss(frames_BTHWC, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        update()
+        number += 1
+
+    frames_BTHWC = sampler.batch(0, config.batch)[:, :, :height, :width].to(device)
+    return {"step": step, "optimiser": update, "frames": frames_BTHWC, "waited": waited}, prefetch
+
+
+# FLOPs
+
+
+def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    """Scores and weighted values; a causal mask is not taken off."""
+    *many, S, C = query
+    return 2 * math.prod(many) * S * key[-2] * (C + value[-1])
+
+
+def _attention_backward(_grad: Any, *arguments: Any, **named: Any) -> int:
+    """Twice the forward: what a kernel computes again is its own affair."""
+    return 2 * _attention(*arguments, **named)
+
+
+def _none(*_: Any, **__: Any) -> int:
+    """Batched products are ways of rotating and moving here, and not the model's work."""
+    return 0
+
+
+_KERNELS = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
+
+
+def count_flops(run: Callable[[], object]) -> int:
+    """FLOPs of the matrix products and the attention in a call, as the model's formulas need them."""
+    aten = torch.ops.aten
+    formulas: dict[Any, Any] = {aten.bmm: _none, aten.baddbmm: _none}
+    for kernel in _KERNELS:
+        for suffix, formula in (("", _attention), ("_backward", _attention_backward)):
+            name = f"_scaled_dot_product_{kernel}{suffix}"
+            if hasattr(aten, name):
+                formulas[getattr(aten, name)] = formula
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+# Parts
+
+
+def transformers(model: nn.Module) -> list[tuple[str, STTransformer]]:
+    """The ST-transformers of a model by attribute."""
+    return [(name, part) for name, part in model.named_children() if isinstance(part, STTransformer)]
+
+
+def parts(training: Training, frames_BTHWC: Tensor, device: torch.device) -> dict[str, list[Any]]:
+    """What a step consists of: for each name, pairs of (forward and backward of one part, how many)."""
+    model = training.model
+    shapes: dict[str, torch.Size] = {}
+    latents: list[Tensor] = []
+    hooks = [
+        part.register_forward_pre_hook(lambda _m, given, name=name: shapes.update({name: given[0].shape}))
+        for name, part in transformers(model)
+    ]
+    quantizer = getattr(model, "quantizer", None)
+    if quantizer is not None:
+        hooks.append(quantizer.register_forward_pre_hook(lambda _m, given: latents.append(given[0])))
+    with torch.no_grad(), autocast(device):
+        training.loss(frames_BTHWC, torch.Generator())
+    for hook in hooks:
+        hook.remove()
+
+    def both(run: Callable[[Tensor], Tensor], given: Tensor) -> None:
+        with autocast(device):
+            y = run(given)
+        y.sum().backward() if y.dim() == 0 else y.backward(torch.ones_like(y))
+
+    found: dict[str, list[Any]] = {name: [] for name in ("spatial", "temporal", "feed-forward", "quantiser")}
+    for name, part in transformers(model):
+        x_BTND = torch.randn(shapes[name], device=device, requires_grad=True)
+        blocks = [cast(STBlock, block) for block in part.blocks]
+        looking = [block for block in blocks if block.temporal is not None]
+        first = blocks[0]
+
+        def spatial(x: Tensor, block: STBlock = first) -> Tensor:
+            return x + block.spatial.spatial(block.spatial_norm(x))
+
+        def feedforward(x: Tensor, block: STBlock = first) -> Tensor:
+            return x + block.feedforward(block.feedforward_norm(x))
+
+        found["spatial"].append((partial(both, spatial, x_BTND), len(blocks)))
+        found["feed-forward"].append((partial(both, feedforward, x_BTND), len(blocks)))
+        if looking:
+
+            def temporal(x: Tensor, block: STBlock = looking[0]) -> Tensor:
+                assert block.temporal is not None
+                assert block.temporal_norm is not None
+                return x + block.temporal.temporal(block.temporal_norm(x), block.window)[0]
+
+            found["temporal"].append((partial(both, temporal, x_BTND), len(looking)))
+    if quantizer is not None:
+        given = latents[0].detach().requires_grad_()
+
+        def quantize(x: Tensor) -> Tensor:
+            quantized = quantizer(x)
+            return quantized.latents.sum() + quantized.loss
+
+        found["quantiser"].append((partial(both, quantize, given), 1))
+
+    def ends() -> None:
+        """Embedding, logits or pixels, loss: the step without its transformers (and with the quantiser)."""
+        kept = transformers(model)
+        for name, _ in kept:
+            setattr(model, name, nn.Identity())
+        with autocast(device):
+            loss = training.loss(frames_BTHWC, torch.Generator())
+        loss.backward()
+        for name, part in kept:
+            setattr(model, name, part)
+
+    found["ends"] = [(ends, 1)]
+    return found
+
+
+def measure(case: Case, device_name: str) -> Row:
+    """One case, in this process."""
+    device = torch.device(device_name)
+    keep_freed_memory()
+    recipe = RECIPES[case.recipe]()
+    batch = case.batch
+    while True:
+        training = build(recipe, case.stage, batch, device)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                return measure_training(case, training, device, Path(folder))
+        except torch.OutOfMemoryError:
+            batch = training.config.batch // 2
+            del training
+            torch.cuda.empty_cache()
+            print(f"{case.recipe} {case.stage}: out of memory, trying batches of {batch}", flush=True)
+            if not batch:
+                raise
+
+
+def measure_training(case: Case, training: Training, device: torch.device, folder: Path) -> Row:
+    """Rates, utilisation, memory and shares of one stage."""
+    made, prefetch = stepper(training, device, folder)
+    with prefetch:
+        made["step"]()
+        peak = None
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        flops = count_flops(made["step"])
+        synchronize(device)
+        peak = peak_memory(device)
+        pieces = parts(training, made["frames"], device)
+        timed: dict[str, Callable[[], object]] = {"step": made["step"], "optimiser": made["optimiser"]}
+        for name, group in pieces.items():
+            timed |= {f"{name} {i}": run for i, (run, _) in enumerate(group)}
+        products: dict[str, float] = {}
+        for dtype in (torch.float32, torch.bfloat16):
+            product, work = matrix_product(dtype, device)
+            timed[str(dtype)] = product
+            products[str(dtype)] = work
+        del made["waited"][:]
+        seconds = interleaved(timed, case.repeats, device)
+    step = seconds["step"]
+    with autocast(device):
+        used = str((torch.ones(1, 1, device=device) @ torch.ones(1, 1, device=device)).dtype)
+    rate = {dtype: products[dtype] / seconds[dtype] for dtype in products}
+    waited = sorted(made["waited"])[len(made["waited"]) // 2]
+    shares = {
+        name: sum(seconds[f"{name} {i}"] * count for i, (_, count) in enumerate(group)) / step
+        for name, group in pieces.items()
+    }
+    shares["ends"] -= shares["quantiser"]
+    shares |= {"optimiser": seconds["optimiser"] / step, "data": waited / step}
+    batch = training.config.batch
+    row: Row = {"recipe": case.recipe, "stage": case.stage, "batch": batch, "frames": training.config.frames}
+    row |= {
+        "clips/s": batch / step,
+        "tokens/s": batch * training.tokens_of_a_clip / step,
+        "GFLOP a step": flops / 1e9,
+        "GFLOP/s": flops / step / 1e9,
+        "precision": used[6:],
+        "MFU": flops / step / rate[used],
+        "of float32 rate": flops / step / rate["torch.float32"],
+        "of bfloat16 rate": flops / step / rate["torch.bfloat16"],
+        "peak GB": peak / 1e9,
+    }
+    return row | {f"{name} %": round(100 * share, 1) for name, share in shares.items()} | {
+        "rest %": round(100 * (1 - sum(shares.values())), 1)
+    }  # fmt: skip
+
+
+def measure_compiled(device: torch.device, smallest: bool = False) -> list[Row]:
+    """One ST block of the paper's CoinRun dynamics, eager and compiled, forward and backward."""
+    repeats = 1 if smallest else 9
+    config = RECIPES["tiny" if smallest else "paper_coinrun"]().dynamics.transformer
+    B, T, N = (1, 2, 4) if smallest else ((8, 16, 256) if device.type == "cuda" else (1, 16, 256))
+    block = STBlock(config, temporal=True).to(device)
+    x_BTND = torch.randn(B, T, N, config.width, device=device, requires_grad=True)
+    rows: list[Row] = []
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.compiler.reset()
+        compiled = torch.compile(block, backend="eager" if smallest else "inductor")
+
+        def run(module: Callable[[Tensor], Tensor], dtype: torch.dtype = dtype) -> None:
+            with torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16):
+                y = module(x_BTND)
+            y.backward(torch.ones_like(y))
+
+        began = time.perf_counter()
+        run(compiled)
+        synchronize(device)
+        compiling = time.perf_counter() - began
+        taken = interleaved(
+            {"eager": partial(run, block), "compiled": partial(run, compiled)}, repeats, device
+        )
+        row: Row = {"block": f"d {config.width}, {B} x {T} x {N} tokens", "precision": str(dtype)[6:]}
+        row |= {"eager, ms": 1e3 * taken["eager"], "compiled, ms": 1e3 * taken["compiled"]}
+        row |= {"gain": taken["eager"] / taken["compiled"], "first call, s": compiling}
+        rows.append(row)
+    return rows
+
+
+NOTE = """\
+Utilisation counts the model's matrix products and attention (no mask taken off), forward and backward,
+against large square products timed in turns with the step; MFU is against the precision that the step used.
+Parts are forward and backward of one, timed alone, times their number; `ends` is embedding, logits or
+pixels, and the loss; `data` is the wait for clips; `rest` is what the parts leave over, and below zero
+where they are slower alone. The dynamics stage is its own step, without the forward passes of the frozen
+models."""
+
+
+def main(arguments: list[str] | None = None) -> list[Row]:
+    """Measure, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--only", default="", help="recipes or stages whose names contain this; nothing is kept"
+    )
+    parser.add_argument("--batch", type=int, default=0, help="instead of the recipe's")
+    parser.add_argument("--repeats", type=int, default=0)
+    parser.add_argument(
+        "--smallest", action="store_true", help="tiny in two clips, nothing compiled: a rehearsal"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    device = torch.device(options.device)
+    chosen = [c for c in cases(device) if options.only in f"{c.recipe} {c.stage}"]
+    if options.smallest:
+        chosen = [Case("tiny", stage, 2, 1) for stage in STAGES]
+    if options.batch:
+        chosen = [replace(case, batch=options.batch) for case in chosen]
+    if options.repeats:
+        chosen = [replace(case, repeats=options.repeats) for case in chosen]
+    rows: list[Row] = []
+    context = multiprocessing.get_context("spawn")
+    for case in chosen:
+        with ProcessPoolExecutor(1, mp_context=context) as process:
+            rows.append(process.submit(measure, case, options.device).result())
+        print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
+    compiled = [] if options.only else measure_compiled(device, options.smallest)
+    for row in compiled:
+        print(row, flush=True)
+    if not options.only:
+        memory = "the allocator's peak" if device.type == "cuda" else "the process's largest resident set"
+        batches = (
+            "" if device.type == "cuda" else " The large models take smaller batches than their recipes."
+        )
+        kernel = " With the fused temporal kernel." if FUSED_ATTENTION is not None else ""
+        save("training", rows, device, f"{NOTE} Memory is {memory}.{batches}{kernel}", options.out)
+        note = "Forward and backward of one ST block of `paper_coinrun`'s dynamics, milliseconds."
+        save("training-compiled", compiled, device, note, options.out)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
