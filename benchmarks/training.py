@@ -30,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import RESULTS, Row, interleaved, matrix_product, peak_memory, save, synchronize
 from jinn.data.clips import ClipSampler
 from jinn.data.synthetic import write_game
+from jinn.memory import keep_freed_memory
 from jinn.models.dynamics import Dynamics
 from jinn.models.latent_actions import LatentActionModel
 from jinn.models.quantize import FSQConfig
@@ -37,7 +38,7 @@ from jinn.models.tokenizer import VideoTokenizer
 from jinn.models.transformer import FUSED_ATTENTION, STBlock, STTransformer, grid_of
 from jinn.recipes import RECIPES
 from jinn.training.loop import Prefetch
-from jinn.training.optim import TrainingConfig, autocast, keep_freed_memory, learning_rate, make_optimizer
+from jinn.training.optim import TrainingConfig, autocast, learning_rate, make_optimizer
 from jinn.training.run import Recipe
 
 STAGES = ("tokenizer", "latent_actions", "dynamics")

@@ -72,9 +72,23 @@ def test_cached_equals_uncached(length: int, every: int) -> None:
         head, past = model.prefill(x_BTND[:, :first])
         torch.testing.assert_close(head, whole[:, :first], atol=1e-5, rtol=1e-5)
         for t in range(first, length):
-            y, keys, values = model.next_frame(x_BTND[:, t], model.look_back(past))
+            y, keys, values = model.next_frame(x_BTND[:, t], past)
             past = past.append(keys, values)
             torch.testing.assert_close(y, whole[:, t], atol=1e-4, rtol=1e-4)
+
+
+def test_a_roll_out_is_the_same_after_a_hundred_thousand_frames() -> None:
+    """Only distances in time matter: the same past, that many frames later, gives the same frame."""
+    model = STTransformer(TransformerConfig(layers=2, width=32, heads=4, window=4))
+    x_BTND = torch.randn(2, 5, 6, 32)
+    _, young = model.prefill(x_BTND[:, :4])
+    later = torch.full((3,), 100_000)  # for the three frames that the window holds
+    old = young._replace(keys_LBNHPC=rotate(young.keys_LBNHPC, later), frames_B=young.frames_B + 100_000)
+    for t in (4, 0, 1):
+        y, *new = model.next_frame(x_BTND[:, t], young)
+        z, *late = model.next_frame(x_BTND[:, t], old)
+        young, old = young.append(*new), old.append(*late)
+        torch.testing.assert_close(y, z, atol=1e-5, rtol=1e-5)
 
 
 def test_the_future_touches_no_earlier_frame_and_the_window_ends() -> None:
@@ -88,7 +102,7 @@ def test_the_future_touches_no_earlier_frame_and_the_window_ends() -> None:
 
 def test_rotation_matrices_rotate() -> None:
     x_BPC, positions = torch.randn(3, 7, 10), torch.arange(-2, 5)
-    turned_BPC = (x_BPC[..., None, :] @ rotation_matrices(positions, 10)).squeeze(-2)
+    turned_BPC = (x_BPC[..., None, :] @ rotation_matrices(positions, 10).float()).squeeze(-2)
     torch.testing.assert_close(turned_BPC, rotate(x_BPC, positions), atol=1e-6, rtol=1e-5)
 
 
@@ -145,7 +159,7 @@ def test_a_per_frame_transformer_has_an_empty_past() -> None:
     x_BTND = torch.randn(2, 3, 4, 32)
     y, past = model.prefill(x_BTND[:, :2])
     assert past.keys_LBNHPC.shape[0] == 0
-    z, keys, values = model.next_frame(x_BTND[:, 2], model.look_back(past))
+    z, keys, values = model.next_frame(x_BTND[:, 2], past)
     past.append(keys, values)
     torch.testing.assert_close(torch.cat([y, z[:, None]], 1), model(x_BTND))
 
@@ -418,12 +432,10 @@ def test_dynamics_cached_equals_uncached(changes: dict[str, object]) -> None:
     whole = model(hidden, actions, tokens)[:, -1]
     past = model.prefill(tokens[:, :3], actions[:, :2])
     for t in range(3, 6):
-        back = model.transformer.look_back(past)
         change = model.change(tokens[:, t - 1 : t], actions[:, t - 1 : t]).squeeze(1)
-        past = model.commit(tokens[:, t], change, past, back)
-    back = model.transformer.look_back(past)
+        past = model.commit(tokens[:, t], change, past)
     change = model.change(tokens[:, -2:-1], actions[:, -1:]).squeeze(1)
-    cached = model.next_logits(hidden[:, -1], change, back)
+    cached = model.next_logits(hidden[:, -1], change, past)
     torch.testing.assert_close(cached, whole, atol=1e-4, rtol=1e-4)
 
 

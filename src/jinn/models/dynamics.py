@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from jinn.models.motion import neighbourhood
 from jinn.models.quantize import digits_of
-from jinn.models.transformer import LookBack, Past, STTransformer, TransformerConfig
+from jinn.models.transformer import Past, STTransformer, TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -189,21 +189,21 @@ class Dynamics(nn.Module):
         """Clean frames to the `Past` that the next frame looks back on."""
         return self.transformer.prefill(self.embed(tokens_BTN, actions_BTm1, tokens_BTN))[1]
 
-    def next_logits(self, tokens_BN: Tensor, change_BND: Tensor, back: LookBack) -> Tensor:
+    def next_logits(self, tokens_BN: Tensor, change_BND: Tensor, past: Past) -> Tensor:
         """``logits_BNK`` of the next frame, some of whose tokens may be masks: one MaskGIT step.
 
         Args:
             tokens_BN: as they are so far.
             change_BND: of `change`, the same in all steps of a frame.
-            back: the frames before.
+            past: the frames before.
         """
         x_BND = self.token_embed(tokens_BN) + self.place_ND + change_BND
-        return self.to_logits(self.transformer.next_frame(x_BND, back)[0])
+        return self.to_logits(self.transformer.next_frame(x_BND, past)[0])
 
-    def commit(self, tokens_BN: Tensor, change_BND: Tensor, past: Past, back: LookBack) -> Past:
+    def commit(self, tokens_BN: Tensor, change_BND: Tensor, past: Past) -> Past:
         """The `Past` once the frame is finished: its clean tokens' keys and values join."""
         x_BND = self.token_embed(tokens_BN) + self.place_ND + change_BND
-        _, keys_LBNHC, values_LBNHC = self.transformer.next_frame(x_BND, back)
+        _, keys_LBNHC, values_LBNHC = self.transformer.next_frame(x_BND, past)
         return past.append(keys_LBNHC, values_LBNHC)
 
     def draw_mask(self, tokens_BTN: Tensor, generator: torch.Generator) -> Tensor:

@@ -126,7 +126,7 @@ class VideoTokenizer(nn.Module):
     def decode_next(self, tokens_BN: Tensor, past: Past) -> tuple[Tensor, Past]:
         """`decode` for one frame after a past: uint8 ``BHWC``, and the past one frame later."""
         x_BND = self.from_latent(self.quantizer.lookup(tokens_BN)) + self.decoder_place_ND
-        x_BND, keys_LBNHC, values_LBNHC = self.decoder.next_frame(x_BND, self.decoder.look_back(past))
+        x_BND, keys_LBNHC, values_LBNHC = self.decoder.next_frame(x_BND, past)
         frame_BHWC = to_uint8(self._paint(x_BND.unsqueeze(1)).squeeze(1))
         return frame_BHWC, past.append(keys_LBNHC, values_LBNHC)
 

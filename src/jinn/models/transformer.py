@@ -14,8 +14,8 @@ Two ways through the same weights:
 * `STTransformer.next_frame` takes one frame and the `Past`, keys and values of the frames before it: a
   roll-out computes the past once. The tests hold the two together to 1e-4.
 
-Keys rest in the `Past` without rotation. They are turned by their distance to the present once a
-frame (`look_back`), so that a past may slide for ever without its angles growing.
+Keys rest in the `Past` as they were turned when their frame was new, by its number in the roll-out: nothing
+is done to them again, and a past may slide for ever, for angles are computed in float64.
 """
 
 from __future__ import annotations
@@ -79,35 +79,36 @@ class Past(NamedTuple):
     """Keys and values of the frames before the present one, for the L' layers that look back.
 
     Attributes:
-        keys_LBNHPC: not rotated, oldest first; P = window - 1, C the query width.
+        keys_LBNHPC: each turned to the place of its frame in time, oldest first; P = window - 1, C the
+            query width.
         values_LBNHPC: C the value width.
         valid_BP: False where no frame has been yet (filled from the right).
+        frames_B: int64, how many frames there have been: the place of the present frame in time.
     """
 
     keys_LBNHPC: Tensor
     values_LBNHPC: Tensor
     valid_BP: Tensor
+    frames_B: Tensor
+
+    def turn(self, width: int) -> Tensor:
+        """The rotation of the present frame as matrices ``BCC``."""
+        return rotation_matrices(self.frames_B, width)
 
     def append(self, keys_LBNHC: Tensor, values_LBNHC: Tensor) -> Past:
-        """The past one frame later: the oldest frame leaves, the given one is the newest."""
+        """The past one frame later: the oldest frame leaves, the given one (not turned yet) is the newest."""
 
         def slide(old: Tensor, new: Tensor) -> Tensor:
             return torch.cat([old[:, :, :, :, 1:], new.unsqueeze(4)], dim=4) if old.shape[4] else old
 
+        turn_BCC = self.turn(keys_LBNHC.shape[-1]).to(keys_LBNHC.dtype)
         here_B1 = torch.ones_like(self.valid_BP[:, :1])
         return Past(
-            slide(self.keys_LBNHPC, keys_LBNHC),
+            slide(self.keys_LBNHPC, (keys_LBNHC.flatten(2, 3) @ turn_BCC).view_as(keys_LBNHC)),
             slide(self.values_LBNHPC, values_LBNHC),
-            torch.cat([self.valid_BP[:, 1:], here_B1], dim=1),
+            torch.cat([self.valid_BP[:, 1:], here_B1], dim=1) if self.valid_BP.shape[1] else self.valid_BP,
+            self.frames_B + 1,
         )
-
-
-class LookBack(NamedTuple):
-    """A `Past` made ready for one present frame: keys turned by their distance, the mask as a bias."""
-
-    keys_LBNHPC: Tensor
-    values_LBNHPC: Tensor
-    bias_BP: Tensor
 
 
 def rotate(x: Tensor, positions: Tensor, base: float = 100.0) -> Tensor:
@@ -120,21 +121,23 @@ def rotate(x: Tensor, positions: Tensor, base: float = 100.0) -> Tensor:
             pair of channels useful.
     """
     half = x.shape[-1] // 2
-    frequencies = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angles = positions.to(torch.float32)[:, None] * frequencies
+    # In float64: an angle after a hundred thousand frames is to be as exact as after one.
+    frequencies = base ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
+    angles = positions.to(torch.float64)[:, None] * frequencies
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
 def rotation_matrices(positions: Tensor, width: int) -> Tensor:
-    """`rotate` as matrices ``PCC``: ``x[..., p, :] @ matrices[p]`` is ``rotate(x, positions)``.
+    """`rotate` as float64 matrices ``PCC``: ``x[..., p, :] @ matrices[p]`` is ``rotate(x, positions)``.
 
     A rotation is linear, so its matrix is what it makes of the unit vectors. As one matrix product over
     whole clips it takes a fifth of the time of the element-wise way, forward and backward, on a CPU
     (docs/benchmarks.md): that one reads and writes many half-rows of 16 or 32 numbers.
     """
-    unit_CPC = torch.eye(width, device=positions.device)[:, None].expand(width, len(positions), width)
+    unit_CC = torch.eye(width, dtype=torch.float64, device=positions.device)
+    unit_CPC = unit_CC[:, None].expand(width, len(positions), width)
     return rotate(unit_CPC, positions).transpose(0, 1)
 
 
@@ -239,13 +242,18 @@ class Attention(nn.Module):
         return y_BTND, key_BTNHC.permute(0, 2, 3, 1, 4), value_BTNHC.permute(0, 2, 3, 1, 4)
 
     def temporal_next(
-        self, x_BND: Tensor, keys_BNHPC: Tensor, values_BNHPC: Tensor, bias_BP: Tensor
+        self, x_BND: Tensor, keys_BNHPC: Tensor, values_BNHPC: Tensor, bias_BP: Tensor, turn_BCC: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`temporal` for one frame: the present query sits at position 0, the past at -1, -2, ..."""
+        """`temporal` for one frame: the past's keys are turned already, the present query is by ``turn_BCC``.
+
+        Returns:
+            The output ``BND``, and this frame's keys (not turned) and values ``BNHC``.
+        """
         query, key, value = self.project(x_BND)
         scale = query.shape[-1] ** -0.5
-        past_BNHP = torch.matmul(keys_BNHPC, query.unsqueeze(-1)).squeeze(-1)
-        here_BNH1 = (query * key).sum(-1, keepdim=True)
+        turned_BNHC = (query.flatten(1, 2) @ turn_BCC.to(query.dtype)).view_as(query)
+        past_BNHP = torch.matmul(keys_BNHPC, turned_BNHC.unsqueeze(-1)).squeeze(-1)
+        here_BNH1 = (query * key).sum(-1, keepdim=True)  # turned or not: both by the same angle
         scores = torch.cat([past_BNHP * scale + bias_BP[:, None, None, :], here_BNH1 * scale], dim=-1)
         weights = scores.float().softmax(-1).to(value.dtype)
         y = torch.matmul(weights[..., None, :-1], values_BNHPC).squeeze(-2) + weights[..., -1:] * value
@@ -287,14 +295,12 @@ class STBlock(nn.Module):
             x_BTND = x_BTND + y
         return x_BTND + self.feedforward(self.feedforward_norm(x_BTND)), key, value
 
-    def next_frame(
-        self, x_BND: Tensor, past: tuple[Tensor, Tensor] | None, bias_BP: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """`clip` for one frame; ``past`` are its keys and values ``BNHPC``, None if it does not look back."""
+    def next_frame(self, x_BND: Tensor, *past: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """`clip` for one frame; ``past`` as in `Attention.temporal_next`, if the block looks back."""
         key = value = None
         x_BND = x_BND + self.spatial.spatial(self.spatial_norm(x_BND[:, None])).squeeze(1)
-        if self.temporal is not None and self.temporal_norm is not None and past is not None:
-            y, key, value = self.temporal.temporal_next(self.temporal_norm(x_BND), *past, bias_BP)
+        if self.temporal is not None and self.temporal_norm is not None:
+            y, key, value = self.temporal.temporal_next(self.temporal_norm(x_BND), *past)
             x_BND = x_BND + y
         return x_BND + self.feedforward(self.feedforward_norm(x_BND)), key, value
 
@@ -340,26 +346,19 @@ class STTransformer(nn.Module):
                 keys.append(key)
                 values.append(value)
 
-        def keep(per_layer: list[Tensor]) -> Tensor:
+        def keep(per_layer: list[Tensor], turn: bool) -> Tensor:
             if not per_layer:
                 return x_BTND.new_zeros(0, B, N, self.config.heads, room, 2)
-            stacked = torch.stack(per_layer)[..., T - kept :, :]
-            return F.pad(stacked, (0, 0, room - kept, 0))
+            stacked = torch.stack(per_layer)
+            if turn:
+                stacked = rotate(stacked, torch.arange(T, device=x_BTND.device))
+            return F.pad(stacked[..., T - kept :, :], (0, 0, room - kept, 0))
 
         valid_BP = torch.arange(room, device=x_BTND.device).expand(B, room) >= room - kept
-        return self.norm(x_BTND), Past(keep(keys), keep(values), valid_BP)
+        frames_B = torch.full((B,), T, device=x_BTND.device)
+        return self.norm(x_BTND), Past(keep(keys, True), keep(values, False), valid_BP, frames_B)
 
-    def look_back(self, past: Past) -> LookBack:
-        """Turn the past's keys by their distance to the present: once a frame, whatever the steps."""
-        positions = torch.arange(-past.valid_BP.shape[1], 0, device=past.valid_BP.device)
-        bias_BP = torch.zeros(past.valid_BP.shape, device=past.valid_BP.device)
-        return LookBack(
-            rotate(past.keys_LBNHPC, positions),
-            past.values_LBNHPC,
-            bias_BP.masked_fill(~past.valid_BP, float("-inf")),
-        )
-
-    def next_frame(self, x_BND: Tensor, back: LookBack) -> tuple[Tensor, Tensor, Tensor]:
+    def next_frame(self, x_BND: Tensor, past: Past) -> tuple[Tensor, Tensor, Tensor]:
         """One frame after a past.
 
         Returns:
@@ -367,11 +366,15 @@ class STTransformer(nn.Module):
         """
         keys: list[Tensor] = []
         values: list[Tensor] = []
+        bias_BP = torch.zeros(past.valid_BP.shape, device=x_BND.device)
+        bias_BP = bias_BP.masked_fill(~past.valid_BP, float("-inf"))
+        turn_BCC = past.turn(self.config.query_width)
         for block in cast(Iterable[STBlock], self.blocks):
-            layer, past = len(keys), None
+            layer = len(keys)
+            back: tuple[Tensor, ...] = ()
             if block.temporal is not None:
-                past = back.keys_LBNHPC[layer], back.values_LBNHPC[layer]
-            x_BND, key, value = block.next_frame(x_BND, past, back.bias_BP)
+                back = past.keys_LBNHPC[layer], past.values_LBNHPC[layer], bias_BP, turn_BCC
+            x_BND, key, value = block.next_frame(x_BND, *back)
             if key is not None and value is not None:
                 keys.append(key)
                 values.append(value)

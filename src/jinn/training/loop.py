@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from jinn.checkpoint import load_weights, read_json, read_tensors, write_json, write_tensors
 from jinn.contracts import JinnError
+from jinn.memory import keep_freed_memory
 from jinn.training.log import RunLog
-from jinn.training.optim import TrainingConfig, autocast, keep_freed_memory, learning_rate, make_optimizer
+from jinn.training.optim import TrainingConfig, autocast, learning_rate, make_optimizer
 
 # step 0..n -> uint8 frames_BTHWC; the same step gives the same clips.
 Clips = Callable[[int], Tensor]

@@ -1,9 +1,8 @@
-"""Optimiser, learning rate, precision, and the memory allocator's one setting that matters on a CPU."""
+"""Optimiser, learning rate, precision."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -96,17 +95,3 @@ def cpu_likes_bfloat16() -> bool:
     """Whether this CPU has bfloat16 matrix units (AMX). Without them bfloat16 is slower than float32."""
     supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(supported and supported())
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory instead of giving it back to the system at every step.
-
-    Each step frees and takes the same gigabytes: returning them means a page fault for every 4 kB, which
-    made element-wise parts of a training step two to three times slower where it was measured. Elsewhere
-    than on glibc this does nothing.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        m_trim_threshold, m_mmap_threshold, largest = -1, -3, 2**31 - 1
-        libc.mallopt(m_mmap_threshold, largest)
-        libc.mallopt(m_trim_threshold, largest)

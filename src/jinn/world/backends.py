@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from jinn.contracts import JinnError
+from jinn.memory import keep_freed_memory
 from jinn.models.transformer import Past
 from jinn.world.export import INPUTS, Precision, flat, onnx_path, unflat, weights_digest
 from jinn.world.rollout import Frame, NextFrame, World
@@ -34,7 +35,7 @@ Backend = Literal[
 
 # Which axis counts the players: of the state's tensors (tokens, past, drawn), then of actions and noise, or
 # of the new frame.
-STATE_AXES = (0, 1, 1, 0, 1, 1, 0)
+STATE_AXES = (0, 1, 1, 0, 0, 1, 1, 0, 0)
 INPUT_AXES, OUTPUT_AXES = (*STATE_AXES, 0, 1), (*STATE_AXES, 0)
 
 
@@ -50,6 +51,7 @@ def use_backend(world: World, name: Backend = "auto", threads: int = 1) -> World
     Raises:
         JinnError: what the backend needs is not there.
     """
+    keep_freed_memory()
     name = choose(world) if name == "auto" else name
     if name.startswith("onnx"):
         world.backend = onnx(world, "int8" if name == "onnx-int8" else "float32", threads)

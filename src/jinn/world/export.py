@@ -40,7 +40,7 @@ def flat(values: Iterable[Tensor | Past]) -> list[Tensor]:
 
 def unflat(tensors: Sequence[Tensor]) -> Any:
     """The inverse of `flat`: tokens, past, drawn, and what comes after them."""
-    return (tensors[0], Past(*tensors[1:4]), Past(*tensors[4:7]), *tensors[7:])
+    return (tensors[0], Past(*tensors[1:5]), Past(*tensors[5:9]), *tensors[9:])
 
 
 def onnx_path(folder: Path, precision: Precision) -> Path:
@@ -49,8 +49,8 @@ def onnx_path(folder: Path, precision: Precision) -> Path:
 
 
 def weights_digest(folder: Path) -> str:
-    """SHA-256 of what a graph is made of: a graph of other weights or sampling steps must not be played."""
-    digest = hashlib.sha256()
+    """SHA-256 of what a graph is made of: one of other weights, sampling or inputs must not be played."""
+    digest = hashlib.sha256(" ".join((*INPUTS, *OUTPUTS)).encode())
     for name in ("model.safetensors", "config.json"):
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()

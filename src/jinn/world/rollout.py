@@ -28,7 +28,7 @@ from jinn.models.latent_actions import LatentActionModel, LatentActionsConfig
 from jinn.models.quantize import FSQConfig
 from jinn.models.sampling import SamplingConfig, draw_tokens, frame_noise, keep_masked, masked_after
 from jinn.models.tokenizer import TokenizerConfig, VideoTokenizer
-from jinn.models.transformer import LookBack, Past
+from jinn.models.transformer import Past
 from jinn.world.state import State
 
 # tokens_BN, past, drawn, actions_B, noise_SBN2 -> tokens_BN, past, drawn, frame_BHWC: `World.next_frame`.
@@ -197,10 +197,9 @@ class World(nn.Module):
         Returns:
             ``tokens_BN``, past and drawn one frame later, and the new frame, uint8 ``BHWC``.
         """
-        back = self.dynamics.transformer.look_back(past)
         change_BND = self.dynamics.change(tokens_BN.unsqueeze(1), actions_B.unsqueeze(1)).squeeze(1)
-        tokens_BN = sample_frame(self.dynamics, change_BND, back, self.config.sampling, noise_SBN2)
-        past = self.dynamics.commit(tokens_BN, change_BND, past, back)
+        tokens_BN = sample_frame(self.dynamics, change_BND, past, self.config.sampling, noise_SBN2)
+        past = self.dynamics.commit(tokens_BN, change_BND, past)
         frame_BHWC, drawn = self.tokenizer.decode_next(tokens_BN, drawn)
         return tokens_BN, past, drawn, frame_BHWC
 
@@ -262,14 +261,14 @@ def find_world(name_or_path: str | Path) -> Path:
 
 
 def sample_frame(
-    dynamics: Dynamics, change_BND: Tensor, back: LookBack, config: SamplingConfig, noise_SBN2: Tensor
+    dynamics: Dynamics, change_BND: Tensor, past: Past, config: SamplingConfig, noise_SBN2: Tensor
 ) -> Tensor:
     """Fill a frame of masks in ``config.steps`` MaskGIT steps; int64 ``tokens_BN``.
 
     Args:
         dynamics: the model.
         change_BND: what the action and the frame before say, from `Dynamics.change`.
-        back: the past, made ready.
+        past: the frames before.
         config: steps and temperatures.
         noise_SBN2: uniform, from `jinn.models.sampling.frame_noise`.
     """
@@ -277,7 +276,7 @@ def sample_frame(
     tokens_BN = torch.full((B, N), dynamics.mask_token, device=noise_SBN2.device)
     masked_BN = torch.ones_like(tokens_BN, dtype=torch.bool)
     for step in range(config.steps):
-        logits_BNK = dynamics.next_logits(tokens_BN, change_BND, back)
+        logits_BNK = dynamics.next_logits(tokens_BN, change_BND, past)
         drawn_BN, confidence_BN = draw_tokens(logits_BNK, noise_SBN2[step, ..., 0], config.temperature)
         tokens_BN = torch.where(masked_BN, drawn_BN, tokens_BN)
         remaining = masked_after(step, config.steps, N)

@@ -42,6 +42,7 @@ def stack(states: Sequence[State]) -> State:
             torch.cat([past.keys_LBNHPC for past in pasts], dim=1),
             torch.cat([past.values_LBNHPC for past in pasts], dim=1),
             torch.cat([past.valid_BP for past in pasts]),
+            torch.cat([past.frames_B for past in pasts]),
         )
 
     return State(
@@ -59,7 +60,8 @@ def take(state: State, rows: Sequence[int]) -> State:
     there = index.to(state.tokens_BN.device)
 
     def pick(past: Past) -> Past:
-        return Past(past.keys_LBNHPC[:, there], past.values_LBNHPC[:, there], past.valid_BP[there])
+        keys, values = past.keys_LBNHPC[:, there], past.values_LBNHPC[:, there]
+        return Past(keys, values, past.valid_BP[there], past.frames_B[there])
 
     return State(
         state.tokens_BN[there],
