@@ -56,9 +56,9 @@ class Case:
 def cases(device: torch.device) -> list[Case]:
     """What is measured on a device. On a CPU large models take a small batch: a step is to take seconds."""
     if device.type == "cuda":
-        sizes = {"tiny": (0, 0, 0), "coinrun": (0, 0, 0), "paper_coinrun": (0, 0, 0)}
-        large = [Case("paper_platformers_811m", "dynamics", 2, 10)]
-        return [Case(r, s, b, 20) for r, bs in sizes.items() for s, b in zip(STAGES, bs, strict=True)] + large
+        whole = ("tiny", "coinrun", "paper_coinrun")
+        gpu = [Case(recipe, stage, repeats=20) for recipe in whole for stage in STAGES]
+        return [*gpu, Case("paper_platformers_811m", "dynamics", 2, 10)]
     small = [Case(recipe, stage) for recipe in ("tiny", "coinrun_cpu") for stage in STAGES]
     large = {"coinrun": (16, 16, 1), "paper_coinrun": (1, 1, 1)}
     return small + [Case(r, s, b, 3) for r, bs in large.items() for s, b in zip(STAGES, bs, strict=True)]
