@@ -146,20 +146,18 @@ def measure_shape(
     for name, way in ways(T, device, compiling).items():
         try:
             given = both(way)
-        except (RuntimeError, NotImplementedError, ImportError) as error:
+            assert isinstance(given, tuple)
+            # In bfloat16 the ways round at different places: a few hundredths of the largest gradient.
+            worst = max(
+                float((a.float() - b.float()).abs().max() / b.float().abs().max())
+                for a, b in zip(given, wanted, strict=True)
+            )
+            if worst > (0.05 if dtype is torch.bfloat16 else 1e-3):
+                raise ArithmeticError(f"its gradients are off by {worst:.1e} of the largest")
+        except Exception as error:  # whatever a compiler raises: the others are measured all the same
             reason = (str(error).strip() or repr(error)).splitlines()[0]
             excuses.append(f"{name} is left out at T {T}, width {C}: {type(error).__name__}: {reason}")
             continue
-        assert isinstance(given, tuple)
-        # In bfloat16 the ways round at different places: a few hundredths of the largest gradient.
-        worst = max(
-            float((a.float() - b.float()).abs().max() / b.float().abs().max())
-            for a, b in zip(given, wanted, strict=True)
-        )
-        if worst > (0.05 if dtype is torch.bfloat16 else 1e-3):
-            raise AssertionError(
-                f"{name} computes something else: off by {worst:.1e} of the largest gradient"
-            )
         candidates[name] = way
 
     source = torch.empty(shape, device=device, dtype=dtype)

@@ -57,11 +57,12 @@ class Case:
 def cases(device: torch.device) -> list[Case]:
     """What is measured on a device. On a CPU large models take a small batch: a step is to take seconds."""
     if device.type == "cuda":
-        sizes = {"tiny": (0, 0, 0), "coinrun": (0, 0, 0), "paper_coinrun": (0, 0, 0)}
-        large = [Case("paper_platformers_811m", "dynamics", 2, 10)]
-        return [Case(r, s, b, 20) for r, bs in sizes.items() for s, b in zip(STAGES, bs, strict=True)] + large
-    sizes = {"tiny": (0, 0, 0), "coinrun_cpu": (0, 0, 0), "coinrun": (16, 16, 1), "paper_coinrun": (1, 1, 1)}
-    return [Case(r, s, b) for r, bs in sizes.items() for s, b in zip(STAGES, bs, strict=True)]
+        whole = ("tiny", "coinrun", "paper_coinrun")
+        gpu = [Case(recipe, stage, repeats=20) for recipe in whole for stage in STAGES]
+        return [*gpu, Case("paper_platformers_811m", "dynamics", 2, 10)]
+    small = [Case(recipe, stage) for recipe in ("tiny", "coinrun_cpu") for stage in STAGES]
+    large = {"coinrun": (16, 16, 1), "paper_coinrun": (1, 1, 1)}
+    return small + [Case(r, s, b, 3) for r, bs in large.items() for s, b in zip(STAGES, bs, strict=True)]
 
 
 @dataclass
@@ -417,21 +418,19 @@ def main(arguments: list[str] | None = None) -> list[Row]:
     if options.repeats:
         chosen = [replace(case, repeats=options.repeats) for case in chosen]
     rows: list[Row] = []
+    memory = "the allocator's peak" if device.type == "cuda" else "the process's largest resident set"
+    batches = "" if device.type == "cuda" else " The large models take smaller batches than their recipes."
+    kernel = " With the fused temporal kernel." if FUSED_ATTENTION is not None else ""
     context = multiprocessing.get_context("spawn")
     for case in chosen:
         with ProcessPoolExecutor(1, mp_context=context) as process:
             rows.append(process.submit(measure, case, options.device).result())
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
-    compiled = [] if options.only else measure_compiled(device, options.smallest)
-    for row in compiled:
-        print(row, flush=True)
+        if not options.only:  # after each, so that an interrupted run leaves what it has
+            save("training", rows, device, f"{NOTE} Memory is {memory}.{batches}{kernel}", options.out)
     if not options.only:
-        memory = "the allocator's peak" if device.type == "cuda" else "the process's largest resident set"
-        batches = (
-            "" if device.type == "cuda" else " The large models take smaller batches than their recipes."
-        )
-        kernel = " With the fused temporal kernel." if FUSED_ATTENTION is not None else ""
-        save("training", rows, device, f"{NOTE} Memory is {memory}.{batches}{kernel}", options.out)
+        compiled = measure_compiled(device, options.smallest)
+        print(*compiled, sep="\n")
         note = "Forward and backward of one ST block of `paper_coinrun`'s dynamics, milliseconds."
         save("training-compiled", compiled, device, note, options.out)
     return rows
