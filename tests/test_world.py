@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,23 @@ def test_a_state_does_not_grow(world: World) -> None:
     assert [t.numel() for t in (state.tokens_BN, *state.past, *state.drawn)] == size
     assert bool(state.past.valid_BP.all())
     assert state.frames_B.tolist() == [8]
+
+
+def test_playing_leaves_nothing_behind(world: World) -> None:
+    """What lives after 300 frames is what lived after 20; `benchmarks.play --endurance` plays 100,000."""
+
+    def living() -> tuple[int, int]:
+        gc.collect()
+        tensors = [x for x in gc.get_objects() if isinstance(x, Tensor)]
+        return len(tensors), sum(x.numel() * x.element_size() for x in tensors)
+
+    state, _ = world.reset(prompt(1))
+    counts = []
+    for frame in range(301):
+        state, _ = world.step(state, torch.tensor([frame % 5]))
+        if frame in (20, 300):
+            counts.append(living())
+    assert counts[0] == counts[1]
 
 
 def test_trimming_forgets(world: World) -> None:
