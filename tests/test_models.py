@@ -27,6 +27,10 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def chance(clips: int) -> list[torch.Generator]:
+    return [seeded(clip) for clip in range(clips)]
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
@@ -332,7 +336,7 @@ OURS = {"clean_frames": 0.5, "previous_frame": True, "digits": True, "context_no
 def test_dynamics_loss_reaches_every_parameter(changes: dict[str, object]) -> None:
     model = dynamics_of(**changes)
     tokens = torch.arange(32).repeat(20)[: 8 * 5 * 16].view(8, 5, 16)
-    loss, metrics = model.loss(tokens, torch.arange(32).view(8, 4) % 5, seeded())
+    loss, metrics = model.loss(tokens, torch.arange(32).view(8, 4) % 5, chance(8))
     loss.backward()
     assert no_gradient(model) == set()
     assert 0 <= float(metrics["accuracy"]) <= 1
@@ -342,18 +346,17 @@ def test_targets_are_not_masked() -> None:
     """A model that always answers "mask" or copies its input would score well if they were."""
     model = dynamics_of()
     tokens = torch.randint(0, 32, (8, 5, 16), generator=seeded())
-    loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), seeded())
+    loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), chance(8))
     assert abs(float(loss.detach()) - torch.tensor(32.0).log().item()) < 0.5
     assert model.to_logits(torch.zeros(1, ST.width)).shape == (1, 32)
 
 
 def test_masks_are_the_papers_or_our_own() -> None:
-    tokens = torch.zeros(400, 6, 16, dtype=torch.long)
-    paper = dynamics_of().draw_mask(tokens, seeded()).double().mean(2)
+    paper = dynamics_of().draw_mask(6, 16, chance(400)).double().mean(2)
     assert not paper[:, 0].any()
     assert 0.72 < paper[:, 1:].mean() < 0.78  # mean of a rate uniform in [0.5, 1]
     assert paper[:, 1:].std(1).mean() < 0.15  # one rate a clip
-    ours = dynamics_of(clean_frames=0.5).draw_mask(tokens, seeded()).double().mean(2)
+    ours = dynamics_of(clean_frames=0.5).draw_mask(6, 16, chance(400)).double().mean(2)
     clean = (ours[:, 1:-1] == 0).double().mean()
     assert 0.45 < clean < 0.55
     assert (ours[:, -1] > 0).all()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from jinn.checkpoint import write_json, write_tensors
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.recipes import RECIPES
+from jinn.training.parallel import ParallelConfig
 from jinn.training.run import Recipe, run_recipe
 from jinn.world.label import label as label_store
 from jinn.world.rollout import World
@@ -144,8 +146,11 @@ def train_with(recipe_name: str) -> Callable[..., None]:
         config: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = defaults,
         seed: int = 0,
         device: str = "cuda" if torch.cuda.is_available() else "cpu",
+        parallel: ParallelConfig = ParallelConfig(),  # noqa: B008 it is frozen
     ) -> None:
         """Train a world: the tokenizer, then latent actions and dynamics.
+
+        Several GPUs: torchrun --nproc-per-node 8 -m jinn.cli train ... (docs/many-gpus.md).
 
         Args:
             store: Frame store made by jinn data.
@@ -154,18 +159,23 @@ def train_with(recipe_name: str) -> Callable[..., None]:
             config: The recipe's values.
             seed: Seed of weights, clips and all other chance.
             device: Where to train, such as cpu or cuda.
+            parallel: How the work is laid out on the hardware; a run may go on with other values.
         """
-        train_run(store, out, config, seed, device)
+        train_run(store, out, config, seed, device, parallel)
 
     return train
 
 
-def train_run(store_path: Path, out: Path, recipe: Recipe, seed: int, device: str) -> None:
-    """Train, name the actions, and say how to play."""
+def train_run(
+    store_path: Path, out: Path, recipe: Recipe, seed: int, device: str, parallel: ParallelConfig
+) -> None:
+    """Train, name the actions, and say how to play. Of several processes the first one speaks."""
     from jinn.evaluation.suite import guess_action_names, held_out_clips
     from jinn.training.loop import Interrupted
 
     store = FrameStore.open(store_path)
+    first = os.environ.get("RANK", "0") == "0"
+    console.quiet = not first
     with progress_bar(
         rich.progress.TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} clips/s")
     ) as bar:
@@ -177,11 +187,13 @@ def train_run(store_path: Path, out: Path, recipe: Recipe, seed: int, device: st
             bar.update(tasks[stage], completed=step, loss=loss, rate=rate)
 
         try:
-            world = run_recipe(recipe, store, out, out.name, seed, device, on_step)
+            world = run_recipe(recipe, store, out, out.name, seed, device, on_step, parallel)
         except Interrupted as stop:
             bar.stop()
             console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
             raise SystemExit(130) from None
+    if not first:
+        return
     clips = held_out_clips(store, 2, 400, "train")
     world.config = replace(world.config, action_names=guess_action_names(world, clips))
     world.save(out / "world")
