@@ -33,6 +33,7 @@ from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.recipes import RECIPES
 from jinn.training.parallel import ParallelConfig
+from jinn.training.plan import ClusterConfig
 from jinn.training.run import Recipe, run_recipe
 from jinn.world.label import label as label_store
 from jinn.world.rollout import World
@@ -139,14 +140,16 @@ def train_with(recipe_name: str) -> Callable[..., None]:
     defaults = RECIPES[recipe_name]()
 
     def train(
-        store: tyro.conf.Positional[Path],
+        store: tyro.conf.Positional[Path | None] = None,
         /,
-        out: Path,
+        out: Path | None = None,
         recipe: Literal[tuple(RECIPES)] = recipe_name,  # type: ignore[valid-type]
         config: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = defaults,
         seed: int = 0,
         device: str = "cuda" if torch.cuda.is_available() else "cpu",
         parallel: ParallelConfig = ParallelConfig(),  # noqa: B008 it is frozen
+        plan: bool = False,
+        cluster: Annotated[ClusterConfig, tyro.conf.arg(name="")] = ClusterConfig(),  # noqa: B008
     ) -> None:
         """Train a world: the tokenizer, then latent actions and dynamics.
 
@@ -160,8 +163,15 @@ def train_with(recipe_name: str) -> Callable[..., None]:
             seed: Seed of weights, clips and all other chance.
             device: Where to train, such as cpu or cuda.
             parallel: How the work is laid out on the hardware; a run may go on with other values.
+            plan: Train nothing; say what it would take. Needs neither a store nor --out.
+            cluster: The hardware to plan for.
         """
-        train_run(store, out, config, seed, device, parallel)
+        if plan:
+            show_plan(recipe_name, config, cluster, parallel)
+        elif store is None or out is None:
+            raise JinnError("jinn train needs a frame store and a folder: jinn train STORE --out RUN")
+        else:
+            train_run(store, out, config, seed, device, parallel)
 
     return train
 
@@ -198,6 +208,54 @@ def train_run(
     world.config = replace(world.config, action_names=guess_action_names(world, clips))
     world.save(out / "world")
     console.print(f"the world is in {out / 'world'}; play it: jinn play {out}", markup=False)
+
+
+# What the paper says of its largest run (section 3.2, table 14).
+PAPER = {"paper_platformers_10b": {"parameters": 10.1e9, "tokens": 942e9, "flops": 6.6e22}}
+
+
+def show_plan(name: str, recipe: Recipe, cluster: ClusterConfig, parallel: ParallelConfig) -> None:
+    """Print what a run would take."""
+    from jinn.training.plan import empty_world, parameters_of, plan, total_memory
+
+    world = empty_world(recipe)
+    models = rich.table.Table("model", "parameters", title=f"{name}: models")
+    for part, model in world.named_children():
+        models.add_row(part, f"{parameters_of(model):,}")
+    work = rich.table.Table(
+        "phase", "tokens", "FLOPs", "of them the dynamics'", "days",
+        title=f"work on {cluster.gpus} GPUs at {cluster.utilisation:.0%} of {cluster.peak_flops:.3g} FLOP/s",
+    )  # fmt: skip
+    phases = plan(recipe, cluster, parallel)
+    for phase in phases:
+        work.add_row(
+            phase.name,
+            f"{phase.tokens:.3g}",
+            f"{phase.flops:.3g}",
+            f"{phase.dynamics_flops:.3g}",
+            f"{phase.days:.3g}",
+        )
+    memory = rich.table.Table("GB on each GPU", *(phase.name for phase in phases), title="memory, estimated")
+    for key in phases[0].memory:
+        memory.add_row(key, *(f"{phase.memory[key]:.3g}" for phase in phases))
+    for recompute in (False, True):
+        totals = [total_memory(phase.memory, recompute) for phase in phases]
+        cells = [f"{x:.3g}" if x < cluster.gpu_memory else f"[red]{x:.3g}: too much[/red]" for x in totals]
+        memory.add_row(f"all, with{'' if recompute else 'out'} --parallel.recompute", *cells, style="bold")
+    for table in (models, work, memory):
+        console.print(table)
+    if paper := PAPER.get(name):
+        console.print(
+            f"the paper: {paper['parameters']:.3g} parameters of the dynamics, {paper['tokens']:.3g} tokens, "
+            f"{paper['flops']:.2g} FLOPs; here: {parameters_of(world.dynamics):.3g}, {phases[-1].tokens:.3g}, "
+            f"{phases[-1].dynamics_flops:.2g}"
+        )
+    uneven = [phase.name for phase in phases if not phase.even]
+    if uneven:
+        console.print(
+            f"not evenly split over so many GPUs, and so refused: the batch of {', '.join(uneven)}; "
+            "choose other --gpus, --parallel.tensor-parallel or batches"
+        )
 
 
 def play(

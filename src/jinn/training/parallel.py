@@ -37,7 +37,7 @@ from torch.distributed.tensor.parallel import (
 from torch.utils.checkpoint import checkpoint
 
 from jinn.contracts import JinnError
-from jinn.models.transformer import STBlock
+from jinn.models.transformer import STBlock, TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def spread(module: nn.Module, ranks: Ranks) -> None:
     """Make a model ready for training on these ranks, in place; afterwards only `loss` may be called on it.
 
     Raises:
-        JinnError: its heads or channels cannot be split as asked, or there is no compiler.
+        JinnError: there is no compiler.
     """
     if ranks.config.compile and ranks.device.type == "cpu" and not cpp_compiler():
         raise JinnError(
@@ -196,19 +196,8 @@ def spread(module: nn.Module, ranks: Ranks) -> None:
 
 
 def split_heads(block: STBlock, mesh: DeviceMesh) -> None:
-    """Tensor parallelism of one block: each rank has some of the heads and of the hidden channels.
-
-    Raises:
-        JinnError: they cannot be shared out evenly.
-    """
+    """Tensor parallelism of one block: each rank has some of the heads and of the hidden channels."""
     plan: dict[str, ParallelStyle] = {"feedforward.0": ColwiseParallel(), "feedforward.2": RowwiseParallel()}
-    hidden = cast(nn.Linear, block.feedforward[0]).out_features
-    heads = block.spatial.query.out_features // block.spatial.query_width
-    if heads % mesh.size() or hidden % mesh.size():
-        raise JinnError(
-            f"{heads} heads and {hidden} hidden channels cannot be split over {mesh.size()} GPUs: "
-            "choose another --parallel.tensor-parallel"
-        )
     for name in ("spatial", "temporal") if block.temporal is not None else ("spatial",):
         for part in ("query", "key", "value"):
             plan[f"{name}.{part}"] = ColwiseParallel()
@@ -217,6 +206,16 @@ def split_heads(block: STBlock, mesh: DeviceMesh) -> None:
         for part in ("query_norm", "key_norm"):
             plan[f"{name}.{part}"] = SequenceParallel(sequence_dim=3, use_local_output=True)
     parallelize_module(block, mesh, plan)
+
+
+def check_split(config: TransformerConfig, ways: int) -> None:
+    """Raise `JinnError` unless `split_heads` can split a transformer's blocks in so many ways."""
+    hidden = max(1, round(config.feedforward * config.width))
+    if config.heads % ways or hidden % ways:
+        raise JinnError(
+            f"{config.heads} heads and {hidden} hidden channels cannot be split over {ways} GPUs: "
+            "choose another --parallel.tensor-parallel"
+        )
 
 
 def cpp_compiler() -> str | None:

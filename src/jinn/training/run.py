@@ -25,7 +25,7 @@ from jinn.models.sampling import SamplingConfig
 from jinn.models.tokenizer import TokenizerConfig
 from jinn.training.loop import Clips, train
 from jinn.training.optim import TrainingConfig
-from jinn.training.parallel import ParallelConfig, Ranks, join
+from jinn.training.parallel import ParallelConfig, Ranks, check_split, join
 from jinn.training.stages import LatentActionStage, TokenizerStage, WorldStage
 from jinn.world.rollout import World, WorldConfig
 
@@ -138,6 +138,10 @@ def check(recipe: Recipe, ranks: Ranks) -> None:
     for phase in (recipe.tokenizer_training, recipe.latent_action_training, recipe.world_training):
         if phase is not None:
             ranks.rows(phase.batch)
+    for part in (recipe.tokenizer, recipe.latent_actions):
+        check_split(part.encoder, ranks.config.tensor_parallel)
+        check_split(part.decoder, ranks.config.tensor_parallel)
+    check_split(recipe.dynamics.transformer, ranks.config.tensor_parallel)
     if recipe.restart_every and (ranks.size > 1 or ranks.config.accumulate > 1):
         raise JinnError(
             "restart-every needs a whole batch in one place: set it to 0, or train with one process and "
