@@ -351,6 +351,35 @@ def test_targets_are_not_masked() -> None:
     assert model.to_logits(torch.zeros(1, ST.width)).shape == (1, 32)
 
 
+@pytest.mark.parametrize("changes", [{}, OURS], ids=["paper", "ours"])
+def test_a_clips_share_of_the_loss_is_its_own(changes: dict[str, object]) -> None:
+    """So a batch may be split over parts and ranks, whatever each clip's number of hidden tokens."""
+    model = dynamics_of(**changes)
+    tokens = torch.randint(0, 32, (6, 5, 16), generator=seeded())
+    actions = torch.randint(0, 5, (6, 4), generator=seeded())
+    whole, _ = model.loss(tokens, actions, chance(6))
+    parts = [model.loss(tokens[i : i + 1], actions[i : i + 1], chance(6)[i : i + 1])[0] for i in range(6)]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+def test_a_clips_share_of_the_other_losses_is_its_own_in_a_given_unit() -> None:
+    clips = torch.cat([frames(3), frames(1) // 8])
+    for model in (small_tokenizer(VQConfig(32, 8)), LatentActionModel(PAPER_LAM), LatentActionModel(OUR_LAM)):
+        unit = model.unit(clips)
+        whole, _ = model.loss(clips, unit=unit)
+        torch.testing.assert_close(model.loss(clips)[0], whole)
+        parts = [model.loss(clip[None], unit=unit)[0] for clip in clips]
+        torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+def test_usage_is_counted() -> None:
+    vq = VQ(VQConfig(4, 2))
+    shares_K = vq.shares(torch.tensor([[0, 0], [1, 3]]))
+    assert shares_K.tolist() == [0.5, 0.25, 0.0, 0.25]
+    vq.note_usage(shares_K, memory=0.5)
+    assert vq.usage_K.tolist() == [0.375, 0.25, 0.125, 0.25]
+
+
 def test_masks_are_the_papers_or_our_own() -> None:
     paper = dynamics_of().draw_mask(6, 16, chance(400)).double().mean(2)
     assert not paper[:, 0].any()

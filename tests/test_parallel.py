@@ -24,8 +24,9 @@ from jinn.contracts import JinnError
 from jinn.data.clips import ClipSampler, chance_of, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import write_game
+from jinn.models.quantize import VQConfig
 from jinn.models.transformer import STTransformer, TransformerConfig
-from jinn.recipes import RECIPES, tiny
+from jinn.recipes import RECIPES, paper_coinrun, tiny
 from jinn.training.checkpoints import newest
 from jinn.training.parallel import ParallelConfig, Ranks, check_split, clip_gradients, gather, outline, spread
 from jinn.training.plan import ClusterConfig, forward_flops, kept_bytes, plan
@@ -129,6 +130,53 @@ def test_heads_split_over_two_ranks_learn_the_same(alone: Path, game: FrameStore
     said = finish(process)
     assert process.returncode == 0, said
     assert_same(alone, tmp_path / "run")
+
+
+JOINT = """
+import sys
+from pathlib import Path
+from jinn.data.store import FrameStore
+from jinn.training.parallel import ParallelConfig
+from jinn.training.run import run_recipe
+from test_parallel import joint
+for name, layout in (("data", ParallelConfig(accumulate=2)), ("tensor", ParallelConfig(tensor_parallel=2))):
+    run_recipe(joint(), FrameStore.open(sys.argv[1]), Path(sys.argv[2]) / name, "run", parallel=layout)
+"""
+
+
+def joint() -> Recipe:
+    """The paper's way in small: VQ everywhere, the latent actions learn with the dynamics."""
+    paper = paper_coinrun()
+    model = TransformerConfig(layers=2, width=32, heads=4, head_width=8, feedforward=0.25)
+    phase = replace(paper.tokenizer_training, steps=4, batch=4, frames=3, log_every=1, warmup=2)
+    return replace(
+        paper,
+        tokenizer=replace(paper.tokenizer, encoder=model, decoder=model, quantizer=VQConfig(32, 8)),
+        latent_actions=replace(paper.latent_actions, encoder=model, decoder=model),
+        dynamics=replace(paper.dynamics, transformer=model),
+        sampling=replace(paper.sampling, steps=2),
+        tokenizer_training=phase,
+        world_training=phase,
+    )
+
+
+def test_the_papers_way_on_two_ranks(game: FrameStore, tmp_path: Path) -> None:
+    """Codebooks learn from all ranks' latents, and know how all ranks use them."""
+    script = tmp_path / "joint.py"
+    script.write_text(JOINT)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, *launch, str(game.path), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+    )
+    run_recipe(joint(), game, tmp_path / "alone", "run")
+    said = finish(process)
+    assert process.returncode == 0, said
+    assert_same(tmp_path / "alone", tmp_path / "data")
+    assert_same(tmp_path / "alone", tmp_path / "tensor")
 
 
 def a_rank_of(process: subprocess.Popen[bytes]) -> int:
@@ -340,7 +388,11 @@ def test_the_papers_largest_run() -> None:
     assert world.tokens == pytest.approx(942e9, rel=1e-3)
     assert world.dynamics_flops == pytest.approx(6.6e22, rel=0.1)
     assert world.even
-    assert not plan(recipe, ClusterConfig(gpus=256), ParallelConfig())[0].even  # 384 clips on 256
+
+
+def test_a_plan_says_when_a_batch_cannot_be_split() -> None:
+    phases = plan(RECIPES["tiny"](), ClusterConfig(gpus=16), ParallelConfig())
+    assert [phase.even for phase in phases] == [True, False, False]  # batches of 32, 40 and 8
 
 
 @pytest.mark.parametrize("name", ["tiny", "coinrun", "paper_coinrun"])

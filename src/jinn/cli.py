@@ -246,15 +246,15 @@ def show_plan(name: str, recipe: Recipe, cluster: ClusterConfig, parallel: Paral
         console.print(table)
     if paper := PAPER.get(name):
         console.print(
-            f"the paper: {paper['parameters']:.3g} parameters of the dynamics, {paper['tokens']:.3g} tokens, "
-            f"{paper['flops']:.2g} FLOPs; here: {parameters_of(world.dynamics):.3g}, {phases[-1].tokens:.3g}, "
-            f"{phases[-1].dynamics_flops:.2g}"
+            f"the paper: dynamics of {paper['parameters']:.3g} parameters, {paper['tokens']:.3g} tokens, "
+            f"{paper['flops']:.2g} FLOPs; here: {parameters_of(world.dynamics):.3g}, "
+            f"{phases[-1].tokens:.3g}, {phases[-1].dynamics_flops:.2g}"
         )
     uneven = [phase.name for phase in phases if not phase.even]
     if uneven:
         console.print(
-            f"not evenly split over so many GPUs, and so refused: the batch of {', '.join(uneven)}; "
-            "choose other --gpus, --parallel.tensor-parallel or batches"
+            f"the batch of {', '.join(uneven)} cannot be split evenly over so many GPUs, and training would "
+            "refuse: choose other --gpus, --parallel.tensor-parallel or batches"
         )
 
 

@@ -151,7 +151,7 @@ def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
         yield Ranks(config, device)
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
     # Gloo beside NCCL: what concerns the hosts only (stopping, checkpoints) does not pass through the GPUs.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
