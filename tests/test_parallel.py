@@ -77,7 +77,7 @@ def start(store: FrameStore, run: Path, *options: str) -> subprocess.Popen[bytes
 
 def finish(process: subprocess.Popen[bytes]) -> str:
     try:
-        return process.communicate(timeout=120)[0].decode()
+        return process.communicate(timeout=300)[0].decode()
     finally:
         process.kill()
 
@@ -125,13 +125,6 @@ def test_neither_parts_nor_recomputation_change_anything(
     assert_same(alone, tmp_path / "run")
 
 
-def test_heads_split_over_two_ranks_learn_the_same(alone: Path, game: FrameStore, tmp_path: Path) -> None:
-    process = start(game, tmp_path / "run", "--parallel.tensor-parallel=2", "--parallel.accumulate=2")
-    said = finish(process)
-    assert process.returncode == 0, said
-    assert_same(alone, tmp_path / "run")
-
-
 JOINT = """
 import sys
 from pathlib import Path
@@ -139,7 +132,7 @@ from jinn.data.store import FrameStore
 from jinn.training.parallel import ParallelConfig
 from jinn.training.run import run_recipe
 from test_parallel import joint
-for name, layout in (("data", ParallelConfig(accumulate=2)), ("tensor", ParallelConfig(tensor_parallel=2))):
+for name, layout in (("data", ParallelConfig(accumulate=2)), ("tensor", ParallelConfig(2, recompute=True))):
     run_recipe(joint(), FrameStore.open(sys.argv[1]), Path(sys.argv[2]) / name, "run", parallel=layout)
 """
 
@@ -161,7 +154,7 @@ def joint() -> Recipe:
 
 
 def test_the_papers_way_on_two_ranks(game: FrameStore, tmp_path: Path) -> None:
-    """Codebooks learn from all ranks' latents, and know how all ranks use them."""
+    """Other clips on each rank, or other heads: codebooks learn from all latents, and know how all use them."""
     script = tmp_path / "joint.py"
     script.write_text(JOINT)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
@@ -186,7 +179,7 @@ def a_rank_of(process: subprocess.Popen[bytes]) -> int:
 
 
 def until(done: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not done():
         assert process.poll() is None, process.communicate()[0].decode()
         assert time.monotonic() < end
