@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import RESULTS, Row, interleaved, matrix_product, peak_memory, save, synchronize
-from jinn.data.clips import ClipSampler
+from jinn.contracts import Chance, to_device
+from jinn.data.clips import ClipSampler, chance_of
 from jinn.data.synthetic import write_game
 from jinn.memory import keep_freed_memory
 from jinn.models.dynamics import Dynamics
@@ -70,7 +71,7 @@ class Training:
     """A model, its loss on uint8 clips, and how it is trained."""
 
     model: nn.Module
-    loss: Callable[[Tensor, torch.Generator], Tensor]
+    loss: Callable[[Tensor, Chance], Tensor]
     config: TrainingConfig
     size_hw: tuple[int, int]
     tokens_of_a_clip: int
@@ -91,7 +92,7 @@ def build(recipe: Recipe, stage: str, batch: int, device: torch.device) -> Train
         config = recipe.tokenizer_training
         tokens = config.frames * rows * columns
 
-        def loss(frames_BTHWC: Tensor, generator: torch.Generator) -> Tensor:
+        def loss(frames_BTHWC: Tensor, chance: Chance) -> Tensor:
             return tokenizer.loss(frames_BTHWC)[0]
 
     elif stage == "latent_actions":
@@ -101,9 +102,9 @@ def build(recipe: Recipe, stage: str, batch: int, device: torch.device) -> Train
         h, w = grid_of(recipe.latent_actions.seen_hw, recipe.latent_actions.patch)
         tokens = config.frames * h * w
 
-        def loss(frames_BTHWC: Tensor, generator: torch.Generator) -> Tensor:
+        def loss(frames_BTHWC: Tensor, chance: Chance) -> Tensor:
             shape = len(frames_BTHWC), frames_BTHWC.shape[1] - 1, actions.quantizer.dim
-            noise = torch.randn(shape, generator=generator).to(device) if alone else None
+            noise = to_device(torch.randn(shape, generator=chance[0]), device) if alone else None
             return actions.loss(frames_BTHWC, noise)[0]
 
     else:
@@ -118,11 +119,11 @@ def build(recipe: Recipe, stage: str, batch: int, device: torch.device) -> Train
         config = recipe.world_training
         tokens = config.frames * rows * columns
 
-        def loss(frames_BTHWC: Tensor, generator: torch.Generator) -> Tensor:
+        def loss(frames_BTHWC: Tensor, chance: Chance) -> Tensor:
             B, T = frames_BTHWC.shape[:2]
-            tokens_BTN = torch.randint(size, (B, T, rows * columns), generator=generator).to(device)
-            actions_BTm1 = torch.randint(num_actions, (B, T - 1), generator=generator).to(device)
-            return dynamics.loss(tokens_BTN, actions_BTm1, generator)[0]
+            tokens_BTN = torch.randint(size, (B, T, rows * columns), generator=chance[0])
+            actions_BTm1 = torch.randint(num_actions, (B, T - 1), generator=chance[0])
+            return dynamics.loss(to_device(tokens_BTN, device), to_device(actions_BTm1, device), chance)[0]
 
     return Training(model.to(device), loss, replace(config, batch=batch or config.batch), size_hw, tokens)
 
@@ -140,10 +141,13 @@ def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dic
     store = write_game(folder / "store", 8, max(24, config.frames + 8), size_hw=(H, W))
     sampler = ClipSampler(store, config.frames, seed=0)
     height, width = training.size_hw
-    prefetch = Prefetch(lambda n: sampler.batch(n, config.batch)[:, :, :height, :width].contiguous(), 0)
+
+    def clips(number: int, rows: range) -> Tensor:
+        return sampler.batch(number, len(rows))[:, :, :height, :width].contiguous()
+
+    prefetch = Prefetch(clips, range(config.batch), step=0, steps=10**9)
     optimizer = make_optimizer(config, [training.model])
     parameters = list(training.model.parameters())
-    generator = torch.Generator()
     training.model.train()
     number = 0
     waited: list[float] = []
@@ -156,12 +160,11 @@ def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dic
 
     def step() -> None:
         nonlocal number
-        began = time.perf_counter()
-        frames_BTHWC = prefetch.take(number, last=False).to(device, non_blocking=True)
-        waited.append(time.perf_counter() - began)
-        generator.manual_seed(number)
+        frames_BTHWC = to_device(prefetch.take(), device)
+        waited.append(prefetch.waited)
+        chance = chance_of(0, range(number * config.batch, (number + 1) * config.batch))
         with autocast(device):
-            loss = training.loss(frames_BTHWC, generator)
+            loss = training.loss(frames_BTHWC, chance)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         update()
@@ -228,7 +231,7 @@ def parts(training: Training, frames_BTHWC: Tensor, device: torch.device) -> dic
     if quantizer is not None:
         hooks.append(quantizer.register_forward_pre_hook(lambda _m, given: latents.append(given[0])))
     with torch.no_grad(), autocast(device):
-        training.loss(frames_BTHWC, torch.Generator())
+        training.loss(frames_BTHWC, chance_of(0, range(len(frames_BTHWC))))
     for hook in hooks:
         hook.remove()
 
@@ -275,7 +278,7 @@ def parts(training: Training, frames_BTHWC: Tensor, device: torch.device) -> dic
         for name, _ in kept:
             setattr(model, name, nn.Identity())
         with autocast(device):
-            loss = training.loss(frames_BTHWC, torch.Generator())
+            loss = training.loss(frames_BTHWC, chance_of(0, range(len(frames_BTHWC))))
         loss.backward()
         for name, part in kept:
             setattr(model, name, part)

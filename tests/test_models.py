@@ -31,6 +31,10 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def chance(clips: int) -> list[torch.Generator]:
+    return [seeded(clip) for clip in range(clips)]
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
@@ -395,7 +399,7 @@ OURS = {"clean_frames": 0.5, "previous_frame": True, "digits": True, "context_no
 def test_dynamics_loss_reaches_every_parameter(changes: dict[str, object]) -> None:
     model = dynamics_of(**changes)
     tokens = torch.arange(32).repeat(20)[: 8 * 5 * 16].view(8, 5, 16)
-    loss, metrics = model.loss(tokens, torch.arange(32).view(8, 4) % 5, seeded())
+    loss, metrics = model.loss(tokens, torch.arange(32).view(8, 4) % 5, chance(8))
     loss.backward()
     assert no_gradient(model) == set()
     assert 0 <= float(metrics["accuracy"]) <= 1
@@ -405,18 +409,46 @@ def test_targets_are_not_masked() -> None:
     """A model that always answers "mask" or copies its input would score well if they were."""
     model = dynamics_of()
     tokens = torch.randint(0, 32, (8, 5, 16), generator=seeded())
-    loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), seeded())
+    loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), chance(8))
     assert abs(float(loss.detach()) - torch.tensor(32.0).log().item()) < 0.5
     assert model.to_logits(torch.zeros(1, ST.width)).shape == (1, 32)
 
 
+@pytest.mark.parametrize("changes", [{}, OURS], ids=["paper", "ours"])
+def test_a_clips_share_of_the_loss_is_its_own(changes: dict[str, object]) -> None:
+    """So a batch may be split over parts and ranks, whatever each clip's number of hidden tokens."""
+    model = dynamics_of(**changes)
+    tokens = torch.randint(0, 32, (6, 5, 16), generator=seeded())
+    actions = torch.randint(0, 5, (6, 4), generator=seeded())
+    whole, _ = model.loss(tokens, actions, chance(6))
+    parts = [model.loss(tokens[i : i + 1], actions[i : i + 1], chance(6)[i : i + 1])[0] for i in range(6)]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+def test_a_clips_share_of_the_other_losses_is_its_own_in_a_given_unit() -> None:
+    clips = torch.cat([frames(3), frames(1) // 8])
+    for model in (small_tokenizer(VQConfig(32, 8)), LatentActionModel(PAPER_LAM), LatentActionModel(OUR_LAM)):
+        unit = model.unit(clips)
+        whole, _ = model.loss(clips, unit=unit)
+        torch.testing.assert_close(model.loss(clips)[0], whole)
+        parts = [model.loss(clip[None], unit=unit)[0] for clip in clips]
+        torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+def test_usage_is_counted() -> None:
+    vq = VQ(VQConfig(4, 2))
+    shares_K = vq.shares(torch.tensor([[0, 0], [1, 3]]))
+    assert shares_K.tolist() == [0.5, 0.25, 0.0, 0.25]
+    vq.note_usage(shares_K, memory=0.5)
+    assert vq.usage_K.tolist() == [0.375, 0.25, 0.125, 0.25]
+
+
 def test_masks_are_the_papers_or_our_own() -> None:
-    tokens = torch.zeros(400, 6, 16, dtype=torch.long)
-    paper = dynamics_of().draw_mask(tokens, seeded()).double().mean(2)
+    paper = dynamics_of().draw_mask(6, 16, chance(400)).double().mean(2)
     assert not paper[:, 0].any()
     assert 0.72 < paper[:, 1:].mean() < 0.78  # mean of a rate uniform in [0.5, 1]
     assert paper[:, 1:].std(1).mean() < 0.15  # one rate a clip
-    ours = dynamics_of(clean_frames=0.5).draw_mask(tokens, seeded()).double().mean(2)
+    ours = dynamics_of(clean_frames=0.5).draw_mask(6, 16, chance(400)).double().mean(2)
     clean = (ours[:, 1:-1] == 0).double().mean()
     assert 0.45 < clean < 0.55
     assert (ours[:, -1] > 0).all()

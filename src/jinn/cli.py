@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from jinn.checkpoint import write_json, write_tensors
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.recipes import RECIPES
+from jinn.training.parallel import ParallelConfig
+from jinn.training.plan import ClusterConfig
 from jinn.training.run import Recipe, run_recipe
 from jinn.world.backends import Backend, use_backend
 from jinn.world.export import Precision, export_onnx
@@ -140,15 +143,20 @@ def train_with(recipe_name: str) -> Callable[..., None]:
     defaults = RECIPES[recipe_name]()
 
     def train(
-        store: tyro.conf.Positional[Path],
+        store: tyro.conf.Positional[Path | None] = None,
         /,
-        out: Path,
+        out: Path | None = None,
         recipe: Literal[tuple(RECIPES)] = recipe_name,  # type: ignore[valid-type]
         config: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = defaults,
         seed: int = 0,
         device: str = "cuda" if torch.cuda.is_available() else "cpu",
+        parallel: ParallelConfig = ParallelConfig(),  # noqa: B008 it is frozen
+        plan: bool = False,
+        cluster: Annotated[ClusterConfig, tyro.conf.arg(name="")] = ClusterConfig(),  # noqa: B008
     ) -> None:
         """Train a world: the tokenizer, then latent actions and dynamics.
+
+        Several GPUs: torchrun --nproc-per-node 8 -m jinn.cli train ... (docs/many-gpus.md).
 
         Args:
             store: Frame store made by jinn data.
@@ -157,18 +165,30 @@ def train_with(recipe_name: str) -> Callable[..., None]:
             config: The recipe's values.
             seed: Seed of weights, clips and all other chance.
             device: Where to train, such as cpu or cuda.
+            parallel: How the work is laid out on the hardware; a run may go on with other values.
+            plan: Train nothing; say what it would take. Needs neither a store nor --out.
+            cluster: The hardware to plan for.
         """
-        train_run(store, out, config, seed, device)
+        if plan:
+            show_plan(recipe_name, config, cluster, parallel)
+        elif store is None or out is None:
+            raise JinnError("jinn train needs a frame store and a folder: jinn train STORE --out RUN")
+        else:
+            train_run(store, out, config, seed, device, parallel)
 
     return train
 
 
-def train_run(store_path: Path, out: Path, recipe: Recipe, seed: int, device: str) -> None:
-    """Train, name the actions, and say how to play."""
+def train_run(
+    store_path: Path, out: Path, recipe: Recipe, seed: int, device: str, parallel: ParallelConfig
+) -> None:
+    """Train, name the actions, and say how to play. Of several processes the first one speaks."""
     from jinn.evaluation.suite import guess_action_names, held_out_clips
     from jinn.training.loop import Interrupted
 
     store = FrameStore.open(store_path)
+    first = os.environ.get("RANK", "0") == "0"
+    console.quiet = not first
     with progress_bar(
         rich.progress.TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} clips/s")
     ) as bar:
@@ -180,15 +200,65 @@ def train_run(store_path: Path, out: Path, recipe: Recipe, seed: int, device: st
             bar.update(tasks[stage], completed=step, loss=loss, rate=rate)
 
         try:
-            world = run_recipe(recipe, store, out, out.name, seed, device, on_step)
+            world = run_recipe(recipe, store, out, out.name, seed, device, on_step, parallel)
         except Interrupted as stop:
             bar.stop()
             console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
             raise SystemExit(130) from None
+    if not first:
+        return
     clips = held_out_clips(store, 2, 400, "train")
     world.config = replace(world.config, action_names=guess_action_names(world, clips))
     world.save(out / "world")
     console.print(f"the world is in {out / 'world'}; play it: jinn play {out}", markup=False)
+
+
+# What the paper says of its largest run (section 3.2, table 14).
+PAPER = {"paper_platformers_10b": {"parameters": 10.1e9, "tokens": 942e9, "flops": 6.6e22}}
+
+
+def show_plan(name: str, recipe: Recipe, cluster: ClusterConfig, parallel: ParallelConfig) -> None:
+    """Print what a run would take."""
+    from jinn.training.plan import empty_world, parameters_of, plan, total_memory
+
+    world = empty_world(recipe)
+    models = rich.table.Table("model", "parameters", title=f"{name}: models")
+    for part, model in world.named_children():
+        models.add_row(part, f"{parameters_of(model):,}")
+    work = rich.table.Table(
+        "phase", "tokens", "FLOPs", "of them the dynamics'", "days",
+        title=f"work on {cluster.gpus} GPUs at {cluster.utilisation:.0%} of {cluster.peak_flops:.3g} FLOP/s",
+    )  # fmt: skip
+    phases = plan(recipe, cluster, parallel)
+    for phase in phases:
+        work.add_row(
+            phase.name,
+            f"{phase.tokens:.3g}",
+            f"{phase.flops:.3g}",
+            f"{phase.dynamics_flops:.3g}",
+            f"{phase.days:.3g}",
+        )
+    memory = rich.table.Table("GB on each GPU", *(phase.name for phase in phases), title="memory, estimated")
+    for key in phases[0].memory:
+        memory.add_row(key, *(f"{phase.memory[key]:.3g}" for phase in phases))
+    for recompute in (False, True):
+        totals = [total_memory(phase.memory, recompute) for phase in phases]
+        cells = [f"{x:.3g}" if x < cluster.gpu_memory else f"[red]{x:.3g}: too much[/red]" for x in totals]
+        memory.add_row(f"all, with{'' if recompute else 'out'} --parallel.recompute", *cells, style="bold")
+    for table in (models, work, memory):
+        console.print(table)
+    if paper := PAPER.get(name):
+        console.print(
+            f"the paper: dynamics of {paper['parameters']:.3g} parameters, {paper['tokens']:.3g} tokens, "
+            f"{paper['flops']:.2g} FLOPs; here: {parameters_of(world.dynamics):.3g}, "
+            f"{phases[-1].tokens:.3g}, {phases[-1].dynamics_flops:.2g}"
+        )
+    uneven = [phase.name for phase in phases if not phase.even]
+    if uneven:
+        console.print(
+            f"the batch of {', '.join(uneven)} cannot be split evenly over so many GPUs, and training would "
+            "refuse: choose other --gpus, --parallel.tensor-parallel or batches"
+        )
 
 
 def play(

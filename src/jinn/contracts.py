@@ -16,6 +16,7 @@ the package that scale them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -27,6 +28,11 @@ class JinnError(ValueError):
 
     The command line prints the sentence and exits with code 2.
     """
+
+
+# The chance of a training batch: one generator on the CPU for each clip, so that what is drawn for a clip
+# does not depend on the clips that share its batch, its rank or its device.
+Chance = Sequence[torch.Generator]
 
 
 class Tokenizer(Protocol):
@@ -59,6 +65,13 @@ def to_float(frames: Tensor) -> Tensor:
 def to_uint8(pixels: Tensor) -> Tensor:
     """Float pixels, nominally in [0, 1] and clamped to it, to the nearest uint8, any shape."""
     return pixels.float().clamp(0.0, 1.0).mul(255.0).round_().to(torch.uint8)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """From the host to a device without making the host wait: what the GPU still has to do goes on."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # from ordinary memory CUDA copies only once the GPU is idle
+    return tensor.to(device, non_blocking=True)
 
 
 def check_frames(frames_BTHWC: Tensor, size_hw: tuple[int, int] | None = None) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jinn.contracts import JinnError
+from jinn.contracts import JinnError, to_device
 from jinn.data.store import FrameStore
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's increment, 2^64 divided by the golden ratio
@@ -57,7 +57,11 @@ class ClipSampler:
     def places(self, step: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Episode ids and first frames, int64 ``(batch,)`` each, of this rank's clips at a step."""
         first = (step * self.world_size + self.rank) * batch
-        drawn = _hash(self.seed, np.arange(first, first + batch, dtype=np.uint64))
+        return self.numbered(range(first, first + batch))
+
+    def numbered(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
+        """Episode ids and first frames of the run's n-th clips, for these n."""
+        drawn = _hash(self.seed, np.asarray(numbers, dtype=np.uint64))
         # The remainder favours low places by less than num_places / 2^64: nothing.
         place = (drawn % np.uint64(self.num_places)).astype(np.int64)
         row = np.searchsorted(self._ends, place, side="right")
@@ -103,6 +107,37 @@ def read_clips(
     for clip, episode, start in zip(clips, episodes, starts, strict=True):
         clip[:] = store.view(episode, start, start + span)[::stride]
     return torch.from_numpy(clips)
+
+
+def load_frames(store: FrameStore, device: torch.device, piece: int = 4096) -> Tensor:
+    """All frames of a store as one uint8 tensor ``FHWC`` on a device, ``piece`` frames at a time."""
+    frames_FHWC = torch.empty((store.num_frames, *store.size_hw, 3), dtype=torch.uint8, device=device)
+    for episode, (start, length) in enumerate(zip(store.starts, store.lengths, strict=True)):
+        for t in range(0, int(length), piece):
+            part = store.frames(episode, t, min(t + piece, int(length)))
+            frames_FHWC[start + t : start + t + len(part)] = torch.from_numpy(part)
+    return frames_FHWC
+
+
+def gather_clips(
+    frames_FHWC: Tensor,
+    store: FrameStore,
+    episodes: np.ndarray,
+    starts: np.ndarray,
+    frames: int,
+    stride: int = 1,
+) -> Tensor:
+    """The same as `read_clips`, from the frames of `load_frames` and on their device."""
+    first_B = torch.from_numpy(store.starts[episodes] + starts)
+    places_BT = first_B[:, None] + stride * torch.arange(frames)
+    return frames_FHWC[to_device(places_BT, frames_FHWC.device)]
+
+
+def chance_of(seed: int, numbers: range) -> list[torch.Generator]:
+    """The chance of the run's n-th clips, for these n: a generator each, on the CPU."""
+    # Another key than that of the clips' places, so that place and chance have nothing to do with each other.
+    drawn = _hash(~seed, np.asarray(numbers, dtype=np.uint64)) >> np.uint64(1)
+    return [torch.Generator().manual_seed(int(number)) for number in drawn]
 
 
 def read_actions(

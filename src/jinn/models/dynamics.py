@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jinn.contracts import Chance, to_device
 from jinn.models.motion import neighbourhood
 from jinn.models.quantize import digits_of
 from jinn.models.transformer import Past, STTransformer, TransformerConfig
@@ -206,52 +207,58 @@ class Dynamics(nn.Module):
         _, keys_LBNHC, values_LBNHC = self.transformer.next_frame(x_BND, past)
         return past.append(keys_LBNHC, values_LBNHC)
 
-    def draw_mask(self, tokens_BTN: Tensor, generator: torch.Generator) -> Tensor:
-        """Bool ``BTN``, True where training hides the token. Frame 0 is the prompt and stays whole."""
-        B, T, N = tokens_BTN.shape
-
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=generator, device=generator.device).to(tokens_BTN.device)
-
+    def draw_mask(self, frames: int, places: int, chance: Chance) -> Tensor:
+        """Bool ``BTN`` on the CPU, True where training hides the token. Frame 0 is the prompt: whole."""
+        T, N = frames, places
         low = self.config.min_rate
         if self.config.clean_frames:
-            rate_BT1 = low + (1 - low) * uniform(B, T, 1)
-            clean_BT1 = uniform(B, T, 1) < self.config.clean_frames
+            rate_BT1 = low + (1 - low) * uniform(chance, T, 1)
+            clean_BT1 = uniform(chance, T, 1) < self.config.clean_frames
             # The last frame is nobody's context: clean, it would teach nothing.
             clean_BT1[:, -1] = False
             rate_BT1 = rate_BT1.masked_fill(clean_BT1, 0.0)
         else:
-            rate_BT1 = (low + (1 - low) * uniform(B, 1, 1)).expand(B, T, 1).clone()
+            rate_BT1 = (low + (1 - low) * uniform(chance, 1, 1)).repeat(1, T, 1)
         rate_BT1[:, 0] = 0.0
-        return uniform(B, T, N) < rate_BT1
+        return uniform(chance, T, N) < rate_BT1
 
     def loss(
-        self, tokens_BTN: Tensor, actions_BTm1: Tensor, generator: torch.Generator
+        self, tokens_BTN: Tensor, actions_BTm1: Tensor, chance: Chance
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy of the hidden tokens.
+        """Cross-entropy of the hidden tokens: their mean in each clip, and of these the mean over clips.
+
+        So a clip counts the same whichever others share its batch, and a batch may be split.
 
         Args:
             tokens_BTN: int64 from the frozen tokenizer; these are the targets, and no mask ever
                 touches them.
             actions_BTm1: int64 from the LAM. Indices carry no gradient: the paper's stop-gradient.
-            generator: the chance of masks and noise.
+            chance: of masks and noise.
 
         Returns:
             The loss, and for the log: ``nll`` in nats a token, ``accuracy`` of the likeliest token.
         """
-        hidden_BTN = self.draw_mask(tokens_BTN, generator)
+        (B, T, N), device = tokens_BTN.shape, tokens_BTN.device
+        # Drawn and indexed on the CPU: to ask a GPU which places are hidden is to wait for it.
+        hidden_BTN = self.draw_mask(T, N, chance)
+        places_X = hidden_BTN.flatten().nonzero().squeeze(1)
+        share_B = 1 / (B * hidden_BTN.sum((1, 2)).clamp_min(1))
+        shares_X = to_device(share_B[places_X // (T * N)], device)
+        places_X, hidden_BTN = to_device(places_X, device), to_device(hidden_BTN, device)
         seen_BTN = tokens_BTN
         if self.config.context_noise:
-            draw = torch.rand((2, *tokens_BTN.shape), generator=generator, device=generator.device).to(
-                tokens_BTN.device
-            )
-            rate_B11 = torch.rand(len(tokens_BTN), 1, 1, generator=generator, device=generator.device)
-            replaced = draw[0] < self.config.context_noise * rate_B11.to(tokens_BTN.device)
-            seen_BTN = torch.where(replaced, (draw[1] * self.codebook_size).long(), tokens_BTN)
+            replaced_BTN = uniform(chance, T, N) < self.config.context_noise * uniform(chance, 1, 1)
+            others_BTN = (uniform(chance, T, N) * self.codebook_size).long()
+            seen_BTN = torch.where(to_device(replaced_BTN, device), to_device(others_BTN, device), tokens_BTN)
         inputs_BTN = seen_BTN.masked_fill(hidden_BTN, self.mask_token)
         x_BTND = self.transformer(self.embed(inputs_BTN, actions_BTm1, seen_BTN))
-        logits_XK = self.to_logits(x_BTND[hidden_BTN]).float()
-        target_X = tokens_BTN[hidden_BTN]
-        nll = F.cross_entropy(logits_XK, target_X)
-        accuracy = (logits_XK.detach().argmax(-1) == target_X).float().mean()
+        logits_XK = self.to_logits(x_BTND.flatten(0, 2)[places_X]).float()
+        target_X = tokens_BTN.flatten()[places_X]
+        nll = (F.cross_entropy(logits_XK, target_X, reduction="none") * shares_X).sum()
+        accuracy = ((logits_XK.detach().argmax(-1) == target_X) * shares_X).sum()
         return nll, {"nll": nll.detach(), "accuracy": accuracy}
+
+
+def uniform(chance: Chance, *shape: int) -> Tensor:
+    """Uniform numbers ``(B, *shape)`` on the CPU, each row from the generator of its clip."""
+    return torch.stack([torch.rand(shape, generator=generator) for generator in chance])

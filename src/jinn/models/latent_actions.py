@@ -168,8 +168,13 @@ class LatentActionModel(nn.Module):
         check_frames(frames_BTHWC, self.config.size_hw)
         return self.quantizer(self.latents(self.see(frames_BTHWC))).codes
 
+    def unit(self, frames_BTHWC: Tensor) -> Tensor:
+        """What a squared error is counted in: that of a frozen picture, over all these frames."""
+        pixels_BTHWC = self.see(frames_BTHWC)
+        return (pixels_BTHWC[:, 1:] - pixels_BTHWC[:, :-1]).square().mean().clamp_min(1e-5)
+
     def loss(
-        self, frames_BTHWC: Tensor, noise_BTm1d: Tensor | None = None
+        self, frames_BTHWC: Tensor, noise_BTm1d: Tensor | None = None, unit: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error of the next frames plus the codebook's losses.
 
@@ -177,6 +182,8 @@ class LatentActionModel(nn.Module):
             frames_BTHWC: uint8 clips of at least 2 frames.
             noise_BTm1d: standard normal noise: then the latents are not quantised but blurred by it
                 instead. None is the paper's objective.
+            unit: of `unit`; None takes that of these frames. A clip's share of the loss is its own only if
+                all batches of a run have the same.
 
         Returns:
             The loss, with the error as a share of that of a frozen picture: beside the codebook's losses,
@@ -201,4 +208,5 @@ class LatentActionModel(nn.Module):
             "actions": quantized.codes,
             "latents": latents_BTm1d.detach(),
         }
-        return mse / frozen_mse.clamp_min(1e-5) + codebook_loss, report
+        unit = self.unit(frames_BTHWC) if unit is None else unit
+        return mse / unit + codebook_loss, report

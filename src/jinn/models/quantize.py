@@ -95,9 +95,15 @@ class VQ(nn.Module):
         return self.codebook_KD[codes]
 
     @torch.no_grad()
-    def note_usage(self, codes: Tensor, memory: float = 0.99) -> None:
-        """Fold the codes of a training batch into `usage_K`."""
-        shares_K = torch.bincount(codes.flatten(), minlength=self.size).float() / codes.numel()
+    def shares(self, codes: Tensor) -> Tensor:
+        """How often each code occurs, float32 ``K`` that sums to 1."""
+        one_N = torch.ones(codes.numel(), device=codes.device)
+        # Not bincount: it waits for the GPU to learn the largest code.
+        return one_N.new_zeros(self.size).scatter_add_(0, codes.flatten(), one_N) / codes.numel()
+
+    @torch.no_grad()
+    def note_usage(self, shares_K: Tensor, memory: float = 0.99) -> None:
+        """Fold the `shares` of a training batch into `usage_K`."""
         self.usage_K.lerp_(shares_K, 1 - memory)
 
     @torch.no_grad()

@@ -130,11 +130,20 @@ class VideoTokenizer(nn.Module):
         frame_BHWC = to_uint8(self._paint(x_BND.unsqueeze(1)).squeeze(1))
         return frame_BHWC, past.append(keys_LBNHC, values_LBNHC)
 
-    def loss(self, frames_BTHWC: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def unit(self, frames_BTHWC: Tensor) -> Tensor:
+        """What a squared error is counted in beside a codebook: the variance of all these pixels."""
+        return to_float(frames_BTHWC).var().clamp_min(1e-5)
+
+    def loss(self, frames_BTHWC: Tensor, unit: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the pixels plus the quantiser's own loss.
 
         Beside a codebook the error is counted as a share of the pixels' variance (as in van den Oord's
         program): the pull on the latents is of order 1, and would drown an error of a hundredth.
+
+        Args:
+            frames_BTHWC: uint8 clips.
+            unit: of `unit`; None takes that of these frames. A clip's share of the loss is its own only if
+                all batches of a run have the same.
 
         Returns:
             The loss, and for the log: ``mse`` of pixels in [0, 1], ``codes`` of the batch
@@ -146,5 +155,6 @@ class VideoTokenizer(nn.Module):
         mse = F.mse_loss(self.pixels(quantized.latents).float(), target_BTHWC)
         report = {"mse": mse.detach(), "codes": quantized.codes, "latents": latents_BTNd.detach()}
         if isinstance(self.quantizer, VQ):
-            return mse / target_BTHWC.var().clamp_min(1e-5) + quantized.loss, report
+            unit = self.unit(frames_BTHWC) if unit is None else unit
+            return mse / unit + quantized.loss, report
         return mse, report

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from jinn.checkpoint import write_text
 
 
 class Meter:
-    """Clips a second, without the time that previews and checkpoints take."""
+    """Clips a second, and the share of the time spent waiting for them.
+
+    Counts without the time that previews and checkpoints take.
+    """
 
     def __init__(self, batch: int) -> None:
         self._batch = batch
+        self._waited, self._spent = 0.0, 0.0
         self._last: float | None = None
         self._seconds: float | None = None
 
@@ -27,8 +30,20 @@ class Meter:
         now = time.perf_counter()
         if self._last is not None:
             spent = now - self._last
+            self._spent += spent
             self._seconds = spent if self._seconds is None else 0.9 * self._seconds + 0.1 * spent
         self._last = now
+
+    def wait(self, seconds: float) -> None:
+        """So long the step that now begins has waited for its clips."""
+        if self._last is not None:
+            self._waited += seconds
+
+    def waiting(self) -> float:
+        """Share of the time since the last call that went into waiting, in [0, 1]."""
+        share = self._waited / self._spent if self._spent else 0.0
+        self._waited, self._spent = 0.0, 0.0
+        return min(1.0, share)
 
     def pause(self) -> None:
         """What comes until the next `count` is not a step."""
@@ -66,15 +81,14 @@ class RunLog:
             return False
         return entry["stage"] != self._stage or entry["step"] <= step
 
-    def meter(self, batch: int) -> Meter:
-        """A meter for this stage's steps."""
-        return Meter(batch)
-
-    def scalars(self, step: int, values: dict[str, float | Tensor], meter: Meter) -> None:
-        """Log the scalars among the values."""
-        scalars = {k: float(v) for k, v in values.items() if not isinstance(v, Tensor) or v.numel() == 1}
-        self.last_loss = scalars["loss"]
-        scalars["clips_a_second"] = round(meter.clips_a_second, 2)
+    def scalars(self, step: int, values: dict[str, float], meter: Meter) -> None:
+        """Log a step's figures, and what the meter says."""
+        self.last_loss = values["loss"]
+        scalars = {
+            **values,
+            "clips_a_second": round(meter.clips_a_second, 2),
+            "waiting": round(meter.waiting(), 4),
+        }
         entry = {"stage": self._stage, "step": step, "time": round(time.time(), 1), **scalars}
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()

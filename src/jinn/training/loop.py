@@ -1,20 +1,21 @@
-"""The one training loop, for every stage.
+"""The one training loop, for every stage and any number of processes.
 
-A run is a pure function of its config, its store and its seed: the clips and the chance of step n are
-derived from (seed, n), so a checkpoint needs weights, optimiser state and n, and a run that was killed
-ends with the same weights as one that was not.
+A run is a pure function of its config, its store and its seed: the n-th clip of the run, and the chance that
+goes with it, are derived from (seed, n). So a checkpoint needs weights, optimiser state and the step; a run
+that was killed ends with the same weights as one that was not; and it may go on on more GPUs or fewer.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
+import copy
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -22,36 +23,58 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jinn.checkpoint import load_weights, read_json, read_tensors, write_json, write_tensors
-from jinn.contracts import JinnError
+from jinn.contracts import Chance, JinnError, to_device
+from jinn.data.clips import chance_of
 from jinn.memory import keep_freed_memory
-from jinn.training.log import RunLog
+from jinn.training.checkpoints import Saver, resume, state_of
+from jinn.training.log import Meter, RunLog
 from jinn.training.optim import TrainingConfig, autocast, learning_rate, make_optimizer
+from jinn.training.parallel import Ranks, clip_gradients, gather, outline, spread
+from jinn.world.rollout import World
 
-# step 0..n -> uint8 frames_BTHWC; the same step gives the same clips.
-Clips = Callable[[int], Tensor]
+# (step, rows of its batch) -> uint8 frames_BTHWC; the same step and row is the same clip, whoever asks.
+Clips = Callable[[int, range], Tensor]
+
+# So many clips of step 0 tell a stage what it must know of the data before it begins.
+FIRST_CLIPS = 64
 
 
 class Stage(Protocol):
-    """What one phase computes; `jinn.training.stages` has the two of the paper."""
+    """What one phase computes; `jinn.training.stages` has those of the paper.
+
+    Attributes:
+        name: of the phase.
+        world: all models.
+        learns: names of those that the optimiser moves and the checkpoint keeps.
+    """
 
     name: str
+    world: World
 
-    def trainable(self) -> dict[str, nn.Module]:
-        """The modules that the optimiser moves and the checkpoint keeps, by name."""
+    @property
+    def learns(self) -> tuple[str, ...]: ...
+
+    def begin(self, first_BTHWC: Tensor, chance: torch.Generator) -> list[Tensor]:
+        """Look at the first clips of the run, whatever step it goes on from, with the models still plain.
+
+        Returns:
+            What was set, for all ranks to have alike.
+        """
         ...
 
-    def loss(
-        self, step: int, frames_BTHWC: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a step, and scalars for the log."""
+    def loss(self, step: int, frames_BTHWC: Tensor, chance: Chance) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a part of a step's batch, and figures: all are means over clips."""
         ...
 
-    def preview(self) -> np.ndarray:
-        """A picture of how well it goes, uint8 HWC."""
+    def settle(self, report: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Once a step, with the figures' means over the whole batch; returns those for the log."""
         ...
 
-    def export(self, run: Path) -> None:
+    def preview(self, world: World) -> np.ndarray:
+        """A picture of how well it goes, uint8 HWC; all models of this world are plain."""
+        ...
+
+    def export(self, world: World, run: Path) -> None:
         """Write what this phase is for into the run's folder."""
         ...
 
@@ -70,86 +93,150 @@ def train(
     config: TrainingConfig,
     run: Path,
     seed: int,
-    device: torch.device,
+    ranks: Ranks,
     on_step: Callable[[str, int, int, float, float], None] = lambda *_: None,
 ) -> None:
     """Train a stage to its last step, from its newest checkpoint if there is one.
 
     Args:
-        stage: what is trained.
+        stage: what is trained. Afterwards the models of its world are plain again, and on the CPU.
         clips: where clips come from.
         config: how.
         run: the run's folder; checkpoints, log and previews go there.
         seed: of the run.
-        device: where the stage's modules are.
+        ranks: who trains.
         on_step: told (stage, steps done, of all, last logged loss, clips a second).
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the step was finished and saved.
-        JinnError: the loss is no longer a number.
+        JinnError: the loss is no longer a number, or the batch cannot be split over the ranks.
     """
     keep_freed_memory()
-    modules = stage.trainable()
+    world, device, rows = stage.world, ranks.device, ranks.rows(config.batch)
+    first_BTHWC = to_device(clips(0, range(min(config.batch, FIRST_CLIPS))), device)
+    modules = {name: world.get_submodule(name) for name in stage.learns}
+    for module in modules.values():
+        module.train()
+    ranks.share(stage.begin(first_BTHWC, torch.Generator().manual_seed(seed)))
+    outlines = {name: outline(module) for name, module in modules.items()}
+    for module in modules.values():
+        spread(module, ranks)
     parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
     optimizer = make_optimizer(config, modules.values())
+    state = state_of(modules, optimizer)
     checkpoints = run / "checkpoints" / stage.name
-    step = resume(checkpoints, modules, optimizer)
-    # A generator on the CPU: the same chance on every device, and cheap beside a step.
-    generator = torch.Generator()
-    with RunLog(run, stage.name, step) as log, stop_flag() as stop, Prefetch(clips, step) as prefetch:
-        meter = log.meter(config.batch)
-        for module in modules.values():
-            module.train()
+    step = resume(checkpoints, state, ranks)
+
+    def plain_world() -> World | None:
+        """What is looked at and written: a copy, on the first rank. All ranks take part."""
+        plain = {name: gather(modules[name], outlines[name], device, ranks.first) for name in modules}
+        return with_models(world, {k: v for k, v in plain.items() if v}) if ranks.first else None
+
+    with (
+        RunLog(run, stage.name, step) if ranks.first else nullcontext() as log,
+        stop_flag(again=ranks.size > 1) as stop,
+        Prefetch(clips, rows, step, config.steps) as prefetch,
+        Saver(checkpoints, ranks) as saver,
+    ):
+        meter = Meter(config.batch)
         while step < config.steps:
-            frames_BTHWC = prefetch.take(step, last=step + 1 == config.steps).to(device, non_blocking=True)
-            generator.manual_seed((seed * 0x9E3779B1 + step * 0x85EBCA77 + 1) & (2**63 - 1))
-            with autocast(device):
-                loss, metrics = stage.loss(step, frames_BTHWC, generator)
+            frames_BTHWC = to_device(prefetch.take(), device)
+            meter.wait(prefetch.waited)
+            chance = chance_of(seed, range(step * config.batch + rows.start, step * config.batch + rows.stop))
+            size = len(rows) // ranks.config.accumulate
+            total: dict[str, Tensor] = {}
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            for i in range(0, len(rows), size):
+                with autocast(device):
+                    loss, figures = stage.loss(step, frames_BTHWC[i : i + size], chance[i : i + size])
+                (loss * (size / len(rows))).backward()
+                for key, value in {"loss": loss.detach(), **figures}.items():
+                    total[key] = total.get(key, 0) + value * (size / len(rows))
+            figures = stage.settle(ranks.mean(total))
             if config.clip_norm:
-                metrics["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+                figures["gradient_norm"] = clip_gradients(parameters, config.clip_norm)
             rate = learning_rate(config, step)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
             step += 1
+            meter.count()
             finished = step == config.steps
             if step % config.log_every == 0 or finished:
-                value = float(loss.detach())
-                if not np.isfinite(value):
+                # The only place where the host waits for the GPU.
+                values = {"learning_rate": rate, **{key: float(value) for key, value in figures.items()}}
+                if not np.isfinite(values["loss"]):
                     raise JinnError(
-                        f"the loss of {stage.name} is {value} at step {step}: "
+                        f"the loss of {stage.name} is {values['loss']} at step {step}: "
                         "lower the learning rate and train again from the last checkpoint"
                     )
-                log.scalars(step, {"loss": value, "learning_rate": rate, **metrics}, meter)
-            meter.count()
-            on_step(stage.name, step, config.steps, log.last_loss, meter.clips_a_second)
-            if step % config.preview_every == 0 or finished:
-                log.picture(step, stage.preview())
+                if log:
+                    log.scalars(step, values, meter)
+            if log:
+                on_step(stage.name, step, config.steps, log.last_loss, meter.clips_a_second)
+            stopped = ranks.any(stop.is_set())
+            looks = step % config.preview_every == 0 or finished
+            saves = step % config.checkpoint_every == 0 or finished or stopped
+            if looks or saves:
+                plain = plain_world()
+                if looks and log and plain:
+                    log.picture(step, stage.preview(plain))
+                if saves:
+                    saver.save(step, state, partial(stage.export, plain, run) if plain else lambda: None)
                 meter.pause()
-            if step % config.checkpoint_every == 0 or finished or stop.is_set():
-                save(checkpoints, step, modules, optimizer)
-                stage.export(run)
-                meter.pause()
-            if stop.is_set() and not finished:
+            if stopped and not finished:
+                saver.wait()
                 raise Interrupted(step)
+        saver.wait()
+    for name, module in modules.items():
+        setattr(world, name, gather(module, outlines[name], torch.device("cpu")))
+
+
+def with_models(world: World, models: dict[str, nn.Module]) -> World:
+    """The world with some models exchanged; the rest is shared with it."""
+    other = copy.copy(world)
+    other.__dict__["_modules"] = {**world._modules, **models}
+    return other
 
 
 class Prefetch:
-    """Loads the next step's clips on a thread while this step computes."""
+    """Loads clips on a thread while the steps before them compute.
 
-    def __init__(self, clips: Clips, step: int) -> None:
-        self._clips = clips
+    Args:
+        clips: where they come from.
+        rows: those of each batch that are wanted.
+        step: the first.
+        steps: where it ends.
+        ahead: so many batches are kept ready.
+
+    Attributes:
+        waited: seconds that the last `take` had to wait.
+    """
+
+    def __init__(self, clips: Clips, rows: range, step: int, steps: int, ahead: int = 2) -> None:
+        self._clips, self._rows, self._ahead = clips, rows, ahead
+        self._steps = iter(range(step, steps))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jinn-clips")
-        self._next = self._pool.submit(clips, step)
+        self._ready: deque[Future[Tensor]] = deque()
+        self.waited = 0.0
+        self._order()
 
-    def take(self, step: int, last: bool) -> Tensor:
-        """The clips of this step; starts on those of the next unless this is the last."""
-        frames = self._next.result()
-        if not last:
-            self._next = self._pool.submit(self._clips, step + 1)
-        return frames
+    def _order(self) -> None:
+        while len(self._ready) < self._ahead and (step := next(self._steps, None)) is not None:
+            self._ready.append(self._pool.submit(self._load, step))
+
+    def _load(self, step: int) -> Tensor:
+        frames_BTHWC = self._clips(step, self._rows)
+        pin = torch.cuda.is_available() and frames_BTHWC.device.type == "cpu"
+        return frames_BTHWC.pin_memory() if pin else frames_BTHWC
+
+    def take(self) -> Tensor:
+        """The clips of the next step."""
+        began = time.perf_counter()
+        frames_BTHWC = self._ready.popleft().result()
+        self.waited = time.perf_counter() - began
+        self._order()
+        return frames_BTHWC
 
     def __enter__(self) -> Prefetch:
         return self
@@ -159,8 +246,12 @@ class Prefetch:
 
 
 @contextmanager
-def stop_flag() -> Iterator[threading.Event]:
-    """An event set by Ctrl-C or SIGTERM, so that a step is always finished before the run stops."""
+def stop_flag(again: bool = False) -> Iterator[threading.Event]:
+    """An event set by Ctrl-C or SIGTERM, so that a step is always finished before the run stops.
+
+    Args:
+        again: a second signal changes nothing either: torchrun repeats those that the terminal sent.
+    """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield flag
@@ -168,7 +259,8 @@ def stop_flag() -> Iterator[threading.Event]:
 
     def stop(number: int, _frame: object) -> None:
         flag.set()
-        signal.signal(number, before[signal.Signals(number)])  # a second Ctrl-C stops at once
+        if not again:
+            signal.signal(number, before[signal.Signals(number)])  # a second Ctrl-C stops at once
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -176,50 +268,3 @@ def stop_flag() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def save(folder: Path, step: int, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
-    """Write a checkpoint as a folder that appears whole; the older ones go."""
-    folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f".step-{step:08d}.{os.getpid()}.tmp"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    weights = {f"{m}.{k}": v for m, module in modules.items() for k, v in module.state_dict().items()}
-    write_tensors(new / "weights.safetensors", weights)
-    moments = {
-        f"{index}.{key}": value
-        for index, state in optimizer.state_dict()["state"].items()
-        for key, value in state.items()
-    }
-    write_tensors(new / "optimizer.safetensors", moments)
-    write_json(new / "state.json", {"step": step})
-    place = folder / f"step-{step:08d}"
-    shutil.rmtree(place, ignore_errors=True)
-    os.rename(new, place)
-    for other in folder.iterdir():
-        if other != place:
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def newest(folder: Path) -> Path | None:
-    """The newest complete checkpoint in a folder, if any."""
-    if not folder.is_dir():
-        return None
-    return max((p for p in folder.iterdir() if re.fullmatch(r"step-\d{8,}", p.name)), default=None)
-
-
-def resume(folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> int:
-    """Load the newest checkpoint of a stage, if there is one, and return its step (else 0)."""
-    place = newest(folder)
-    if place is None:
-        return 0
-    weights = read_tensors(place / "weights.safetensors")
-    for name, module in modules.items():
-        own = {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")}
-        load_weights(module, own, place)
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in read_tensors(place / "optimizer.safetensors").items():
-        index, _, entry = key.partition(".")
-        state.setdefault(int(index), {})[entry] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(read_json(place / "state.json")["step"])

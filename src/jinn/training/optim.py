@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from jinn.training.parallel import by_mesh
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -17,7 +19,7 @@ class TrainingConfig:
 
     Attributes:
         steps: optimiser steps.
-        batch: clips a step.
+        batch: clips a step, of all GPUs together.
         frames: T, frames a clip.
         learning_rate: the highest, after the warm-up.
         final_learning_rate: at the end of the cosine.
@@ -66,7 +68,10 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 def make_optimizer(config: TrainingConfig, modules: Iterable[nn.Module]) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; gains, biases, embeddings and codebooks are not decayed."""
+    """AdamW over the trainable parameters; gains, biases, embeddings and codebooks are not decayed.
+
+    To be made after the modules were spread over ranks (`jinn.training.parallel.spread`).
+    """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for module in modules:
@@ -76,8 +81,9 @@ def make_optimizer(config: TrainingConfig, modules: Iterable[nn.Module]) -> torc
                     is_matrix = isinstance(part, nn.Linear) and name == "weight"
                     (decayed if is_matrix else free).append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": free, "weight_decay": 0.0},
+        {"params": alike, "weight_decay": decay}
+        for parameters, decay in ((decayed, config.weight_decay), (free, 0.0))
+        for alike in by_mesh(parameters)
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 

@@ -6,6 +6,7 @@ The run's folder holds ``config.json``, ``checkpoints/``, ``log.jsonl``, ``tenso
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from jinn.checkpoint import from_dict, read_json, to_dict, write_json
 from jinn.contracts import JinnError
-from jinn.data.clips import ClipSampler
+from jinn.data.clips import ClipSampler, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
 from jinn.models.dynamics import DynamicsConfig
 from jinn.models.latent_actions import LatentActionsConfig
@@ -24,6 +25,7 @@ from jinn.models.sampling import SamplingConfig
 from jinn.models.tokenizer import TokenizerConfig
 from jinn.training.loop import Clips, train
 from jinn.training.optim import TrainingConfig
+from jinn.training.parallel import ParallelConfig, Ranks, check_split, join
 from jinn.training.stages import LatentActionStage, TokenizerStage, WorldStage
 from jinn.world.rollout import World, WorldConfig
 
@@ -64,6 +66,7 @@ def run_recipe(
     seed: int = 0,
     device: torch.device | str = "cpu",
     on_step: OnStep = lambda *_: None,
+    parallel: ParallelConfig = ParallelConfig(),  # noqa: B008 it is frozen
 ) -> World:
     """Train a world, going on from the run's checkpoints if there are any.
 
@@ -75,37 +78,82 @@ def run_recipe(
         seed: of weights, clips and all other chance.
         device: where to train.
         on_step: see `jinn.training.loop.train`.
+        parallel: how the work is laid out, if torchrun started several processes; no part of the recipe, and
+            another one may go on with the run.
 
     Returns:
         The world, also saved as ``run/world``.
 
     Raises:
-        JinnError: the run was begun with another recipe or seed.
+        JinnError: the run was begun with another recipe or seed, or the recipe does not fit the hardware.
         Interrupted: the user stopped it; call again to go on.
     """
-    device = torch.device(device)
     recipe = fit_size(recipe, store.size_hw)
-    begin(run, recipe, seed)
-    world = new_world(recipe, store, name, seed).to(device)
+    with join(parallel, torch.device(device)) as ranks:
+        check(recipe, ranks)
+        if ranks.first:
+            begin(run, recipe, seed)
+        ranks.agree(0)
+        return train_all(recipe, store, run, new_world(recipe, store, name, seed), seed, ranks, on_step)
+
+
+def train_all(
+    recipe: Recipe, store: FrameStore, run: Path, world: World, seed: int, ranks: Ranks, on_step: OnStep
+) -> World:
+    """All phases of a run; see `run_recipe`."""
+    device = ranks.device
+    frames_FHWC = load_frames(store, device) if fits(store, device) else None
     split = "heldout" if len(store.select("heldout")) else "train"
+
+    def settled() -> None:
+        # The dynamics stay where they are: `spread` takes them to the GPU block by block.
+        world.prompts = world.prompts.to(device)
+        world.tokenizer.to(device).eval()
+        world.latent_actions.to(device).eval()
+
+    settled()
     phase = recipe.tokenizer_training
     shown = ClipSampler(store, phase.frames, seed, split).batch(0, 12).to(device)
-    tokenizer_stage = TokenizerStage(world.tokenizer, shown, recipe.restart_every)
-    train(tokenizer_stage, clips_of(store, phase, seed), phase, run, seed, device, on_step)
-    world.tokenizer.eval()
+    tokenizer_stage = TokenizerStage(world, shown, recipe.restart_every)
+    train(tokenizer_stage, clips_of(store, phase, seed, frames_FHWC), phase, run, seed, ranks, on_step)
+    settled()
     alone = recipe.latent_action_training
     if alone is not None:
         shown = ClipSampler(store, alone.frames, seed, split).batch(0, 12).to(device)
-        clips = clips_of(store, alone, seed + 2)
-        action_stage = LatentActionStage(world.latent_actions, shown)
-        train(action_stage, clips, alone, run, seed + 2, device, on_step)
-        action_stage.finish(clips, alone.steps, seed)
-        world.latent_actions.eval()
+        clips = clips_of(store, alone, seed + 2, frames_FHWC)
+        action_stage = LatentActionStage(world, shown)
+        train(action_stage, clips, alone, run, seed + 2, ranks, on_step)
+        settled()
+        later = (clips(alone.steps + i, range(alone.batch)) for i in range(32))
+        ranks.share(action_stage.finish(later, seed))
     phase = recipe.world_training
     shown = ClipSampler(store, min(12, int(store.lengths.max())), seed, split).batch(0, 1).to(device)
     world_stage = WorldStage(world, shown, alone is None, recipe.restart_every)
-    train(world_stage, clips_of(store, phase, seed + 1), phase, run, seed + 1, device, on_step)
-    return world.eval()
+    train(world_stage, clips_of(store, phase, seed + 1, frames_FHWC), phase, run, seed + 1, ranks, on_step)
+    return (world.to(device) if ranks.first else world).eval()
+
+
+def check(recipe: Recipe, ranks: Ranks) -> None:
+    """Raise `JinnError` now rather than after the first phase."""
+    for phase in (recipe.tokenizer_training, recipe.latent_action_training, recipe.world_training):
+        if phase is not None:
+            ranks.rows(phase.batch)
+    for part in (recipe.tokenizer, recipe.latent_actions):
+        check_split(part.encoder, ranks.config.tensor_parallel)
+        check_split(part.decoder, ranks.config.tensor_parallel)
+    check_split(recipe.dynamics.transformer, ranks.config.tensor_parallel)
+    if recipe.restart_every and (ranks.size > 1 or ranks.config.accumulate > 1):
+        raise JinnError(
+            "restart-every needs a whole batch in one place: set it to 0, or train with one process and "
+            "without --parallel.accumulate"
+        )
+
+
+def fits(store: FrameStore, device: torch.device) -> bool:
+    """Whether all frames may stay on the GPU: they take less than half of what is free before it starts."""
+    if device.type != "cuda":
+        return False
+    return store.num_frames * math.prod(store.size_hw) * 3 < torch.cuda.mem_get_info(device)[0] / 2
 
 
 def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
@@ -118,10 +166,25 @@ def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
         return World(config, prompts(store, 8))
 
 
-def clips_of(store: FrameStore, phase: TrainingConfig, seed: int) -> Clips:
-    """The training clips of a phase as a function of the step."""
+def clips_of(store: FrameStore, phase: TrainingConfig, seed: int, frames_FHWC: Tensor | None = None) -> Clips:
+    """The training clips of a phase as a function of the step and the rows of its batch.
+
+    Args:
+        store: where they are.
+        phase: how many, and how long.
+        seed: of the phase.
+        frames_FHWC: of `load_frames`, if the frames are on the GPU.
+    """
     sampler = ClipSampler(store, phase.frames, seed)
-    return lambda step: sampler.batch(step, phase.batch)
+
+    def clips(step: int, rows: range) -> Tensor:
+        first = step * phase.batch
+        places = sampler.numbered(range(first + rows.start, first + rows.stop))
+        if frames_FHWC is None:
+            return read_clips(store, *places, phase.frames)
+        return gather_clips(frames_FHWC, store, *places, phase.frames)
+
+    return clips
 
 
 def fit_size(recipe: Recipe, size_hw: tuple[int, int]) -> Recipe:

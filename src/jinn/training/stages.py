@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from jinn.contracts import to_uint8
-from jinn.models.latent_actions import LatentActionModel
+from jinn.contracts import Chance, to_device, to_uint8
 from jinn.models.quantize import VQ
-from jinn.models.tokenizer import VideoTokenizer
-from jinn.training.loop import Clips
 from jinn.world.rollout import World
 
 
@@ -20,34 +18,39 @@ class TokenizerStage:
     """Phase 1."""
 
     name = "tokenizer"
+    learns = ("tokenizer",)
 
-    def __init__(self, tokenizer: VideoTokenizer, shown_BTHWC: Tensor, restart_every: int = 0) -> None:
-        self.tokenizer, self.shown_BTHWC = tokenizer, shown_BTHWC
+    def __init__(self, world: World, shown_BTHWC: Tensor, restart_every: int = 0) -> None:
+        self.world, self.shown_BTHWC = world, shown_BTHWC
         self.restart_every = restart_every
 
-    def trainable(self) -> dict[str, nn.Module]:
-        return {"tokenizer": self.tokenizer}
+    def begin(self, first_BTHWC: Tensor, chance: torch.Generator) -> list[Tensor]:
+        self.world.tokenizer.begin(first_BTHWC, chance)
+        self.unit = self.world.tokenizer.unit(first_BTHWC)
+        return [self.unit, *self.world.tokenizer.parameters()]
 
-    def loss(
-        self, step: int, frames_BTHWC: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        if step == 0:
-            self.tokenizer.begin(frames_BTHWC, generator)
-        loss, report = self.tokenizer.loss(frames_BTHWC)
-        quantizer = self.tokenizer.quantizer
+    def loss(self, step: int, frames_BTHWC: Tensor, chance: Chance) -> tuple[Tensor, dict[str, Tensor]]:
+        quantizer = self.world.tokenizer.quantizer
+        loss, report = self.world.tokenizer.loss(frames_BTHWC, self.unit)
+        metrics = {"mse": report["mse"]}
         if isinstance(quantizer, VQ):
-            quantizer.note_usage(report["codes"])
+            metrics["shares_K"] = quantizer.shares(report["codes"])
             if self.restart_every and step and step % self.restart_every == 0:
-                quantizer.restart_dead(report["latents"], generator)
-        return loss, {"mse": report["mse"]}
+                quantizer.restart_dead(report["latents"], chance[0])
+        return loss, metrics
+
+    def settle(self, report: dict[str, Tensor]) -> dict[str, Tensor]:
+        if isinstance(self.world.tokenizer.quantizer, VQ):
+            self.world.tokenizer.quantizer.note_usage(report.pop("shares_K"))
+        return report
 
     @torch.no_grad()
-    def preview(self) -> np.ndarray:
+    def preview(self, world: World) -> np.ndarray:
         """Real frames over their reconstructions."""
-        made = self.tokenizer.decode(self.tokenizer.encode(self.shown_BTHWC))
+        made = world.tokenizer.decode(world.tokenizer.encode(self.shown_BTHWC))
         return sheet([self.shown_BTHWC[:, -1], made[:, -1]])
 
-    def export(self, run: Path) -> None:
+    def export(self, world: World, run: Path) -> None:
         """The tokenizer lives in the checkpoint until the world is written in phase 2."""
 
 
@@ -60,39 +63,49 @@ class LatentActionStage:
     """
 
     name = "latent_actions"
+    learns = ("latent_actions",)
 
-    def __init__(self, model: LatentActionModel, shown_BTHWC: Tensor) -> None:
-        self.model, self.shown_BTHWC = model, shown_BTHWC
+    def __init__(self, world: World, shown_BTHWC: Tensor) -> None:
+        self.world, self.shown_BTHWC = world, shown_BTHWC
 
-    def trainable(self) -> dict[str, nn.Module]:
-        return {"latent_actions": self.model}
+    def begin(self, first_BTHWC: Tensor, chance: torch.Generator) -> list[Tensor]:
+        self.unit = self.world.latent_actions.unit(first_BTHWC)
+        return [self.unit]
 
-    def loss(
-        self, step: int, frames_BTHWC: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        shape = (len(frames_BTHWC), frames_BTHWC.shape[1] - 1, self.model.quantizer.dim)
-        noise_BTm1d = torch.randn(shape, generator=generator).to(frames_BTHWC.device)
-        loss, report = self.model.loss(frames_BTHWC, noise_BTm1d)
+    def loss(self, step: int, frames_BTHWC: Tensor, chance: Chance) -> tuple[Tensor, dict[str, Tensor]]:
+        shape = (frames_BTHWC.shape[1] - 1, self.world.latent_actions.quantizer.dim)
+        noise_BTm1d = torch.stack([torch.randn(shape, generator=generator) for generator in chance])
+        noise_BTm1d = to_device(noise_BTm1d, frames_BTHWC.device)
+        loss, report = self.world.latent_actions.loss(frames_BTHWC, noise_BTm1d, self.unit)
         return loss, {"action_mse": report["mse"], "frozen_mse": report["frozen_mse"]}
 
+    def settle(self, report: dict[str, Tensor]) -> dict[str, Tensor]:
+        return report
+
     @torch.no_grad()
-    def preview(self) -> np.ndarray:
+    def preview(self, world: World) -> np.ndarray:
         """Frames, those that follow them, and these as drawn from the former and a latent."""
-        pixels_BTHWC = self.model.see(self.shown_BTHWC)
-        made_BTHWC = self.model.next_pixels(pixels_BTHWC[:, :-1], self.model.latents(pixels_BTHWC))
+        model = world.latent_actions
+        pixels_BTHWC = model.see(self.shown_BTHWC)
+        made_BTHWC = model.next_pixels(pixels_BTHWC[:, :-1], model.latents(pixels_BTHWC))
         rows = [pixels_BTHWC[:, -2], pixels_BTHWC[:, -1], made_BTHWC[:, -1]]
         return sheet([to_uint8(row) for row in rows])
 
-    def export(self, run: Path) -> None:
+    def export(self, world: World, run: Path) -> None:
         """The latent actions live in the checkpoint until the world is written with the dynamics."""
 
     @torch.no_grad()
-    def finish(self, clips: Clips, step: int, seed: int, batches: int = 32) -> None:
-        """Make codes of the latents: k-means of those of the clips from ``step`` on."""
-        device = self.shown_BTHWC.device
-        latents = [self.model.latents(self.model.see(clips(step + i).to(device))) for i in range(batches)]
+    def finish(self, batches: Iterable[Tensor], seed: int) -> list[Tensor]:
+        """Make codes of the latents: k-means of those of some batches.
+
+        Returns:
+            What was set, for all ranks to have alike.
+        """
+        model, device = self.world.latent_actions, self.shown_BTHWC.device
+        latents = [model.latents(model.see(to_device(frames_BTHWC, device))) for frames_BTHWC in batches]
         generator = torch.Generator().manual_seed(seed)
-        self.model.quantizer.cluster(torch.cat([x.flatten(0, 1) for x in latents]), generator, starts=10)
+        model.quantizer.cluster(torch.cat([x.flatten(0, 1) for x in latents]), generator, starts=10)
+        return [model.quantizer.codebook_KD]
 
 
 class WorldStage:
@@ -110,52 +123,55 @@ class WorldStage:
     def __init__(self, world: World, shown_BTHWC: Tensor, joint: bool, restart_every: int = 0) -> None:
         self.world, self.shown_BTHWC = world, shown_BTHWC
         self.joint, self.restart_every = joint, restart_every
+        self.learns = ("latent_actions", "dynamics") if joint else ("dynamics",)
         world.tokenizer.requires_grad_(False)
         world.latent_actions.requires_grad_(joint)
 
-    def trainable(self) -> dict[str, nn.Module]:
-        learning: dict[str, nn.Module] = {"latent_actions": self.world.latent_actions} if self.joint else {}
-        return {**learning, "dynamics": self.world.dynamics}
+    def begin(self, first_BTHWC: Tensor, chance: torch.Generator) -> list[Tensor]:
+        self.unit = self.world.latent_actions.unit(first_BTHWC)
+        return [self.unit]
 
-    def loss(
-        self, step: int, frames_BTHWC: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, step: int, frames_BTHWC: Tensor, chance: Chance) -> tuple[Tensor, dict[str, Tensor]]:
         world = self.world
         tokens_BTN = world.tokenizer.encode(frames_BTHWC)
         if not self.joint:
-            return world.dynamics.loss(tokens_BTN, world.latent_actions.encode(frames_BTHWC), generator)
-        action_loss, report = world.latent_actions.loss(frames_BTHWC)
+            return world.dynamics.loss(tokens_BTN, world.latent_actions.encode(frames_BTHWC), chance)
+        action_loss, report = world.latent_actions.loss(frames_BTHWC, unit=self.unit)
         codebook = world.latent_actions.quantizer
-        codebook.note_usage(report["actions"])
         if self.restart_every and step and step % self.restart_every == 0:
-            codebook.restart_dead(report["latents"], generator)
-        token_loss, metrics = world.dynamics.loss(tokens_BTN, report["actions"], generator)
-        used = (codebook.usage_K > 0.1 / world.num_actions).sum()
-        return action_loss + token_loss, {**metrics, "action_mse": report["mse"], "actions_used": used}
+            codebook.restart_dead(report["latents"], chance[0])
+        token_loss, metrics = world.dynamics.loss(tokens_BTN, report["actions"], chance)
+        metrics |= {"action_mse": report["mse"], "shares_K": codebook.shares(report["actions"])}
+        return action_loss + token_loss, metrics
+
+    def settle(self, report: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.joint:
+            codebook = self.world.latent_actions.quantizer
+            codebook.note_usage(report.pop("shares_K"))
+            report["actions_used"] = (codebook.usage_K > 0.1 / self.world.num_actions).sum()
+        return report
 
     @torch.no_grad()
-    def preview(self) -> np.ndarray:
+    def preview(self, world: World) -> np.ndarray:
         """A real clip, the roll-out under its inferred actions, then the same start under each action."""
-        world = self.world
-        was_training = world.training
         world.eval()
-        real_THWC = self.shown_BTHWC[:1]
-        length = real_THWC.shape[1]
-        actions = world.latent_actions.encode(real_THWC)[0].tolist()
-        rows = [real_THWC[0]]
-        for plan in [actions, *([a] * (length - 1) for a in range(min(world.num_actions, 8)))]:
-            state, frame = world.reset(real_THWC[:, :1])
-            frames = [frame]
-            for action in plan:
-                state, frame = world.step(state, torch.tensor([action], device=frame.device))
-                frames.append(frame)
-            rows.append(torch.cat(frames))
-        world.train(was_training)
-        return sheet(rows)
+        real_THWC = self.shown_BTHWC[0]
+        length = len(real_THWC)
+        actions = world.latent_actions.encode(self.shown_BTHWC[:1])[0].tolist()
+        plans = [actions, *([a] * (length - 1) for a in range(min(world.num_actions, 8)))]
+        plans_BTm1 = torch.tensor(plans, device=real_THWC.device)
+        # The same seed for all: what differs between the rows is what the actions do.
+        start_B1HWC = real_THWC[:1].expand(len(plans), 1, -1, -1, -1)
+        state, frame_BHWC = world.reset(start_B1HWC, [0] * len(plans))
+        frames = [frame_BHWC]
+        for actions_B in plans_BTm1.unbind(1):
+            state, frame_BHWC = world.step(state, actions_B)
+            frames.append(frame_BHWC)
+        return sheet([real_THWC, *torch.stack(frames, dim=1)])
 
-    def export(self, run: Path) -> None:
+    def export(self, world: World, run: Path) -> None:
         """The world as it is now, playable: RUN/world."""
-        self.world.save(run / "world")
+        world.save(run / "world")
 
 
 def sheet(rows_BHWC: list[Tensor], gap: int = 2) -> np.ndarray:

@@ -1,0 +1,276 @@
+"""Many processes, one training: who computes what, and how a model is spread over them.
+
+`torchrun` starts a process (a *rank*) for each GPU. The ranks form a mesh of two axes: along ``data`` each
+has other clips and a part of every weight (FSDP2: a block's weights are gathered when it computes, and its
+gradients are averaged and scattered again); along ``tensor`` the ranks share the same clips, and each
+computes some of the heads and of the feed-forward's channels.
+
+None of this changes what is learned: clips and chance are functions of the run's seed and of the clip's
+number, and every loss is a mean over clips. So `ParallelConfig` is no part of a recipe, and a run may go on
+with other settings or on other machines.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
+from torch.utils.checkpoint import checkpoint
+
+from jinn.contracts import JinnError
+from jinn.models.transformer import STBlock, TransformerConfig
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """How a training step is laid out on the hardware; the result is the same.
+
+    Attributes:
+        tensor_parallel: over how many GPUs each layer is split; divides the number of GPUs and all heads.
+        accumulate: parts that each GPU cuts its share of a batch into, one after another; the gradients add.
+        recompute: keep only the input of each block and compute the block again on the way back (activation
+            checkpointing): about a third more work, for a fraction of the memory.
+        compile: compile each block with torch.compile; on a CPU this needs a C++ compiler.
+    """
+
+    tensor_parallel: int = 1
+    accumulate: int = 1
+    recompute: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.tensor_parallel, self.accumulate) < 1:
+            raise JinnError("tensor-parallel and accumulate are whole numbers of at least 1")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all those that train.
+
+    Attributes:
+        config: the layout.
+        device: of this process.
+        rank, size: which of how many.
+        mesh: axes ``data`` and ``tensor``; None where one process trains alone.
+        writers: a group of its own for the thread that writes checkpoints: its messages must not mix with
+            those of the training.
+    """
+
+    config: ParallelConfig = field(default_factory=ParallelConfig)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    rank: int = 0
+    size: int = 1
+    mesh: DeviceMesh | None = None
+    writers: dist.ProcessGroup | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that talks to people: log, pictures, worlds."""
+        return self.rank == 0
+
+    def rows(self, batch: int) -> range:
+        """Which clips of a batch are this rank's.
+
+        Raises:
+            JinnError: they cannot be shared out evenly.
+        """
+        shares = self.size // self.config.tensor_parallel
+        if batch % (shares * self.config.accumulate):
+            raise JinnError(
+                f"a batch of {batch} clips cannot be split evenly over {shares} shares of "
+                f"{self.config.accumulate} parts: choose a multiple of {shares * self.config.accumulate}"
+            )
+        share = self.rank // self.config.tensor_parallel
+        return range(share * batch // shares, (share + 1) * batch // shares)
+
+    def mean(self, report: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The mean of each tensor over all ranks, in one message."""
+        if self.size == 1:
+            return report
+        flat = torch.cat([value.detach().float().flatten() for value in report.values()])
+        dist.all_reduce(flat)
+        parts = (flat / self.size).split([value.numel() for value in report.values()])
+        return {key: part.view(report[key].shape) for key, part in zip(report, parts, strict=True)}
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so on any rank. A message between CPUs: no GPU is waited for."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor([int(flag)])
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags)
+
+    def agree(self, number: int) -> int:
+        """The first rank's number, on every rank; none goes on before all are here."""
+        if self.size == 1:
+            return number
+        numbers = torch.tensor([number])
+        dist.broadcast(numbers, 0)
+        return int(numbers)
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Set tensors that all ranks computed alike, but for rounding, to those of the first."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), 0)
+
+
+@contextmanager
+def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
+    """Meet the other processes that torchrun started, if it did.
+
+    Raises:
+        JinnError: the layout does not fit their number.
+    """
+    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    if size % config.tensor_parallel:
+        raise JinnError(
+            f"{size} processes cannot be split into groups of {config.tensor_parallel}: start a multiple "
+            "(torchrun --nproc-per-node ...), or choose another --parallel.tensor-parallel"
+        )
+    if size == 1:
+        yield Ranks(config, device)
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    # Gloo beside NCCL: what concerns the hosts only (stopping, checkpoints) does not pass through the GPUs.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        shape = (size // config.tensor_parallel, config.tensor_parallel)
+        mesh = init_device_mesh(device.type, shape, mesh_dim_names=("data", "tensor"))
+        yield Ranks(config, device, rank, size, mesh, dist.new_group(backend="gloo"))
+    finally:
+        dist.destroy_process_group()
+
+
+def spread(module: nn.Module, ranks: Ranks) -> None:
+    """Make a model ready for training on these ranks, in place; afterwards only `loss` may be called on it.
+
+    Raises:
+        JinnError: there is no compiler.
+    """
+    if ranks.config.compile and ranks.device.type == "cpu" and not cpp_compiler():
+        raise JinnError(
+            "--parallel.compile needs a C++ compiler on a CPU (such as g++): install one or leave it"
+        )
+    blocks = [part for part in module.modules() if isinstance(part, STBlock)]
+    mesh = ranks.mesh
+    if mesh is not None and ranks.config.tensor_parallel > 1:
+        for block in blocks:
+            split_heads(block, mesh["tensor"])
+    for block in blocks:
+        if ranks.config.compile:
+            block.forward = torch.compile(block.forward)  # type: ignore[method-assign]
+        if ranks.config.recompute:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+    if mesh is None:
+        module.to(ranks.device)
+        return
+    # Blocks are gathered in the precision they compute in; the stream between them stays as it is.
+    half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    precision = half if ranks.device.type == "cuda" else MixedPrecisionPolicy()
+    for block in blocks:
+        fully_shard(block, mesh=mesh["data"], mp_policy=precision)
+    fully_shard(module, mesh=mesh["data"])
+    register_fsdp_forward_method(module, "loss")
+
+
+def split_heads(block: STBlock, mesh: DeviceMesh) -> None:
+    """Tensor parallelism of one block: each rank has some of the heads and of the hidden channels."""
+    plan: dict[str, ParallelStyle] = {"feedforward.0": ColwiseParallel(), "feedforward.2": RowwiseParallel()}
+    for name in ("spatial", "temporal") if block.temporal is not None else ("spatial",):
+        for part in ("query", "key", "value"):
+            plan[f"{name}.{part}"] = ColwiseParallel()
+        plan[f"{name}.out"] = RowwiseParallel()
+        # All ranks have the same gains but other heads (axis 3 of BTNHC): their gradients are to be added.
+        for part in ("query_norm", "key_norm"):
+            plan[f"{name}.{part}"] = SequenceParallel(sequence_dim=3, use_local_output=True)
+    parallelize_module(block, mesh, plan)
+
+
+def check_split(config: TransformerConfig, ways: int) -> None:
+    """Raise `JinnError` unless `split_heads` can split a transformer's blocks in so many ways."""
+    hidden = max(1, round(config.feedforward * config.width))
+    if config.heads % ways or hidden % ways:
+        raise JinnError(
+            f"{config.heads} heads and {hidden} hidden channels cannot be split over {ways} GPUs: "
+            "choose another --parallel.tensor-parallel"
+        )
+
+
+def cpp_compiler() -> str | None:
+    """The C++ compiler that torch.compile would find, if any."""
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def outline(module: nn.Module) -> nn.Module:
+    """A copy without numbers (on the device ``meta``), to be filled by `gather`."""
+    empty: dict[int, object] = {
+        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
+        for p in module.parameters()
+    }
+    return copy.deepcopy(module, empty)
+
+
+def gather(
+    module: nn.Module, outline: nn.Module, device: torch.device, keep: bool = True
+) -> nn.Module | None:
+    """A plain copy of a spread model with all its weights as they are now. All ranks take part.
+
+    Args:
+        module: the spread model.
+        outline: of `outline`, made before it was spread.
+        device: of the copy.
+        keep: whether this rank wants it; if not, it only gives its part, and gets None.
+    """
+    whole: dict[str, Tensor] = {}
+    for key, value in module.state_dict().items():
+        tensor = value.detach()
+        tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if keep:
+            whole[key] = tensor.to(device, copy=True)
+    if not keep:
+        return None
+    plain = copy.deepcopy(outline)
+    plain.load_state_dict(whole, assign=True)
+    return plain.to(device)
+
+
+def by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Parameters grouped by how they are spread: one operation takes only such as are spread alike."""
+    groups: dict[DeviceMesh | None, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
+        groups.setdefault(mesh, []).append(parameter)
+    return list(groups.values())
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], length: float) -> Tensor:
+    """Scale all gradients down together to ``length`` if they are longer; returns how long they were."""
+    groups = by_mesh(p for p in parameters if p.grad is not None)
+    norms = [nn.utils.get_total_norm([cast(Tensor, p.grad) for p in group]) for group in groups]
+    norm = torch.stack([x.full_tensor() if isinstance(x, DTensor) else x for x in norms]).norm()
+    for group in groups:
+        nn.utils.clip_grads_with_norm_(group, length, norm)
+    return norm

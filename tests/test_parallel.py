@@ -1,0 +1,405 @@
+"""Many processes, one training: two ranks on one machine (gloo) against one, and what a run would take."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from jinn.cli import main
+from jinn.contracts import JinnError
+from jinn.data.clips import ClipSampler, chance_of, gather_clips, load_frames, read_clips
+from jinn.data.store import FrameStore
+from jinn.data.synthetic import write_game
+from jinn.models.quantize import VQConfig
+from jinn.models.transformer import STTransformer, TransformerConfig
+from jinn.recipes import RECIPES, paper_coinrun, tiny
+from jinn.training.checkpoints import newest
+from jinn.training.parallel import ParallelConfig, Ranks, check_split, clip_gradients, gather, outline, spread
+from jinn.training.plan import ClusterConfig, forward_flops, kept_bytes, plan
+from jinn.training.run import Recipe, clips_of, run_recipe
+from jinn.world.rollout import World
+
+STAGES = ("tokenizer", "latent_actions", "world")
+
+
+@pytest.fixture(scope="module")
+def game(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
+    return write_game(tmp_path_factory.mktemp("game") / "store", episodes=40, length=21, seed=0)
+
+
+STEPS = {"tokenizer_training": 5, "latent_action_training": 4, "world_training": 5}
+
+
+def short() -> Recipe:
+    """All phases in a few steps; `OPTIONS` says the same to the command line."""
+    recipe = tiny()
+    phases = {
+        name: replace(getattr(recipe, name), steps=steps, batch=8, log_every=1, warmup=2, checkpoint_every=2)
+        for name, steps in STEPS.items()
+    }
+    return replace(recipe, **phases)
+
+
+OPTIONS = ["--recipe", "tiny"] + [
+    f"--{phase.replace('_', '-')}.{name}={value}"
+    for phase, steps in STEPS.items()
+    for name, value in {
+        "steps": steps,
+        "batch": 8,
+        "log-every": 1,
+        "warmup": 2,
+        "checkpoint-every": 2,
+    }.items()
+]
+
+
+def start(store: FrameStore, run: Path, *options: str) -> subprocess.Popen[bytes]:
+    """`jinn train` on two processes."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "jinn.cli"]
+    command = [sys.executable, *launch, "train", str(store.path), "--out", str(run), *OPTIONS, *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+
+
+def finish(process: subprocess.Popen[bytes]) -> str:
+    try:
+        return process.communicate(timeout=240)[0].decode()
+    finally:
+        process.terminate()  # and not kill: torchrun takes its children along
+
+
+def figures(run: Path) -> list[tuple[str, int, float, float]]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [(line["stage"], line["step"], line["loss"], line["gradient_norm"]) for line in lines]
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """The same steps, each once, with the same losses and gradients to 1e-5; the same world."""
+    a, b = figures(run), figures(other)
+    assert [line[:2] for line in a] == [line[:2] for line in b]
+    np.testing.assert_allclose([x[2:] for x in a], [y[2:] for y in b], rtol=1e-5)
+    one, two = World.load(run).state_dict(), World.load(other).state_dict()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-4, msg=name)
+
+
+@pytest.fixture(scope="module")
+def alone(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("alone") / "run"
+    run_recipe(short(), game, run, "run")
+    return run
+
+
+@pytest.fixture(scope="module")
+def two(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("two") / "run"
+    process = start(game, run)
+    said = finish(process)
+    assert process.returncode == 0, said
+    return run
+
+
+def test_two_ranks_learn_what_one_learns(alone: Path, two: Path) -> None:
+    assert_same(alone, two)
+
+
+def test_neither_parts_nor_recomputation_change_anything(
+    alone: Path, game: FrameStore, tmp_path: Path
+) -> None:
+    layout = ParallelConfig(accumulate=4, recompute=True)
+    run_recipe(short(), game, tmp_path / "run", "run", parallel=layout)
+    assert_same(alone, tmp_path / "run")
+
+
+JOINT = """
+import sys
+from pathlib import Path
+from jinn.data.store import FrameStore
+from jinn.training.run import run_recipe
+from test_parallel import LAYOUTS, joint
+store, run, layout = sys.argv[1:]
+run_recipe(joint(), FrameStore.open(store), Path(run), "run", parallel=LAYOUTS[layout])
+"""
+
+LAYOUTS = {
+    "data": ParallelConfig(accumulate=2),
+    "tensor": ParallelConfig(tensor_parallel=2, recompute=True),
+}
+
+
+def joint() -> Recipe:
+    """The paper's way in small: VQ everywhere, the latent actions learn with the dynamics."""
+    paper = paper_coinrun()
+    model = TransformerConfig(layers=2, width=32, heads=4, head_width=8, feedforward=0.25)
+    phase = replace(paper.tokenizer_training, steps=4, batch=4, frames=3, log_every=1, warmup=2)
+    return replace(
+        paper,
+        tokenizer=replace(paper.tokenizer, encoder=model, decoder=model, quantizer=VQConfig(32, 8)),
+        latent_actions=replace(paper.latent_actions, encoder=model, decoder=model),
+        dynamics=replace(paper.dynamics, transformer=model),
+        sampling=replace(paper.sampling, steps=2),
+        tokenizer_training=phase,
+        world_training=phase,
+    )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_papers_way_on_two_ranks(layout: str, game: FrameStore, tmp_path: Path) -> None:
+    """Other clips on each, or other heads: codebooks learn from all latents, and know how all use them."""
+    script = tmp_path / "joint.py"
+    script.write_text(JOINT)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, *launch, str(game.path), str(tmp_path / "two"), layout],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+    )
+    run_recipe(joint(), game, tmp_path / "alone", "run")
+    said = finish(process)
+    assert process.returncode == 0, said
+    assert_same(tmp_path / "alone", tmp_path / "two")
+
+
+def a_rank_of(process: subprocess.Popen[bytes]) -> int:
+    """The process id of one of torchrun's children."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return int(children[-1])
+
+
+def until(done: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while not done():
+        assert process.poll() is None, process.communicate()[0].decode()
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds torchrun's children in Linux's /proc")
+def test_a_killed_rank_changes_nothing_and_another_number_of_ranks_may_go_on(
+    alone: Path, two: Path, game: FrameStore, tmp_path: Path
+) -> None:
+    """SIGKILL of one of two ranks; then the same command goes on, and so does one process on a copy."""
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    process = start(game, run)
+    until(lambda: newest(run / "checkpoints" / "latent_actions") is not None, process)
+    os.kill(a_rank_of(process), signal.SIGKILL)
+    finish(process)
+    assert process.returncode != 0  # torchrun stopped the other one too
+    assert newest(run / "checkpoints" / "world") is None
+    shutil.copytree(run, copy)
+    process = start(game, run)
+    said = finish(process)
+    assert process.returncode == 0, said
+    assert figures(run) == figures(two)
+    whole, killed = World.load(two).state_dict(), World.load(run).state_dict()
+    assert [name for name in whole if not torch.equal(whole[name], killed[name])] == []
+    run_recipe(short(), game, copy, "run")
+    assert_same(alone, copy)
+
+
+def test_a_signal_stops_all_ranks_at_the_same_step(game: FrameStore, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(game, run, "--tokenizer-training.steps=100000")
+    until(lambda: newest(run / "checkpoints" / "tokenizer") is not None, process)
+    process.send_signal(signal.SIGTERM)
+    said = finish(process)
+    assert "stopped and saved at step" in said
+    place = newest(run / "checkpoints" / "tokenizer")
+    assert place is not None
+    assert f"step {json.loads((place / 'state.json').read_text())['step']};" in said
+
+
+# Clips and their chance
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_ranks_share_the_clips_of_one_and_go_on_in_another_number(game: FrameStore, size: int) -> None:
+    phase = short().world_training
+    clips = clips_of(game, phase, seed=3)
+    for step in (0, 1, 7):
+        whole = clips(step, range(phase.batch))
+        parts = [clips(step, Ranks(rank=rank, size=size).rows(phase.batch)) for rank in range(size)]
+        assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(clips(2, range(8)), ClipSampler(game, phase.frames, 3).batch(2, 8))
+
+
+def test_ranks_of_one_tensor_group_share_their_clips() -> None:
+    layout = ParallelConfig(tensor_parallel=2, accumulate=2)
+    rows = [Ranks(layout, rank=rank, size=4).rows(8) for rank in range(4)]
+    assert rows == [range(4), range(4), range(4, 8), range(4, 8)]
+
+
+def test_the_chance_of_a_clip_is_its_own() -> None:
+    def draw(numbers: range) -> torch.Tensor:
+        return torch.stack([torch.rand(4, generator=g) for g in chance_of(5, numbers)])
+
+    drawn = draw(range(64))
+    assert torch.equal(draw(range(16, 32)), drawn[16:32])
+    assert drawn.unique().numel() == 256
+    assert not torch.equal(torch.stack([torch.rand(4, generator=g) for g in chance_of(6, range(64))]), drawn)
+
+
+def test_frames_on_the_device_are_those_of_the_store(game: FrameStore) -> None:
+    episodes, starts = ClipSampler(game, 5, seed=0).places(0, 12)
+    frames_FHWC = load_frames(game, torch.device("cpu"), piece=4)
+    clips = gather_clips(frames_FHWC, game, episodes, starts, 5)
+    assert torch.equal(clips, read_clips(game, episodes, starts, 5))
+    sparse = gather_clips(frames_FHWC, game, episodes, starts, 2, stride=3)
+    assert torch.equal(sparse, read_clips(game, episodes, starts, 2, 3))
+
+
+# Models
+
+
+def test_a_gathered_model_is_a_copy(tmp_path: Path) -> None:
+    model = STTransformer(TransformerConfig(layers=2, width=16, heads=2))
+    empty = outline(model)
+    assert {p.device.type for p in empty.parameters()} == {"meta"}
+    spread(model, Ranks(ParallelConfig(recompute=True)))
+    x = torch.randn(1, 3, 4, 16)
+    before = model(x)
+    plain = gather(model, empty, torch.device("cpu"))
+    assert plain is not None
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert torch.equal(plain(x), before)
+    assert gather(model, empty, torch.device("cpu"), keep=False) is None
+
+
+def test_gradients_are_clipped_to_a_length() -> None:
+    parameters = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(1))]
+    parameters[0].grad, parameters[1].grad = torch.full((3,), 2.0), torch.full((2, 2), 1.0)
+    assert float(clip_gradients(parameters, 2.0)) == pytest.approx(4.0)
+    assert float(parameters[0].grad.square().sum() + parameters[1].grad.square().sum()) == pytest.approx(4.0)
+
+
+# Mistakes
+
+
+def test_what_cannot_be_split_is_refused(game: FrameStore, tmp_path: Path) -> None:
+    with pytest.raises(JinnError, match="multiple of 3"):
+        run_recipe(short(), game, tmp_path / "run", "x", parallel=ParallelConfig(accumulate=3))
+    with pytest.raises(JinnError, match="multiple of 5"):
+        Ranks(size=5).rows(8)
+    with pytest.raises(JinnError, match="groups of 2"):
+        run_recipe(short(), game, tmp_path / "run", "x", parallel=ParallelConfig(tensor_parallel=2))
+    with pytest.raises(JinnError, match="4 heads and 128 hidden channels"):
+        check_split(short().tokenizer.encoder, 3)
+    restarting = replace(short(), restart_every=2)
+    with pytest.raises(JinnError, match="restart-every"):
+        run_recipe(restarting, game, tmp_path / "run", "x", parallel=ParallelConfig(accumulate=2))
+    assert not (tmp_path / "run").exists()
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(JinnError, match=r"C\+\+ compiler"):
+        spread(nn.Linear(1, 1), Ranks(ParallelConfig(compile=True)))
+
+
+def test_damaged_and_foreign_checkpoints_are_told(alone: Path, game: FrameStore, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(alone, run)
+    place = newest(run / "checkpoints" / "tokenizer")
+    assert place is not None
+    (file,) = place.glob("*.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(JinnError, match="damaged"):
+        run_recipe(short(), game, run, "run")
+    file.unlink()
+    with pytest.raises(JinnError, match="lacks"):
+        run_recipe(short(), game, run, "run")
+    (place / "state.json").write_text('{"step": 5}')
+    with pytest.raises(JinnError, match="older jinn"):
+        run_recipe(short(), game, run, "run")
+
+
+# Plans
+
+
+@pytest.mark.parametrize("every", [0, 1, 2])
+def test_flops_are_those_that_pytorch_counts(every: int) -> None:
+    config = TransformerConfig(layers=3, width=32, heads=4, feedforward=2.0, temporal_every=every)
+    model, clip = STTransformer(config), torch.randn(1, 5, 6, 32)
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+    ):
+        model(clip)
+    assert forward_flops(config, 5, 6) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_activations_are_those_that_autograd_keeps(recompute: bool) -> None:
+    """What two more clips keep, against what a model in mixed precision really does."""
+    config = TransformerConfig(layers=3, width=32, heads=4, feedforward=2.0)
+
+    def kept(clips: int) -> int:
+        model = STTransformer(config)
+        model.norm = nn.Identity()  # type: ignore[assignment]
+        spread(model, Ranks(ParallelConfig(recompute=recompute)))
+        storages: dict[int, tuple[torch.Tensor, int]] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storages[tensor.untyped_storage()._cdata] = tensor, tensor.untyped_storage().nbytes()
+            return tensor
+
+        clip = torch.randn(clips, 5, 6, 32, requires_grad=True)
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with torch.autocast("cpu", torch.bfloat16), hooks:
+            out = model(clip)
+        del out
+        return sum(size for _, size in storages.values())
+
+    real = kept(3) - kept(1)
+    expected = 2 * kept_bytes(config, 5, 6, recompute)
+    if recompute:  # a block's own come and go during the way back
+        expected -= 2 * (kept_bytes(config, 5, 6, False) // config.layers)
+    assert abs(real - expected) <= 0.25 * expected
+
+
+def test_the_papers_largest_run() -> None:
+    """Its tokens exactly; its FLOPs to a tenth (it does not say how it counts)."""
+    recipe = RECIPES["paper_platformers_10b"]()
+    world = plan(recipe, ClusterConfig(gpus=256), ParallelConfig(tensor_parallel=2))[-1]
+    assert world.tokens == 512 * 125_000 * 16 * 920
+    assert world.tokens == pytest.approx(942e9, rel=1e-3)
+    assert world.dynamics_flops == pytest.approx(6.6e22, rel=0.1)
+    assert world.even
+
+
+def test_a_plan_says_when_a_batch_cannot_be_split() -> None:
+    phases = plan(RECIPES["tiny"](), ClusterConfig(gpus=16), ParallelConfig())
+    assert [phase.even for phase in phases] == [True, False, False]  # batches of 32, 40 and 8
+
+
+@pytest.mark.parametrize("name", ["tiny", "coinrun", "paper_coinrun"])
+def test_plans_are_printed_without_a_store(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--recipe", name, "--plan", "--gpus", "4"]) == 0
+    said = capsys.readouterr().out
+    for word in ("dynamics", "tokens", "days", "activations", "optimiser"):
+        assert word in said
+
+
+def test_training_needs_a_store_and_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--recipe", "tiny"]) == 2
+    assert "STORE --out RUN" in capsys.readouterr().err
