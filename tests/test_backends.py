@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from jinn.cli import main
 from jinn.contracts import JinnError
 from jinn.models.sampling import SamplingConfig
 from jinn.world.backends import choose, use_backend
@@ -40,9 +42,9 @@ def saved(folder: Path, temporal_decoder: bool) -> Path:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["frame-tokenizer", "video-tokenizer"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A world with both graphs."""
+    """A world with both graphs, as `jinn export` makes them."""
     folder = saved(tmp_path_factory.mktemp("world"), request.param)
-    export_onnx(World.load(folder), folder, "float32", "int8")
+    assert main(["export", str(folder)]) == 0
     return folder
 
 
@@ -128,6 +130,13 @@ def test_what_is_missing_is_told(folder: Path, tmp_path: Path) -> None:
     onnx_path(damaged, "int8").write_bytes(b"no graph")
     with pytest.raises(JinnError, match="damaged"):
         use_backend(World.load(damaged), "onnx-int8")
+
+
+def test_exporting_needs_its_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(JinnError, match=r"onnxscript.*jinn\[export\]"):
+        export_onnx(small_world(), saved(tmp_path / "bare", False), "int8")
+    assert not list((tmp_path / "bare").glob("*.onnx"))
 
 
 def test_compile_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

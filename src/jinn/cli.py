@@ -289,6 +289,8 @@ def play(
         raise JinnError(f"the player needs {error.name}: pip install 'jinn[play]'") from None
 
     loaded = use_backend(World.load(world, device), backend)
+    if backend == "auto" and loaded.backend is None:
+        console.print(f"jinn export {world} would make it play faster on a CPU", markup=False)
     frame = read_picture(prompt.read_bytes(), loaded.size_hw) if prompt else None
     serve(loaded, host=host, port=port, prompt=frame, open_browser=browser)
 
