@@ -14,7 +14,7 @@ play: $(VENV)/.play
 
 test: $(VENV)/.dev
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest
+	$(SETTINGS) $(BIN)/pytest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
