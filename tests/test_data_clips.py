@@ -93,9 +93,10 @@ def test_places_are_pure(store: FrameStore) -> None:
 
 @pytest.mark.parametrize("world_size", [2, 3, 6])
 def test_ranks_share_the_sequence_of_one(store: FrameStore, world_size: int) -> None:
-    alone = ClipSampler(store, 5, seed=3, split="all").places(step=11, batch=24)
-    ranks = [ClipSampler(store, 5, 3, "all", rank, world_size) for rank in range(world_size)]
-    shared = [rank.places(step=11, batch=24 // world_size) for rank in ranks]
+    sampler = ClipSampler(store, 5, seed=3, split="all")
+    alone = sampler.places(step=11, batch=24)
+    share = 24 // world_size
+    shared = [sampler.numbered(range(n, n + share)) for n in range(11 * 24, 12 * 24, share)]
     for i in range(2):
         assert np.array_equal(np.concatenate([places[i] for places in shared]), alone[i])
 

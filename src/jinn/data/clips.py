@@ -1,7 +1,7 @@
 """Frame store -> clips: which clips, and their frames.
 
-A training clip's place is a pure function of (seed, step, rank): the run's n-th clip is found by hashing n.
-So resuming needs one integer, and a changed number of ranks sees the same sequence of clips.
+The place of a run's n-th clip is a pure function of (seed, n): it is found by hashing n. So resuming needs
+one integer, and a step's clips are the same whatever number of ranks shares them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ class ClipSampler:
         frames: T, frames in a clip.
         seed: of the run; another seed is another sequence.
         split: ``"train"``, ``"heldout"`` or ``"all"``.
-        rank, world_size: this process and the number of processes that share each step.
         stride: frames from one frame of a clip to the next; 1 takes neighbours.
 
     Raises:
@@ -39,12 +38,9 @@ class ClipSampler:
         frames: int,
         seed: int,
         split: str = "train",
-        rank: int = 0,
-        world_size: int = 1,
         stride: int = 1,
     ) -> None:
         self.store, self.frames, self.seed, self.stride = store, frames, seed, stride
-        self.rank, self.world_size = rank, world_size
         span = _span(frames, stride)
         self._episodes = _long_enough(store, span, split)
         self._ends = np.cumsum(store.lengths[self._episodes] - span + 1)
@@ -55,9 +51,8 @@ class ClipSampler:
         return int(self._ends[-1])
 
     def places(self, step: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Episode ids and first frames, int64 ``(batch,)`` each, of this rank's clips at a step."""
-        first = (step * self.world_size + self.rank) * batch
-        return self.numbered(range(first, first + batch))
+        """Episode ids and first frames, int64 ``(batch,)`` each, of the clips of a step."""
+        return self.numbered(range(step * batch, (step + 1) * batch))
 
     def numbered(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
         """Episode ids and first frames of the run's n-th clips, for these n."""
@@ -69,7 +64,7 @@ class ClipSampler:
         return self._episodes[row], starts
 
     def batch(self, step: int, batch: int) -> Tensor:
-        """uint8 ``frames_BTHWC`` of this rank's clips at a step."""
+        """uint8 ``frames_BTHWC`` of the clips of a step."""
         return read_clips(self.store, *self.places(step, batch), self.frames, self.stride)
 
     def actions(self, step: int, batch: int) -> Tensor | None:

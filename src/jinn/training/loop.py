@@ -143,16 +143,9 @@ def train(
             frames_BTHWC = to_device(prefetch.take(), device)
             meter.wait(prefetch.waited)
             chance = chance_of(seed, range(step * config.batch + rows.start, step * config.batch + rows.stop))
-            size = len(rows) // ranks.config.accumulate
-            total: dict[str, Tensor] = {}
             optimizer.zero_grad(set_to_none=True)
-            for i in range(0, len(rows), size):
-                with autocast(device):
-                    loss, figures = stage.loss(step, frames_BTHWC[i : i + size], chance[i : i + size])
-                (loss * (size / len(rows))).backward()
-                for key, value in {"loss": loss.detach(), **figures}.items():
-                    total[key] = total.get(key, 0) + value * (size / len(rows))
-            figures = stage.settle(ranks.mean(total))
+            figures = add_gradients(stage, step, frames_BTHWC, chance, ranks.config.accumulate)
+            figures = stage.settle(ranks.mean(figures))
             if config.clip_norm:
                 figures["gradient_norm"] = clip_gradients(parameters, config.clip_norm)
             rate = learning_rate(config, step)
@@ -190,6 +183,26 @@ def train(
         saver.wait()
     for name, module in modules.items():
         setattr(world, name, gather(module, outlines[name], torch.device("cpu")))
+
+
+def add_gradients(
+    stage: Stage, step: int, frames_BTHWC: Tensor, chance: Chance, parts: int
+) -> dict[str, Tensor]:
+    """Forward and backward of this rank's clips, in so many parts one after another.
+
+    Returns:
+        ``loss`` and the stage's figures: means over the clips.
+    """
+    total: dict[str, Tensor] = {}
+    size = len(frames_BTHWC) // parts
+    share = size / len(frames_BTHWC)
+    for i in range(0, len(frames_BTHWC), size):
+        with autocast(frames_BTHWC.device):
+            loss, figures = stage.loss(step, frames_BTHWC[i : i + size], chance[i : i + size])
+        (loss * share).backward()
+        for key, value in {"loss": loss.detach(), **figures}.items():
+            total[key] = total.get(key, 0) + value * share
+    return total
 
 
 def with_models(world: World, models: dict[str, nn.Module]) -> World:

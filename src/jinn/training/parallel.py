@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from torch.utils.checkpoint import checkpoint
 
 from jinn.contracts import JinnError
 from jinn.models.transformer import STBlock, TransformerConfig
+from jinn.world.backends import cpp_compiler
 
 
 @dataclass(frozen=True)
@@ -216,12 +216,6 @@ def check_split(config: TransformerConfig, ways: int) -> None:
             f"{config.heads} heads and {hidden} hidden channels cannot be split over {ways} GPUs: "
             "choose another --parallel.tensor-parallel"
         )
-
-
-def cpp_compiler() -> str | None:
-    """The C++ compiler that torch.compile would find, if any."""
-    names = (os.environ.get("CXX"), "g++", "clang++", "c++")
-    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def outline(module: nn.Module) -> nn.Module:

@@ -16,6 +16,7 @@ it into the world, and `World.step` calls it. What each gains in speed and costs
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -144,7 +145,7 @@ def _graph_of(folder: Path, precision: Precision, threads: int = 1) -> Any:
 
 def compiled(world: World) -> NextFrame:
     """torch.compile of the whole frame, its weights frozen into it; anew for each number of players."""
-    if not world.prompts.is_cuda and not any(shutil.which(name) for name in ("g++", "clang++", "cl", "c++")):
+    if not world.prompts.is_cuda and not cpp_compiler():
         raise JinnError("the backend compile needs a C++ compiler: install g++, or use another backend")
     fast = torch.compile(world.next_frame, fullgraph=True, dynamic=False, options={"freezing": True})
 
@@ -155,6 +156,12 @@ def compiled(world: World) -> NextFrame:
             return fast(*unflat(inputs))
 
     return next_frame
+
+
+def cpp_compiler() -> str | None:
+    """The C++ compiler that torch.compile would find, if any."""
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def cuda_graph(world: World, next_frame: NextFrame) -> NextFrame:

@@ -40,7 +40,9 @@ def flat(values: Iterable[Tensor | Past]) -> list[Tensor]:
 
 def unflat(tensors: Sequence[Tensor]) -> Any:
     """The inverse of `flat`: tokens, past, drawn, and what comes after them."""
-    return (tensors[0], Past(*tensors[1:5]), Past(*tensors[5:9]), *tensors[9:])
+    n = len(Past._fields)
+    past, drawn = Past(*tensors[1 : 1 + n]), Past(*tensors[1 + n : 1 + 2 * n])
+    return (tensors[0], past, drawn, *tensors[1 + 2 * n :])
 
 
 def onnx_path(folder: Path, precision: Precision) -> Path:
