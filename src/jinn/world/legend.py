@@ -1,0 +1,44 @@
+"""The action legend: what each latent action does, for people, as a guess from how things move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from jinn.checkpoint import from_dict, read_json, write_json
+
+FILE = "legend.json"
+
+
+@dataclass(frozen=True)
+class ActionMeaning:
+    """What one latent action does.
+
+    Attributes:
+        name: a guess, such as "up-left", "stay" or "unused".
+        down, right: mean motion in pixels a frame while it was taken, of the player as far as one can tell.
+        share: of the frames that it was measured on, in [0, 1].
+    """
+
+    name: str
+    down: float
+    right: float
+    share: float
+
+
+def write_legend(folder: Path, legend: Sequence[ActionMeaning]) -> None:
+    """Write ``legend.json`` into a world's folder."""
+    write_json(folder / FILE, [asdict(meaning) for meaning in legend])
+
+
+def read_legend(folder: Path) -> tuple[ActionMeaning, ...] | None:
+    """The legend of a world's folder, None if it has none.
+
+    Raises:
+        JinnError: the file is damaged.
+    """
+    place = folder / FILE
+    if not place.exists():
+        return None
+    return tuple(from_dict(ActionMeaning, entry, str(place)) for entry in read_json(place))
