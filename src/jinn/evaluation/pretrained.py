@@ -91,6 +91,8 @@ class _Array:
 
     array: np.ndarray
 
+    def __init__(self, *_: object) -> None: ...
+
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran_order, values = state
         if not isinstance(dtype, _Float32):
@@ -109,13 +111,9 @@ class _ArrayUnpickler(pickle.Unpickler):
         return stand_in
 
 
-def _make_array(*_: object) -> _Array:
-    return _Array()
-
-
 _STAND_INS = {
-    ("numpy.core.multiarray", "_reconstruct"): _make_array,  # NumPy 1
-    ("numpy._core.multiarray", "_reconstruct"): _make_array,  # NumPy 2
+    ("numpy.core.multiarray", "_reconstruct"): _Array,  # NumPy 1
+    ("numpy._core.multiarray", "_reconstruct"): _Array,  # NumPy 2
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Float32,
 }
