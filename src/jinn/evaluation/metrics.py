@@ -97,7 +97,7 @@ def _ssim(made_XHWC: Tensor, real_XHWC: Tensor) -> Tensor:
 
 
 def _gaussian_windows(size: int, device: torch.device) -> Tensor:
-    """Weights of the windows along an axis, a row each: ``(size - 10, size)``. Their product with it convolves."""
+    """Weights of the windows along an axis, a row each: ``(size - 10, size)``; a product convolves."""
     offset = torch.arange(size, device=device) - torch.arange(size - 10, device=device).unsqueeze(1) - 5
     weights = torch.exp(-0.5 * (offset / 1.5).square()) * (offset.abs() <= 5)
     return weights / weights.sum(1, keepdim=True)
