@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jinn.contracts import JinnError
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -53,6 +55,52 @@ def psnr(made: Tensor, real: Tensor) -> Tensor:
     """
     error = (made.double() - real.double()).square().mean(dim=(-3, -2, -1)) / 255.0**2
     return -10 * error.clamp_min(1e-10).log10()
+
+
+def ssim(made: Tensor, real: Tensor, batch: int = 64) -> Tensor:
+    """Structural similarity (Wang et al. 2004) of uint8 frames, over the last three axes (HWC).
+
+    1 for equal frames. Gaussian windows of 11 pixels with a deviation of 1.5, those only that lie in the
+    frame, and the mean over the colours: what scikit-image's ``structural_similarity`` computes with
+    ``gaussian_weights=True, use_sample_covariance=False``.
+
+    Args:
+        made: uint8 ``(..., H, W, C)``, 11 pixels a side at least.
+        real: the same shape and device.
+        batch: pairs at once.
+
+    Returns:
+        float32 ``(...)``.
+
+    Raises:
+        JinnError: the frames are too small, or not of one shape.
+    """
+    if made.shape != real.shape or min(made.shape[-3:-1]) < 11:
+        raise JinnError(
+            "SSIM needs pairs of frames of one size, 11 pixels a side at least, "
+            f"got {tuple(made.shape)} and {tuple(real.shape)}"
+        )
+    pairs = (frames.flatten(0, -4) if frames.ndim > 3 else frames[None] for frames in (made, real))
+    values = [_ssim(a, b) for a, b in zip(*(frames.split(batch) for frames in pairs), strict=True)]
+    return torch.cat(values).reshape(made.shape[:-3])
+
+
+def _ssim(made_XHWC: Tensor, real_XHWC: Tensor) -> Tensor:
+    a, b = (frames.permute(0, 3, 1, 2).float() for frames in (made_XHWC, real_XHWC))
+    down, right = (_gaussian_windows(size, a.device) for size in a.shape[2:])
+    mean_a, mean_b = down @ a @ right.T, down @ b @ right.T
+    variances = down @ (a.square() + b.square()) @ right.T - mean_a.square() - mean_b.square()
+    covariance = down @ (a * b) @ right.T - mean_a * mean_b
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    means = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
+    return (means * (2 * covariance + c2) / (variances + c2)).mean(dim=(1, 2, 3))
+
+
+def _gaussian_windows(size: int, device: torch.device) -> Tensor:
+    """Weights of the windows along an axis, a row each: ``(size - 10, size)``; a product convolves."""
+    offset = torch.arange(size, device=device) - torch.arange(size - 10, device=device).unsqueeze(1) - 5
+    weights = torch.exp(-0.5 * (offset / 1.5).square()) * (offset.abs() <= 5)
+    return weights / weights.sum(1, keepdim=True)
 
 
 def mutual_information(a: np.ndarray, b: np.ndarray) -> float:

