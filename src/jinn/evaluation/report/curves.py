@@ -31,7 +31,7 @@ def curves(worlds: Sequence[WorldResults]) -> str:
             used.update(f"{series}/{metric}{end}{half}" for series, *_ in SERIES for end in ("", "/frozen"))
             drawn += _charts(_fidelity(worlds, metric, half), metric.upper(), unit, better)
         parts.append(_group(title, drawn))
-    lines = _of_worlds(worlds, DELTA, "inferred less random")
+    lines = _of_worlds(worlds, DELTA, "difference")
     parts.append(
         _group("What actions are worth", _charts({"": lines}, "Delta PSNR", "dB", "higher", zero=True))
     )

@@ -138,7 +138,7 @@ def meaning(name: str) -> Meaning:
     if what in SOURCES and rest and rest[0] in PICTURES and set(rest[1:]) <= {"frozen", "moving"}:
         unit, better = PICTURES[rest[0]]
         frozen = "frozen" in rest
-        half = ", in the half of the clips in which most moves" if "moving" in rest else ""
+        half = ", moving half of the clips" if "moving" in rest else ""
         return Meaning(f"{rest[0].upper()} of {SOURCES[what][frozen]}{half}", unit, "" if frozen else better)
     if delta := re.fullmatch(r"control/delta_psnr_(\d+)", name):
         text = f"PSNR of frame {delta[1]} under inferred actions less that under random ones"

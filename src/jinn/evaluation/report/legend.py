@@ -63,5 +63,6 @@ def _confusion(world: WorldResults) -> str:
             f'<td class="n" style="--share:{count / total:.3f}">{count or "·"}</td>' for count in counts
         )
         rows += f'<tr><th scope="row" class="n">{a}</th>{cells}</tr>'
-    caption = "Frames by latent action (rows) and true action (columns), shaded by the share of the row"
-    return scroll(table(heads, rows, "confusion", caption), f"{world.name}: latent by true actions")
+    body = scroll(table(heads, rows, "confusion"), f"{world.name}: latent by true actions")
+    how = "Frames by latent action (rows) and true action (columns), shaded by the share of the row"
+    return f'<div><p class="caption">{how}</p>{body}</div>'

@@ -19,15 +19,15 @@ def scroll(body: str, label: str) -> str:
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{body}</div>'
 
 
-def table(head: str, rows: str, kind: str = "", caption: str = "") -> str:
+def table(head: str, rows: str, kind: str = "") -> str:
     """A table of the class ``kind``, of a row of head cells and rows."""
-    caption = f"<caption>{caption}</caption>" if caption else ""
-    return f'<table class="{kind}">{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 def interval(figure: Figure, unit: str, sign: bool = False) -> str:
     """A figure's interval in brackets; nothing for a figure that has none."""
     if not figure.low < figure.high:
         return ""
-    low, high = (glossary.show(end, unit, sign).removesuffix(" dB") for end in (figure.low, figure.high))
+    # The unit stands with the value; a percent sign is short enough to stay.
+    low, high = (glossary.show(end, unit, sign).split(" ")[0] for end in (figure.low, figure.high))
     return f"[{low}, {high}]"

@@ -75,9 +75,11 @@ def _figures(results: Results, names: list[str]) -> str:
         found = (world.figures.get(name) for world in results.worlds)
         counts = " / ".join(dict.fromkeys(str(figure.count) for figure in found if figure))
         cells = "".join(_cells(results, name))
-        head = f'<th scope="row"><code>{escape(name)}</code>{text}</th>'
+        code = escape(name).replace("/", "/<wbr>")  # where it may break on a phone
+        head = f'<th scope="row"><code>{code}</code>{text}</th>'
         rows += f'<tr>{head}{cells}<td class="n">{counts}</td></tr>'
-    return table(f'<th scope="col">figure</th>{heads}', rows, "figures")
+    kind = "figures" if len(results.worlds) == 1 else "figures several"
+    return table(f'<th scope="col">figure</th>{heads}', rows, kind)
 
 
 def _distances(results: Results, names: list[str]) -> str:
@@ -96,4 +98,4 @@ def _distances(results: Results, names: list[str]) -> str:
         rows += f'<tr><th scope="rowgroup" colspan="{len(sets) + 1}">{text}</th></tr>'
         for label, row in zip(_columns(results), cells, strict=True):
             rows += f'<tr><th scope="row">{label}</th>{"".join(row)}</tr>'
-    return table(f"<th></th>{heads}", rows, "figures")
+    return table(f"<th></th>{heads}", rows, "figures distances")
