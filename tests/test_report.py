@@ -113,7 +113,9 @@ def test_what_a_user_named_is_text(tmp_path: Path) -> None:
 
 def test_what_was_not_measured_is_said_and_leaves_no_hole(tmp_path: Path) -> None:
     html = read(minimal(), tmp_path)
-    assert re.findall("<h2>(.*?)</h2>", html) == ["At a glance", "Curves by horizon", "All figures"]
+    titles = ["At a glance", "Curves by horizon", "All figures"]
+    assert re.findall("<h2>(.*?)</h2>", html) == titles
+    assert re.findall('<a href="#.*?">(.*?)</a>', html) == titles
     assert "LPIPS" not in html
     assert "FVD" not in html
     assert "nan" not in html.lower().split("<body>")[1].split("<script>")[0]

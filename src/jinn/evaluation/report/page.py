@@ -14,7 +14,7 @@ from jinn.evaluation.report import charts, glossary
 from jinn.evaluation.report.curves import curves, training
 from jinn.evaluation.report.films import clips, held
 from jinn.evaluation.report.legend import legends
-from jinn.evaluation.report.parts import interval, section
+from jinn.evaluation.report.parts import anchor, interval, section
 from jinn.evaluation.report.tables import tables
 from jinn.evaluation.results import Figure, Results, WorldResults
 
@@ -64,16 +64,20 @@ def page(results: Results) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     names = " and ".join(escape(world.name) for world in results.worlds)
-    sections = (
-        settings(results),
-        glance(results),
-        clips(results),
-        held(results),
-        legends(results.worlds),
-        curves(results.worlds),
-        training(results.worlds),
-        tables(results),
+    sections = "".join(
+        (
+            settings(results),
+            glance(results),
+            clips(results),
+            held(results),
+            legends(results.worlds),
+            curves(results.worlds),
+            training(results.worlds),
+            tables(results),
+        )
     )
+    titles = re.findall(r"<section id=.*?><h2>(.*?)</h2>", sections)
+    links = "".join(f'<a href="#{anchor(title)}">{title}</a>' for title in titles)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -81,15 +85,15 @@ def page(results: Results) -> str:
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>jinn / {names}</title>
+<title>jinn / {names}: report</title>
 <link rel="icon" href="data:,">
 <style>
 {style}</style>
 </head>
 <body>
-<header><h1><span class="mark">jinn</span> {names}</h1><p>report of an evaluation</p></header>
+<header><h1><span class="mark">jinn</span> {names}</h1><nav aria-label="Sections">{links}</nav></header>
 <main>
-{"".join(sections)}</main>
+{sections}</main>
 <script>{script}</script>
 </body>
 </html>

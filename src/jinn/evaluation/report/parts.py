@@ -11,7 +11,12 @@ from jinn.evaluation.results import Figure
 def section(title: str, how: str, body: str) -> str:
     """A section of the page, or nothing if it has no body."""
     how = f'<p class="how">{how}</p>' if how else ""
-    return f"<section><h2>{title}</h2>{how}\n{body}</section>\n" if body else ""
+    return f'<section id="{anchor(title)}"><h2>{title}</h2>{how}\n{body}</section>\n' if body else ""
+
+
+def anchor(title: str) -> str:
+    """What a link to a section says after its #."""
+    return title.lower().replace(" ", "-").replace(",", "")
 
 
 def scroll(body: str, label: str) -> str:
