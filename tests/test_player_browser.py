@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,34 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import chromium
+from chromium import launched
 from jinn.player import create_app, running
 from jinn.world.rollout import World
 from test_player import tiny_world
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE = 30_000  # milliseconds after which a missing frame is a failure and not a slow machine
 REMEMBER_SOCKETS = """
     window.sockets = [];
     window.WebSocket = class extends WebSocket { constructor(url) { super(url); sockets.push(this); } };
 """
 PIXELS = "document.getElementById('screen').toDataURL()"
-
-if CHROMIUM is None:
-    SKIPPED = "THE PLAYER'S PAGE IS NOT TESTED: no chromium, chromium-browser or google-chrome is installed"
-    warnings.warn(SKIPPED, stacklevel=1)
-    pytest.skip(SKIPPED, allow_module_level=True)
 
 OpenPage = Callable[..., Any]
 
@@ -57,10 +38,8 @@ def address(world: World) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -87,12 +66,7 @@ def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
 
 
 def until(page: Any, condition: str) -> None:
-    """Wait for a condition. (Playwright's own wait evaluates strings in the page, which the page forbids.)"""
-    for _ in range(PATIENCE // 50):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"never came true: {condition}; {page.evaluate('JSON.stringify(window.jinn)')}")
+    chromium.until(page, condition, told="JSON.stringify(window.jinn)")
 
 
 def play(page: Any, key: str, frames: int) -> None:

@@ -43,8 +43,8 @@ class Pictures:
     """What a report shows of a world; uint8 frames.
 
     Attributes:
-        clips: row of clips by what it shows ("real", "inferred actions", ...), ``BTHWC`` each, side by side in
-            this order; frame 0 is the prompt.
+        clips: row of clips by what it shows ("real", "inferred actions", ...), ``BTHWC`` each, side by side
+            in this order; frame 0 is the prompt.
         held_PATHWC: P prompts, each of the A actions held for T frames; frame 0 is the prompt.
     """
 
@@ -62,7 +62,8 @@ class WorldResults:
         curves: by name; entry t is that of the (t + 1)th frame after the prompt. A curve's mean over the
             horizon is a figure of the same name.
         legend: what each action does.
-        confusion_AU: how often each latent action (row) met each true one (column), None if those are unknown.
+        confusion_AU: how often each latent action (row) met each true one (column), None if those are
+            unknown.
         training: of each stage of its training the steps and losses, empty if there is no log.
         pictures: to look at; not in the JSON.
     """

@@ -1,0 +1,68 @@
+"""The action legend: what each action does, and which true actions it met."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from jinn.evaluation.report import glossary
+from jinn.evaluation.report.charts import arrow_svg
+from jinn.evaluation.report.parts import scroll, section, table
+from jinn.evaluation.results import WorldResults
+from jinn.world.legend import ActionMeaning
+
+
+def fastest(worlds: Iterable[WorldResults]) -> float:
+    """Pixels a frame that the longest arrow stands for: the same for all worlds, so that they compare."""
+    speeds = [math.hypot(meant.down, meant.right) for world in worlds for meant in world.legend]
+    return max((speed for speed in speeds if math.isfinite(speed)), default=0.0) or 1.0
+
+
+def arrow(meant: ActionMeaning, longest: float) -> str:
+    """An action's motion."""
+    return arrow_svg(meant.down, meant.right, longest=longest)
+
+
+def legends(worlds: Sequence[WorldResults]) -> str:
+    """What each action does, and which true actions it met, world by world."""
+    heads = (
+        '<th class="n">action</th><th></th><th>guess</th><th class="n">share of frames</th>'
+        '<th class="n">down</th><th class="n">right</th>'
+    )
+    longest = fastest(worlds)
+    parts = []
+    for world in worlds:
+        rows = "".join(
+            f'<tr><td class="n">{a}</td><td>{arrow(meant, longest)}</td>'
+            f'<th scope="row">{escape(meant.name)}</th><td class="n">{glossary.show(meant.share, "share")}'
+            f'<span class="bar" style="--share:{min(max(meant.share, 0), 1):.3f}"></span></td>'
+            f'<td class="n">{_pixels(meant.down)}</td><td class="n">{_pixels(meant.right)}</td></tr>'
+            for a, meant in enumerate(world.legend, start=1)
+        )
+        title = f"<h3>{escape(world.name)}</h3>" if len(worlds) > 1 else ""
+        if rows:
+            parts.append(f'{title}<div class="legend">{table(heads, rows)}{_confusion(world)}</div>')
+    how = "Names are guesses from how things move; down and right are mean pixels a frame."
+    return section("Action legend", how, "".join(parts))
+
+
+def _pixels(value: float) -> str:
+    return f"{value:+.2f}".replace("-", glossary.MINUS) if math.isfinite(value) else glossary.NONE
+
+
+def _confusion(world: WorldResults) -> str:
+    if not world.confusion_AU:
+        return ""
+    true_actions = range(len(world.confusion_AU[0]))
+    heads = "<th></th>" + "".join(f'<th scope="col" class="n">{u}</th>' for u in true_actions)
+    rows = ""
+    for a, counts in enumerate(world.confusion_AU, start=1):
+        total = sum(counts) or 1
+        cells = "".join(
+            f'<td class="n" style="--share:{count / total:.3f}">{count or "·"}</td>' for count in counts
+        )
+        rows += f'<tr><th scope="row" class="n">{a}</th>{cells}</tr>'
+    body = scroll(table(heads, rows, "confusion"), f"{world.name}: latent by true actions")
+    how = "Frames by latent action (rows) and true action (columns), shaded by the share of the row"
+    return f'<div><p class="caption">{how}</p>{body}</div>'

@@ -1,0 +1,58 @@
+// Film strips: all strips of a sheet move together, by one variable of its style, --t.
+const FIRST_MS = 600; // the prompt is shown a little longer, so that one sees where it begins
+
+const sheets = [...document.querySelectorAll(".sheet")].map((element) => {
+  const frames = Number(element.dataset.frames);
+  const controls = element.querySelector(".controls");
+  const [button, slider, told] = controls.children;
+  let t = 0;
+  let timer = null;
+
+  function show(next) {
+    t = (next + frames) % frames;
+    element.style.setProperty("--t", t);
+    slider.value = t;
+    told.value = t === 0 ? "prompt" : `frame ${t} of ${frames - 1}`;
+  }
+  function wait() {
+    timer = setTimeout(() => { show(t + 1); wait(); }, t === 0 ? FIRST_MS : 1000 / element.dataset.fps);
+  }
+  function pause() {
+    clearTimeout(timer);
+    timer = null;
+    button.textContent = "Play";
+  }
+  function play() {
+    pause();
+    button.textContent = "Pause";
+    wait();
+  }
+  const toggle = () => (timer === null ? play() : pause());
+  const step = (by) => { pause(); show(t + by); };
+
+  button.addEventListener("click", toggle);
+  slider.addEventListener("input", () => { pause(); show(Number(slider.value)); });
+  controls.hidden = false;
+  show(0);
+  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();
+  return { element, toggle, step };
+});
+
+// Keys are for the sheet that has the focus, or else for all that are to be seen.
+function meant(target) {
+  const own = sheets.filter((sheet) => sheet.element.contains(target));
+  if (own.length || target !== document.body) return own;
+  return sheets.filter(({ element }) => {
+    const { top, bottom } = element.getBoundingClientRect();
+    return bottom > 0 && top < innerHeight;
+  });
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest(".scroll")) return;
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const targets = meant(event.target);
+  if (!targets.length || !(by || event.key.toLowerCase() === "p")) return;
+  event.preventDefault();
+  for (const sheet of targets) by ? sheet.step(by) : sheet.toggle();
+});

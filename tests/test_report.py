@@ -1,0 +1,213 @@
+"""The report: all that was found is in its files, as data and as words."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from jinn.evaluation.report import arrow_svg, charts, glossary, write_report
+from jinn.evaluation.results import Figure, Pictures, Results, WorldResults
+from jinn.world.legend import ActionMeaning
+
+EVIL = "<script>alert(1)</script>"
+T, A, P = 6, 3, 2
+
+
+def figure(value: float, room: float = 0.0, count: int = 12) -> Figure:
+    return Figure(value, value - room, value + room, count, 0)
+
+
+def full_world(name: str, better: float = 0.0) -> WorldResults:
+    """A world of which everything was measured."""
+    pairs = ("psnr", 20 + better), ("ssim", 0.7 + better / 100), ("lpips", 0.2 - better / 100)
+    values = {
+        f"{what}/{m}{half}": v for what in glossary.SOURCES for m, v in pairs for half in ("", "/moving")
+    }
+    curves = {}
+    for path in [path for path in values if not path.startswith("tokenizer")]:
+        what, metric, *half = path.split("/")
+        frozen = "/".join([what, metric, "frozen", *half])
+        values[frozen] = dict(pairs)[metric] * 0.9 - better
+        for curve in (path, frozen):
+            curves[curve] = [figure(values[curve] + 0.01 * t, 0.02) for t in range(T)]
+    values |= dict.fromkeys(glossary.KNOWN, 0.5) | {"control/delta_psnr_4": 1.0 + better}
+    curves["control/delta_psnr"] = [figure(0.2 * t, 0.1) for t in range(T)]
+    curves["control/something_else"] = [figure(0.5, 0.1)]
+    for kind in ("fvd256_16f", *glossary.DISTANCES):
+        values |= {f"{kind}/{s}": 100.0 + i for i, s in enumerate(glossary.SETS)}
+    for actions in glossary.STABILITY:
+        ends = ("frames_1_100", "frames_450_550", "frames_900_1000", "frozen", "exploded")
+        values |= {f"stability/{actions}/{end}": 0.25 for end in ends}
+    values["nobody/knows"] = 3.0
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randint(0, 256, (*shape, 16, 16, 3), dtype=torch.uint8, generator=generator)
+
+    real_BTHWC = noise(2, T)
+    made_BTHWC = noise(2, T) if better else real_BTHWC.flip(1)
+    return WorldResults(
+        name,
+        {path: figure(value, 0.1) for path, value in values.items()},
+        curves,
+        tuple(
+            ActionMeaning(word, down, 1.0, 1 / A) for word, down in (("a<b", -2.0), ("stay", 0.0), ("c", 2.0))
+        ),
+        [[5, 0, 1, 2], [0, 0, 0, 0], [1, 9, 0, 0]],
+        {"tokenizer": [(i, 10.0 / (1 + i)) for i in range(1000)], "dynamics": [(0, 2.0), (10, 1.5)]},
+        Pictures({"real": real_BTHWC, "inferred actions": made_BTHWC}, noise(P, A, T)),
+    )
+
+
+def two_worlds() -> Results:
+    one, other = full_world(EVIL), full_world("other", better=1.0)
+    differences = {
+        name: figure(other.figures[name].value - one.figures[name].value, 0.001) for name in one.figures
+    }
+    settings = {"data": f"{EVIL}.store", "fps": "30", "seed": "0"}
+    return Results(settings, (f"nothing of {EVIL} was measured",), (one, other), (differences,))
+
+
+def minimal() -> Results:
+    """One world, of which next to nothing is known."""
+    figures = {"tokenizer/psnr": figure(20.0), "control/delta_psnr_4": figure(0.0, 0.1)}
+    curves = {"inferred/psnr": [figure(20.0, 0.5)], "inferred/ssim": []}
+    return Results({}, (), (WorldResults("small", figures, curves, (), None, {}),))
+
+
+def read(results: Results, folder: Path) -> str:
+    write_report(results, folder)
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("make", [two_worlds, minimal])
+def test_everything_is_in_both_files(make, tmp_path: Path) -> None:
+    results = make()
+    html = read(results, tmp_path / "new" / "folder")
+    data = json.loads((tmp_path / "new" / "folder" / "report.json").read_text(encoding="utf-8"))
+    assert data == json.loads(json.dumps(results.to_json()))
+    for world, written in zip(results.worlds, data["worlds"], strict=True):
+        assert {name: Figure(**f) for name, f in written["figures"].items()} == world.figures
+        assert written["curves"].keys() == world.curves.keys()
+    for name in results.names():
+        assert f'title="{name}, n = ' in html, name
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "report.html",
+        "report.json",
+    ]
+
+
+def test_what_a_user_named_is_text(tmp_path: Path) -> None:
+    html = read(two_worlds(), tmp_path)
+    assert EVIL not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "a<b" not in html
+    assert html.count("<script") == 1
+
+
+def test_what_was_not_measured_is_said_and_leaves_no_hole(tmp_path: Path) -> None:
+    html = read(minimal(), tmp_path)
+    titles = ["At a glance", "Curves by horizon", "All figures"]
+    assert re.findall("<h2>(.*?)</h2>", html) == titles
+    assert re.findall('<a href="#.*?">(.*?)</a>', html) == titles
+    assert "LPIPS" not in html
+    assert "FVD" not in html
+    assert "nan" not in html.lower().split("<body>")[1].split("<script>")[0]
+    told = read(replace(minimal(), missing=("LPIPS needs a network & a file.",)), tmp_path)
+    assert "Not measured" in told
+    assert "LPIPS needs a network &amp; a file." in told
+
+
+def test_differences_are_told_in_words(tmp_path: Path) -> None:
+    results = two_worlds()
+    verdicts = {"tokenizer/psnr": 0.2, "tokenizer/lpips": 0.2, "tokenizer/ssim": 0.0, "tokenizer/bits": 0.2}
+    differences = {name: figure(value, 0.1) for name, value in verdicts.items()}
+    html = read(replace(results, differences=(differences,)), tmp_path)
+    cells = {name: html.split(f'title="{name}, n')[2].split("</tr>")[0] for name in verdicts}
+    assert "<b>+0.20 dB</b>" in cells["tokenizer/psnr"]
+    assert ">better<" in cells["tokenizer/psnr"]
+    assert ">worse<" in cells["tokenizer/lpips"]
+    assert ">not clear<" in cells["tokenizer/ssim"]
+    assert "<b>" not in cells["tokenizer/ssim"]
+    assert ">differs<" in cells["tokenizer/bits"]
+
+
+def test_distances_stand_beside_their_floor(tmp_path: Path) -> None:
+    html = read(replace(two_worlds(), worlds=(full_world("one"),), differences=()), tmp_path)
+    row = next(row for row in html.split("<tr>") if "<code>fvd256_16f</code>" in row)
+    order = [
+        row.index(f"fvd256_16f/{s},") for s in ("inferred", "given", "random", "floor", "static", "shuffled")
+    ]
+    assert order == sorted(order)
+
+
+def test_known_figures_have_words() -> None:
+    world = full_world("one")
+    unknown = {name for name in world.figures if not glossary.meaning(name).text}
+    assert unknown == {"nobody/knows"}
+    assert glossary.section_of("nobody/knows") == "other"
+    assert glossary.section_of("fvd_of_something") == "other"
+    assert glossary.meaning("inferred/psnr").better == "higher"
+    assert glossary.meaning("inferred/psnr/frozen/moving").better == ""
+    assert glossary.meaning("fvd256_16f/random").better == "lower"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "sign", "text"),
+    [
+        (33.126, "dB", False, "33.13 dB"),
+        (-0.5, "dB", True, "−0.50 dB"),  # noqa: RUF001
+        (0.1234, "share", False, "12.3%"),
+        (0.02, "share", True, "+2.0 points"),
+        (0.91234, "score", False, "0.912"),
+        (1234.5, "distance", False, "1,234"),
+        (99.97, "distance", False, "100"),
+        (5.2, "distance", False, "5.20"),
+        (math.nan, "dB", False, "–"),  # noqa: RUF001
+    ],
+)
+def test_numbers_have_sensible_digits(value: float, unit: str, sign: bool, text: str) -> None:
+    assert glossary.show(value, unit, sign) == text
+
+
+def test_arrows_point_where_things_move() -> None:
+    assert "rotate(90.0)" in arrow_svg(2.0, 0.0)  # down, as SVG turns clockwise
+    assert "rotate(180.0)" in arrow_svg(0.0, -2.0)
+    assert "<circle" in arrow_svg(0.01, 0.0)
+
+    def length(speed: float) -> float:
+        found = re.search(r"M(-[\d.]+) 0H([\d.]+)M", arrow_svg(0.0, speed))
+        assert found
+        return float(found[2]) - float(found[1])
+
+    assert length(1.0) < length(2.0) < length(4.0) == length(9.0)
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert charts.ticks(13.2, 28.9) == [15, 20, 25]
+    assert charts.ticks(1, 4, whole=True) == [1, 2, 3, 4]
+    assert charts.ticks(-0.11, 0.32) == [-0.1, 0, 0.1, 0.2, 0.3]
+    assert charts.log_ticks(-2.0, 0.5) == [0.01, 0.1, 1]
+    assert charts.log_ticks(0.0, 1.0) == [1, 2, 5, 10]
+
+
+def test_labels_move_apart_and_long_logs_get_thin() -> None:
+    places = charts.spread([50, 51, 10, 100], gap=13, low=0, high=100)
+    assert places == [50, 63, 10, 100]
+    assert charts.spread([99, 100], gap=13, low=0, high=100) == [87, 100]
+    log = [(i, float(i)) for i in range(10_001)]
+    thinned = charts.thin(log)
+    assert len(thinned) == charts.MOST_POINTS
+    assert (thinned[0], thinned[-1]) == (log[0], log[-1])
+
+
+def test_a_loss_over_more_than_a_decade_is_logarithmic(tmp_path: Path) -> None:
+    html = read(two_worlds(), tmp_path)
+    assert "<b>tokenizer</b> loss, logarithmic<" in html
+    assert "<b>dynamics</b> loss<" in html

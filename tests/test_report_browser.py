@@ -1,0 +1,137 @@
+"""The report in a real browser, as a file: its pictures move, it fits, and it asks for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chromium import launched, until
+from jinn.evaluation.report import write_report
+from test_report import T, minimal, two_worlds
+
+OpenReport = Callable[..., Any]
+# Where the first film's window is along its strip, in frames.
+SHOWN = """(() => {
+    const film = document.querySelector(".film").getBoundingClientRect();
+    const strip = document.querySelector(".film img").getBoundingClientRect();
+    return Math.round((film.left - strip.left) / film.width * 100) / 100;
+})()"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reports")
+    write_report(two_worlds(), folder / "two")
+    write_report(minimal(), folder / "minimal")
+    return folder
+
+
+@pytest.fixture
+def open_report(browser: Any, folder: Path) -> Iterator[OpenReport]:
+    """Opens a report in a context of its own; errors, and requests other than for the file, fail the test."""
+    errors: list[str] = []
+    requests: list[str] = []
+    contexts: list[Any] = []
+
+    def open_report(name: str = "two", **options: Any) -> Any:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on(
+            "console", lambda line: errors.append(line.text) if line.type in ("error", "warning") else None
+        )
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((folder / name / "report.html").as_uri())
+        return page
+
+    yield open_report
+    for context in contexts:
+        context.close()
+    assert errors == []
+    assert [url for url in requests if not url.startswith("data:")] == [
+        url for url in requests if url.startswith("file:") and url.endswith("report.html")
+    ]
+    assert any(url.startswith("file:") for url in requests)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", ["two", "minimal"])
+def test_fits_and_is_whole(open_report: OpenReport, name: str, width: int, scheme: str) -> None:
+    page = open_report(name, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    pictures = "[...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt !== ''])"
+    found = page.evaluate(f"Promise.all([...document.images].map(i => i.decode())).then(() => {pictures})")
+    # The real clips of both worlds are the same and shown once: 2 x (1 + 2) clips, 2 x P x A held ones.
+    assert found == [[True, True]] * ({"two": 18, "minimal": 0}[name])
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(15, 17, 22)") == (scheme == "dark")
+
+
+def test_plays_pauses_and_scrubs(open_report: OpenReport) -> None:
+    page = open_report()
+    button, slider = page.locator(".controls button").first, page.locator(".controls input").first
+    assert button.inner_text() == "Pause"
+    until(page, f"{SHOWN} >= 2")
+    until(page, f"{SHOWN} === 0")  # around
+    button.click()
+    assert button.inner_text() == "Play"
+    at = page.evaluate(SHOWN)
+    page.wait_for_timeout(800)  # longer than any frame
+    assert page.evaluate(SHOWN) == at
+    slider.fill("3")
+    assert page.evaluate(SHOWN) == 3
+    slider.press("ArrowRight")
+    assert page.evaluate(SHOWN) == 4
+    button.press("ArrowLeft")
+    assert page.evaluate(SHOWN) == 3
+    assert page.locator(".controls output").first.inner_text() == f"frame 3 of {T - 1}"
+    button.press("p")
+    until(page, f"{SHOWN} !== 3")
+
+
+def test_films_of_a_sheet_keep_step_and_sheets_do_not(open_report: OpenReport) -> None:
+    page = open_report(reduced_motion="reduce")
+    page.locator(".controls input").first.fill("2")
+    shown = page.evaluate("""(() => {
+        const place = (film) => {
+            const [window, strip] = [film, film.firstElementChild].map((e) => e.getBoundingClientRect());
+            return Math.round((window.left - strip.left) / window.width);
+        };
+        const sheets = [...document.querySelectorAll(".sheet")];
+        return sheets.map((sheet) => [...new Set([...sheet.querySelectorAll(".film")].map(place))]);
+    })()""")
+    assert shown == [[2], [0], [0]]
+
+
+def test_keys_without_focus_step_what_is_seen(open_report: OpenReport) -> None:
+    page = open_report(reduced_motion="reduce")
+    page.locator(".clips").scroll_into_view_if_needed()
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(SHOWN) == T - 1
+
+
+def test_stands_still_where_motion_is_unwelcome(open_report: OpenReport) -> None:
+    page = open_report(reduced_motion="reduce")
+    assert page.locator(".controls button").first.inner_text() == "Play"
+    page.wait_for_timeout(800)
+    assert page.evaluate(SHOWN) == 0
+
+
+def test_without_scripts_first_frames_show(open_report: OpenReport) -> None:
+    page = open_report(java_script_enabled=False)
+    film = page.locator(".film").first.bounding_box()
+    strip = page.locator(".film img").first.bounding_box()
+    assert strip["x"] == pytest.approx(film["x"])
+    assert strip["width"] == pytest.approx(T * film["width"], rel=0.01)
+    assert page.locator(".controls").first.is_hidden()
