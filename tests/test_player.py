@@ -15,7 +15,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ from jinn.player import create_app, read_picture, running
 from jinn.player.server import listen
 from jinn.player.sessions import HEADER, PROMPT_FRAME
 from jinn.recipes import tiny
+from jinn.world.legend import ActionMeaning
 from jinn.world.rollout import World, WorldConfig
 
 PATIENCE = 30  # seconds after which a missing answer is a failure and not a slow machine
@@ -44,7 +45,18 @@ def tiny_world() -> World:
     torch.manual_seed(0)
     prompts_PHWC = torch.randint(0, 256, (3, *recipe.tokenizer.size_hw, 3), dtype=torch.uint8)
     models = recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
-    return World(WorldConfig("tiny", 10.0, *models), prompts_PHWC).eval()
+    world = World(WorldConfig("tiny", 10.0, *models), prompts_PHWC).eval()
+    world.legend = tuple(
+        ActionMeaning(*meaning)
+        for meaning in (
+            ("left", 0.0, -4.0, 0.3),
+            ("right", 0.0, 2.0, 0.3),
+            ("up", -2.0, 0.1, 0.2),
+            ("down-right", 1.5, 1.5, 0.2),
+            ("unused", 0.0, 0.0, 0.0),
+        )
+    )
+    return world
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +155,8 @@ def test_describes_the_world(address: str, world: World) -> None:
     told = httpx.get(f"{address}/api/world").json()
     assert told["name"] == world.name
     assert told["actions"] == world.num_actions
-    assert told["action_names"] == world.action_names
+    assert world.legend is not None
+    assert told["legend"] == [asdict(meaning) for meaning in world.legend]
     assert (told["height"], told["width"]) == tuple(world.size_hw)
     assert told["prompts"] == len(world.prompts)
     assert 1 <= told["fps"] <= 30

@@ -13,10 +13,11 @@ from torch import Tensor
 
 import jinn
 from jinn.contracts import JinnError
-from jinn.evaluation.metrics import global_motion
+from jinn.evaluation.motion import global_motion
 from jinn.models.sampling import SamplingConfig
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import RECIPES, tiny
+from jinn.world.legend import ActionMeaning
 from jinn.world.rollout import World, WorldConfig, find_world
 from jinn.world.state import State, stack, take, trim
 
@@ -37,9 +38,10 @@ def make_world(temporal_decoder: bool = False, window: int = 4) -> World:
         recipe.latent_actions,
         dynamics,
         SamplingConfig(steps=3),
-        ("a", "b", "c", "d", "e"),
     )
-    return World(config, prompts).eval()
+    world = World(config, prompts).eval()
+    world.legend = tuple(ActionMeaning(name, 0.5, -1.25, 0.2) for name in "abcde")
+    return world
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["frame-tokenizer", "video-tokenizer"])

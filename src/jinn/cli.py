@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -28,9 +29,11 @@ import rich.table
 import torch
 import tyro
 
-from jinn.checkpoint import write_json, write_tensors
+from jinn.checkpoint import read_json, write_tensors
 from jinn.contracts import JinnError
+from jinn.data.clips import read_clips, spread_clips
 from jinn.data.store import FrameStore
+from jinn.evaluation.suite import ProtocolName
 from jinn.recipes import RECIPES
 from jinn.training.parallel import ParallelConfig
 from jinn.training.plan import ClusterConfig
@@ -38,7 +41,7 @@ from jinn.training.run import Recipe, run_recipe
 from jinn.world.backends import Backend, use_backend
 from jinn.world.export import Precision, export_onnx
 from jinn.world.label import label as label_store
-from jinn.world.rollout import World
+from jinn.world.rollout import World, find_world
 
 console = rich.console.Console(highlight=False)
 errors = rich.console.Console(stderr=True, highlight=False)
@@ -183,7 +186,7 @@ def train_run(
     store_path: Path, out: Path, recipe: Recipe, seed: int, device: str, parallel: ParallelConfig
 ) -> None:
     """Train, name the actions, and say how to play. Of several processes the first one speaks."""
-    from jinn.evaluation.suite import guess_action_names, held_out_clips
+    from jinn.evaluation.actions import describe_actions
     from jinn.training.loop import Interrupted
 
     store = FrameStore.open(store_path)
@@ -207,8 +210,9 @@ def train_run(
             raise SystemExit(130) from None
     if not first:
         return
-    clips = held_out_clips(store, 2, 400, "train")
-    world.config = replace(world.config, action_names=guess_action_names(world, clips))
+    frames = min(12, int(store.lengths[store.select("train")].max()))
+    clips = spread_clips(store, frames, "train", 100)
+    world.legend = describe_actions(world, read_clips(store, *clips, frames))
     world.save(out / "world")
     console.print(f"the world is in {out / 'world'}; play it: jinn play {out}", markup=False)
 
@@ -296,50 +300,88 @@ def play(
 
 
 def evaluate(
-    world: tyro.conf.Positional[str],
-    store: tyro.conf.Positional[Path],
+    paths: tyro.conf.Positional[tuple[str, ...]],
     /,
     out: Path | None = None,
-    clips: int = 128,
-    frames: int = 11,
-    split: Literal["heldout", "train", "all"] = "heldout",
+    protocol: ProtocolName = "fvd256_16f",
+    quick: bool = False,
+    clips: int | None = None,
+    frames: int | None = None,
+    draws: int | None = None,
+    long_rollouts: int | None = None,
+    long_frames: int | None = None,
     seed: int = 0,
     backend: Backend = "torch",
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
-    """Measure a world on held-out clips; every figure with its 95% interval.
+    """Measure worlds on held-out clips: figures with 95% intervals and baselines, and a page of it all.
 
     Args:
-        world: A built-in world, or the folder of a world or of a run.
-        store: Frame store made by jinn data.
-        out: A JSON file to write the figures to.
-        clips: How many clips at most.
-        frames: Frames of a clip: one prompt and the rest to predict.
-        split: Which part of the store.
+        paths: One or more worlds (built-in ones, or folders of worlds or of runs), then a frame store;
+            without a store, the one that the first run was trained on. Levels and videos that a world was
+            trained on are left out.
+        out: Folder for report.html and report.json. An interrupted command goes on in it.
+        protocol: How much is measured. Distances may be compared only within one protocol.
+        quick: The same as --protocol quick: a few minutes on two CPU cores.
+        clips: How many clips, instead of the protocol's.
+        frames: How many frames to predict from one.
+        draws: How many random sequences of actions each clip is played with.
+        long_rollouts: How many long roll-outs, under random and under held actions each.
+        long_frames: How many frames of these.
         seed: Seed of roll-outs, random actions and the bootstrap.
         backend: How frames are computed.
+        device: Where to measure, such as cpu or cuda.
     """
-    from jinn.evaluation.metrics import Figure
-    from jinn.evaluation.suite import evaluate as evaluate_world
-    from jinn.evaluation.suite import held_out_clips
+    from jinn.evaluation.report import write_report
+    from jinn.evaluation.suite import PROTOCOLS, evaluate
 
-    loaded = use_backend(World.load(world), backend)
-    chosen = held_out_clips(FrameStore.open(store), frames, clips, split)
-    figures: dict[str, object] = {}
-    table = rich.table.Table("figure", "mean", "95% interval", "clips", title=f"{world} on {store}")
+    own = {"clips": clips, "frames": frames, "draws": draws}
+    own |= {"long_rollouts": long_rollouts, "long_frames": long_frames}
+    chosen = PROTOCOLS["quick" if quick else protocol]
+    chosen = replace(chosen, seed=seed, **{key: value for key, value in own.items() if value is not None})
+    names, store = worlds_and_store(paths)
+    worlds = [use_backend(World.load(name, device), backend) for name in names]
     with progress_bar() as bar:
-        task = bar.add_task("measuring", total=None)
-        for name, figure in evaluate_world(loaded, chosen, seed):
-            bar.update(task, description=name)
-            if isinstance(figure, Figure):
-                figures[name] = asdict(figure)
-                interval = f"{figure.low:.3f} to {figure.high:.3f}"
-                table.add_row(name, f"{figure.value:.3f}", interval, str(figure.count))
-            else:
-                figures[name] = figure
-                table.add_row(name, f"{figure:.3f}", "", str(len(chosen.frames_BTHWC)))
-    console.print(table)
+        tasks: dict[str, rich.progress.TaskID] = {}
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(rich.markup.escape(what), total=total)
+            bar.update(tasks[what], completed=done)
+
+        # What was measured so far lies beside the report until that is written.
+        parts = out / "parts" / backend if out else None
+        results = evaluate(worlds, store, chosen, names, parts, on_progress)
+    for world in results.worlds:
+        table = rich.table.Table(
+            "figure", "mean", "95% interval", "clips", title=f"{world.name} on {store.path}"
+        )
+        for name, figure in world.figures.items():
+            table.add_row(
+                name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}", str(figure.count)
+            )
+        console.print(table)
+    for sentence in results.missing:
+        console.print(sentence, markup=False, soft_wrap=True)
     if out:
-        write_json(out, {"world": world, "split": split, "seed": seed, "frames": frames, "figures": figures})
+        write_report(results, out)
+        shutil.rmtree(out / "parts")
+        console.print(f"look at {out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def worlds_and_store(paths: Sequence[str]) -> tuple[list[str], FrameStore]:
+    """The names of the worlds, and the store to measure them on."""
+    names = list(paths)
+    if names and (Path(names[-1]) / "store.json").exists():
+        return names[:-1] or ["coinrun"], FrameStore.open(names.pop())
+    if names:
+        config = find_world(names[0]).parent / "config.json"
+        if config.exists() and "store" in (run := read_json(config)):
+            return names, FrameStore.open(run["store"])
+    raise JinnError(
+        "jinn eval needs a frame store to measure on, as its last argument: jinn eval WORLD STORE; "
+        "make one with jinn data"
+    )
 
 
 def label(

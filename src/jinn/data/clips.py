@@ -6,8 +6,6 @@ one integer, and a step's clips are the same whatever number of ranks shares the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -72,25 +70,36 @@ class ClipSampler:
         return read_actions(self.store, *self.places(step, batch), self.frames, self.stride)
 
 
-def iterate_clips(
-    store: FrameStore, frames: int, split: str = "heldout", limit: int | None = None, stride: int = 1
-) -> Iterator[tuple[int, int]]:
-    """Yield (episode, first frame) of clips for evaluation: the same every time, never overlapping.
+def spread_clips(
+    store: FrameStore,
+    frames: int,
+    split: str | np.ndarray = "heldout",
+    limit: int | None = None,
+    stride: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Episode ids and first frames of clips for evaluation: the same every time, never overlapping.
 
     Each episode is cut into clips from its first frame on; of all these, `limit` evenly spaced ones are kept.
+
+    Args:
+        store: where the frames are.
+        frames: T of a clip.
+        split: a split's name, or the ids of episodes.
+        limit: how many clips at most.
+        stride: as in `ClipSampler`.
 
     Raises:
         JinnError: no episode of the split is long enough.
     """
     span = _span(frames, stride)
     episodes = _long_enough(store, span, split)
-    ends = np.cumsum(store.lengths[episodes] // span)
+    rooms = store.lengths[episodes] // span
+    ends = np.cumsum(rooms)
     total = int(ends[-1])
     kept = total if limit is None else min(limit, total)
-    for i in range(kept):
-        clip = (2 * i + 1) * total // (2 * kept)  # the middle of the i-th of `kept` equal parts
-        row = int(np.searchsorted(ends, clip, side="right"))
-        yield int(episodes[row]), (clip - (int(ends[row - 1]) if row else 0)) * span
+    clips = (2 * np.arange(kept) + 1) * total // (2 * kept)  # the middle of each of `kept` equal parts
+    rows = np.searchsorted(ends, clips, side="right")
+    return episodes[rows], (clips - (ends - rooms)[rows]) * span
 
 
 def read_clips(
@@ -161,8 +170,8 @@ def _span(frames: int, stride: int) -> int:
     return (frames - 1) * stride + 1
 
 
-def _long_enough(store: FrameStore, span: int, split: str) -> np.ndarray:
-    episodes = store.select(split)
+def _long_enough(store: FrameStore, span: int, split: str | np.ndarray) -> np.ndarray:
+    episodes = store.select(split) if isinstance(split, str) else split
     if not len(episodes):
         raise JinnError(
             f"{store.path} has no episodes in its {split} split: add more videos or levels "

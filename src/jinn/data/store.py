@@ -53,6 +53,8 @@ class FrameStore:
         fps: frames a second.
         starts, lengths: int64 columns, one entry an episode; `starts` counts frames of the whole store.
         heldout: bool column, True where the episode belongs to the held-out split.
+        groups: uint64 column; episodes of the same level, or of copies of the same video, have the same
+            number here, in every store.
         num_actions: number of different true actions, None where no source has any.
         done_sources: names of the sources that were ingested completely.
     """
@@ -60,7 +62,7 @@ class FrameStore:
     def __init__(self, path: Path, layout: Layout, index: Index) -> None:
         self.path, self.size_hw, self.fps = path, layout.size_hw, layout.fps
         self.starts, self.lengths = index.columns["start"], index.columns["length"]
-        self.heldout = index.columns["heldout"]
+        self.heldout, self.groups = index.columns["heldout"], index.columns["group"]
         self.num_frames, self.num_episodes = index.num_frames, len(self.starts)
         self.num_actions = index.num_actions
         self.done_sources = index.done

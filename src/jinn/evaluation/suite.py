@@ -1,191 +1,273 @@
-"""What ``jinn eval`` measures. Each evaluator yields ``(name, figure)``; the caller decides where they go.
+"""What ``jinn eval`` measures: worlds on held-out clips, every figure with its interval and its baselines.
 
-The clips are held-out ones, spread evenly over the store. Every figure is a mean over clips with a
-bootstrap interval; every fidelity figure has a frozen-picture line beside it.
+Read `evaluate` first. The figures, by name (``.../moving`` is the same on that half of the clips in which
+most moves, ``.../frozen`` the same of a picture that stands still):
+
+    tokenizer/{psnr,ssim,lpips}     reconstruction
+    tokenizer/codes_used, perplexity, bits, capacity_bits
+    next_frame/{psnr,ssim,lpips}    the next frame, given the true ones before and inferred actions
+    next_frame/token_accuracy
+    inferred/{psnr,ssim,lpips}      roll-outs from one frame under the actions inferred from the true video
+    given/{psnr,ssim,lpips}         the same under the game's own actions, translated by the best map
+    control/delta_psnr_4            paper section 3: what inferred actions gain over random ones in frame 4
+    control/agreement               the latent action model finds the pressed action in generated video
+    actions/used, perplexity, nmi_scrolling, nmi_true, purity, map_accuracy
+    fvd<N>_<T>f/<set>, frame_distance/<set>, motion_distance/<set>
+                                    from real clips to next_frame, inferred, given, floor (other
+                                    real clips), static, shuffled, other_level (see `measure_real`)
+    stability/{random,held}/...     long roll-outs: distance of early, middle and late frames to real ones,
+                                    share of frozen and exploded ones
+
+Curves have the same names, and one figure for each frame after the prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from jinn.contracts import JinnError
-from jinn.data.clips import iterate_clips, read_actions, read_clips
+from jinn.data.clips import spread_clips
 from jinn.data.store import FrameStore
-from jinn.evaluation.metrics import Figure, bootstrap, global_motion, mutual_information, psnr
-from jinn.models.quantize import code_usage
+from jinn.evaluation.actions import describe_actions
+from jinn.evaluation.clips import Clips, HeldOut, choose
+from jinn.evaluation.figures import Measured, best_keys, clip_means, compare, confusion, figures_of
+from jinn.evaluation.keep import cache_folder, clips_digest, digest, in_batches, world_digest
+from jinn.evaluation.measure import (
+    Networks,
+    Records,
+    load_networks,
+    long_actions,
+    measure_clips,
+    measure_keys,
+    measure_real,
+    measure_real_stretches,
+    measure_stability,
+    stretches,
+)
+from jinn.evaluation.results import Results, WorldResults
+from jinn.evaluation.show import missing, pictures, settings, training_curves
 from jinn.world.rollout import World
 
-Named = Iterator[tuple[str, Figure | float]]
+# What is being measured, how much of it is done, and how much there is.
+OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class EvalClips:
-    """Clips to measure on.
+class Protocol:
+    """How much is measured.
 
     Attributes:
-        frames_BTHWC: uint8.
-        actions_BTm1: true actions where the store has them (-1 is unknown); for scoring only.
+        clips: how many at most; distances depend on it and may be compared only at the same number.
+        frames: T, frames to predict after the prompt.
+        draws: random sequences of actions for each clip.
+        long_rollouts: how many under random, and as many under held actions.
+        long_frames: T of these.
+        shown: clips in the report.
+        seed: of roll-outs, random actions and the bootstrap.
     """
 
-    frames_BTHWC: Tensor
-    actions_BTm1: Tensor | None
+    clips: int = 256
+    frames: int = 16
+    draws: int = 3
+    long_rollouts: int = 16
+    long_frames: int = 1000
+    shown: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.clips < 2 or self.frames < 4 or self.draws < 1 or self.shown < 1:
+            raise JinnError("an evaluation needs at least 2 clips of 4 frames, 1 draw and 1 clip to show")
+        if self.long_rollouts < 2 or self.long_frames < 30:
+            raise JinnError("long roll-outs need at least 2 of them, and 30 frames")
 
 
-def held_out_clips(store: FrameStore, frames: int, limit: int, split: str = "heldout") -> EvalClips:
-    """Evenly spread clips of a split.
+ProtocolName = Literal["quick", "fvd256_16f", "fvd2048_16f"]
+PROTOCOLS: dict[ProtocolName, Protocol] = {
+    "quick": Protocol(clips=16, draws=2, long_rollouts=4, long_frames=120, shown=6),
+    "fvd256_16f": Protocol(),
+    "fvd2048_16f": Protocol(clips=2048, long_rollouts=100),
+}
+
+
+@torch.inference_mode()
+def evaluate(
+    worlds: Sequence[World],
+    store: FrameStore,
+    protocol: Protocol,
+    names: Sequence[str] | None = None,
+    work: Path | None = None,
+    on_progress: OnProgress = lambda *_: None,
+    batch: int | None = None,
+) -> Results:
+    """Measure worlds on the same held-out clips of a store.
+
+    Args:
+        worlds: at least one; all of the store's frame size.
+        store: with levels or videos that none of them was trained on.
+        protocol: how much.
+        names: of the worlds, as people are to read them.
+        work: a folder for what was measured so far: the same call goes on from there.
+        on_progress: see `OnProgress`.
+        batch: clips at once; by default 16 on a CPU and 64 on a GPU.
 
     Raises:
-        JinnError: the split is empty.
+        JinnError: something about the worlds or the store makes figures impossible; the sentence says what.
     """
-    if not len(store.select(split)):
-        raise JinnError(
-            f"the store holds no {split} videos or levels (it needs four at least to keep one apart): "
-            "add more, or measure on what it was trained on with --split all, knowing that it is that"
-        )
-    episodes, starts = np.array(list(iterate_clips(store, frames, split, limit))).T
-    return EvalClips(
-        read_clips(store, episodes, starts, frames), read_actions(store, episodes, starts, frames)
-    )
+    names = list(names or [world.name for world in worlds])
+    for name, world in zip(names, worlds, strict=True):
+        check(name, world, store)
+    held_out = choose(store, list(worlds), protocol.frames + 1, protocol.clips, protocol.seed)
+    check_life(held_out.measured)
+    device = worlds[0].device
+    networks = load_networks(device, store.size_hw, protocol.frames)
+    batch = batch or (64 if device.type == "cuda" else 16)
 
-
-@torch.inference_mode()
-def evaluate(world: World, clips: EvalClips, seed: int = 0, batch: int = 16) -> Named:
-    """Everything that is measured for now: reconstruction, prediction, roll-out, control, latent actions."""
-    yield from evaluate_tokenizer(world, clips, seed, batch)
-    yield from evaluate_dynamics(world, clips, seed, batch)
-    yield from evaluate_rollout(world, clips, seed, batch)
-    yield from evaluate_actions(world, clips, batch)
-
-
-@torch.inference_mode()
-def evaluate_tokenizer(world: World, clips: EvalClips, seed: int, batch: int) -> Named:
-    """Reconstruction PSNR, and how the codebook is used."""
-    values, codes = [], []
-    for frames_BTHWC in clips.frames_BTHWC.split(batch):
-        tokens_BTN = world.tokenizer.encode(frames_BTHWC)
-        values.append(psnr(world.tokenizer.decode(tokens_BTN), frames_BTHWC).mean(1))
-        codes.append(tokens_BTN)
-    yield "tokenizer/psnr", bootstrap(torch.cat(values), seed)
-    used, perplexity = code_usage(torch.cat(codes), world.tokenizer.codebook_size)
-    yield "tokenizer/codes_used", used
-    yield "tokenizer/perplexity", perplexity
-
-
-@torch.inference_mode()
-def evaluate_dynamics(world: World, clips: EvalClips, seed: int, batch: int) -> Named:
-    """The last frame of each clip, all of it hidden, given the true ones before (teacher-forced)."""
-    accuracies, losses, unchanged = [], [], []
-    for frames_BTHWC in clips.frames_BTHWC.split(batch):
-        tokens_BTN = world.tokenizer.encode(frames_BTHWC)
-        actions_BTm1 = world.latent_actions.encode(frames_BTHWC)
-        hidden_BTN = tokens_BTN.clone()
-        hidden_BTN[:, -1] = world.dynamics.mask_token
-        logits_BNK = world.dynamics(hidden_BTN, actions_BTm1, tokens_BTN)[:, -1].float()
-        target_BN = tokens_BTN[:, -1]
-        accuracies.append((logits_BNK.argmax(-1) == target_BN).double().mean(1))
-        log_BNK = logits_BNK.log_softmax(-1)
-        losses.append(-log_BNK.gather(-1, target_BN.unsqueeze(-1)).squeeze(-1).double().mean(1))
-        unchanged.append((tokens_BTN[:, -2] == target_BN).double().mean(1))
-    yield "dynamics/token_accuracy", bootstrap(torch.cat(accuracies), seed)
-    yield "dynamics/token_accuracy_frozen", bootstrap(torch.cat(unchanged), seed)
-    yield "dynamics/nll", bootstrap(torch.cat(losses), seed)
-
-
-def roll_out(world: World, prompt_BHWC: Tensor, actions_BT: Tensor, seed: int) -> Tensor:
-    """Play given actions from one frame each; uint8 ``BTHWC``, the frames after the prompt."""
-    state, _ = world.reset(prompt_BHWC.unsqueeze(1), seed)
-    frames = []
-    for t in range(actions_BT.shape[1]):
-        state, frame = world.step(state, actions_BT[:, t])
-        frames.append(frame)
-    return torch.stack(frames, dim=1)
-
-
-@torch.inference_mode()
-def evaluate_rollout(world: World, clips: EvalClips, seed: int, batch: int, delta_t: int = 4) -> Named:
-    """Roll-outs from one frame: fidelity by horizon, and Delta PSNR (paper section 3).
-
-    Delta_t PSNR is the PSNR at frame t under actions inferred from the true video, less the PSNR under
-    actions drawn uniformly at random: what the actions are worth.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    inferred, random, frozen = [], [], []
-    for i, frames_BTHWC in enumerate(clips.frames_BTHWC.split(batch)):
-        actions_BTm1 = world.latent_actions.encode(frames_BTHWC)
-        drawn_BTm1 = torch.randint(world.num_actions, actions_BTm1.shape, generator=generator)
-        prompt_BHWC, real_BTHWC = frames_BTHWC[:, 0], frames_BTHWC[:, 1:]
-        first = seed + i * batch
-        inferred.append(psnr(roll_out(world, prompt_BHWC, actions_BTm1, first), real_BTHWC))
-        made_BTHWC = roll_out(world, prompt_BHWC, drawn_BTm1[:, :delta_t], first)
-        random.append(psnr(made_BTHWC, real_BTHWC[:, :delta_t]))
-        frozen.append(psnr(prompt_BHWC.unsqueeze(1), real_BTHWC))
-    inferred_BT, random_BT, frozen_BT = torch.cat(inferred), torch.cat(random), torch.cat(frozen)
-    for t in sorted({1, delta_t, inferred_BT.shape[1]}):
-        if t <= inferred_BT.shape[1]:
-            yield f"rollout/psnr_{t}", bootstrap(inferred_BT[:, t - 1], seed)
-            yield f"rollout/psnr_{t}_frozen", bootstrap(frozen_BT[:, t - 1], seed)
-    if delta_t <= inferred_BT.shape[1]:
-        delta_B = inferred_BT[:, delta_t - 1] - random_BT[:, delta_t - 1]
-        yield f"control/delta_psnr_{delta_t}", bootstrap(delta_B, seed)
-
-
-@torch.inference_mode()
-def evaluate_actions(world: World, clips: EvalClips, batch: int) -> Named:
-    """How the latent actions are used, and what they share with the true ones where those are known."""
-    codes = torch.cat([world.latent_actions.encode(x) for x in clips.frames_BTHWC.split(batch)])
-    used, perplexity = code_usage(codes, world.num_actions)
-    yield "actions/used", used
-    yield "actions/perplexity", perplexity
-    if clips.actions_BTm1 is not None:
-        known = clips.actions_BTm1 >= 0
-        if bool(known.any()):
-            yield (
-                "actions/nmi_true",
-                mutual_information(codes[known].numpy(), clips.actions_BTm1[known].numpy()),
+    real = measure_all_real(networks, held_out, protocol, batch, on_progress)
+    found, means = [], []
+    for name, world in zip(names, worlds, strict=True):
+        place = None
+        if work is not None:
+            place = work / digest(world_digest(world), clips_digest(held_out, networks, protocol))
+        measured = measure_world(world, networks, held_out, protocol, batch, place, on_progress, name)
+        means.append(clip_means(measured))
+        figures, curves = figures_of(world, measured, means[-1], real, protocol.frames, protocol.seed)
+        keys_U = best_keys(measured.keys, world.num_actions)
+        found.append(
+            WorldResults(
+                name=name,
+                figures=figures,
+                curves=curves,
+                legend=describe_actions(world, held_out.measured.rows(slice(0, 256)).read()),
+                confusion_AU=confusion(measured.clips, world.num_actions),
+                training=training_curves(world),
+                pictures=pictures(world, held_out.measured, protocol.shown, keys_U, protocol.seed),
             )
-    motion = global_motion(clips.frames_BTHWC).reshape(-1, 2)
-    labels = motion[:, 0] * 1000 + motion[:, 1]
-    yield "actions/nmi_scrolling", mutual_information(codes.numpy().ravel(), labels.numpy())
-
-
-@torch.inference_mode()
-def guess_action_names(world: World, clips: EvalClips, batch: int = 16) -> tuple[str, ...] | None:
-    """Name each latent action after the player's motion, guessed from how the picture scrolls.
-
-    Where the camera follows the player, the picture moves the other way. Where the picture does not
-    scroll there is nothing to guess from, and the answer is None.
-    """
-    codes = torch.cat([world.latent_actions.encode(x) for x in clips.frames_BTHWC.split(batch)]).ravel()
-    motion = global_motion(clips.frames_BTHWC).reshape(-1, 2).double()
-    if float((motion.abs().sum(-1) > 0).double().mean()) < 0.05:
-        return None
-    means = np.full((world.num_actions, 2), np.nan)
-    for action in range(world.num_actions):
-        if bool((codes == action).any()):
-            means[action] = -motion[codes == action].mean(0).numpy()
-    return _names(means)
-
-
-def _names(means_A2: np.ndarray) -> tuple[str, ...]:
-    """A name for each mean motion (down, right); of those that go one way, the fastest has the plain name."""
-    names = [_name(down, right) for down, right in means_A2]
-    speeds = np.hypot(*means_A2.T)
-    fastest = {name: max(s for n, s in zip(names, speeds, strict=True) if n == name) for name in names}
-    return tuple(
-        name if speed == fastest[name] or name in ("stay", "unused") else f"{name} slowly"
-        for name, speed in zip(names, speeds, strict=True)
+        )
+    how = {
+        "random actions": f"{protocol.draws} sequences for each clip",
+        "long roll-outs": f"{protocol.long_rollouts} of {protocol.long_frames} frames, random and held",
+        "seed": str(protocol.seed),
+        "computed on": device.type,
+    }
+    return Results(
+        settings=settings(held_out) | how,
+        missing=(*networks.missing, *missing(held_out, real)),
+        worlds=tuple(found),
+        differences=tuple(compare(means[0], other, protocol.seed) for other in means[1:]),
     )
 
 
-def _name(down: float, right: float, still: float = 0.4) -> str:
-    if np.isnan(down):
-        return "unused"
-    # A direction counts if it is clearly there, and not drowned by the other.
-    vertical = "" if abs(down) < max(still, abs(right) / 4) else "up" if down < 0 else "down"
-    horizontal = "" if abs(right) < max(still, abs(down) / 4) else "left" if right < 0 else "right"
-    return "-".join(part for part in (vertical, horizontal) if part) or "stay"
+# ---- Refusals ---------------------------------------------------------------------------------------
+
+
+def check(name: str, world: World, store: FrameStore) -> None:
+    """Raise `JinnError` if this world cannot be measured on this store."""
+    if world.size_hw != store.size_hw:
+        have, want = ("x".join(map(str, size)) for size in (store.size_hw, world.size_hw))
+        raise JinnError(
+            f"the frames of {store.path} are {have} but {name} was trained on {want}: make a store of that "
+            f"size (jinn data ... --size {want.replace('x', ' ')})"
+        )
+    if min(store.size_hw) < 16:
+        raise JinnError(f"frames are measured from 16 pixels a side on, those of {store.path} are smaller")
+    for key, values in world.state_dict().items():
+        if values.is_floating_point() and not bool(values.isfinite().all()):
+            raise JinnError(
+                f"the weights of {name} are not all numbers ({key}): its training has diverged; lower the "
+                "learning rate and train again"
+            )
+
+
+def check_life(clips: Clips) -> None:
+    """Raise `JinnError` if there is nothing to see."""
+    for first in range(0, len(clips), 64):
+        frames_BTHWC = clips.rows(slice(first, first + 64)).read()
+        if bool((frames_BTHWC != frames_BTHWC[:, :1]).any()):
+            return
+    flat = bool((frames_BTHWC == frames_BTHWC.flatten()[0]).all())
+    what = "is one flat colour" if flat else "stands still"
+    raise JinnError(
+        f"every held-out clip of {clips.store.path} {what}: there is nothing to predict; look at the videos, "
+        "and record or choose others"
+    )
+
+
+# ---- Measuring, kept on disk batch by batch ---------------------------------------------------------
+
+
+def measure_all_real(
+    networks: Networks, held_out: HeldOut, protocol: Protocol, batch: int, on_progress: OnProgress
+) -> Records:
+    """`measure_real` of all clips, and of long stretches (``long/...``); kept: all worlds have the same."""
+    how = (protocol.frames, protocol.seed, protocol.long_rollouts, protocol.long_frames)
+    place = cache_folder() / "real" / clips_digest(held_out, networks, *how)
+    measured, reference, other = held_out.measured, held_out.reference, held_out.other
+
+    def short(rows: slice) -> Records:
+        floor = reference.rows(rows) if reference else None
+        single = other.rows(rows) if other else None
+        return measure_real(networks, measured.rows(rows), floor, single, rows.start, protocol.seed)
+
+    told = partial(on_progress, "real videos")
+    found = in_batches("short", len(measured), batch, short, place, told)
+    length = len(stretches(protocol.long_frames)[0])
+    if reference is not None:
+        store, ids = reference.store, np.unique(reference.episodes)
+        ids = ids[store.lengths[ids] >= length]
+        if len(ids) >= 2:
+            long = Clips(store, *spread_clips(store, length, ids, protocol.long_rollouts), length)
+            stretch = partial(measure_real_stretches, networks)
+            told = partial(on_progress, "real videos, long")
+            records = in_batches("long", len(long), batch, lambda x: stretch(long.rows(x)), place, told)
+            found |= {f"long/{name}": values for name, values in records.items()}
+    return found
+
+
+def measure_world(
+    world: World,
+    networks: Networks,
+    held_out: HeldOut,
+    protocol: Protocol,
+    batch: int,
+    place: Path | None,
+    on_progress: OnProgress,
+    name: str,
+) -> Measured:
+    """Everything that needs the world to compute."""
+    measured, reference, seed = held_out.measured, held_out.reference, protocol.seed
+    keys = None
+    if reference is not None:
+        read = partial(measure_keys, world)
+        told = partial(on_progress, f"{name}: actions")
+        keys = in_batches("keys", len(reference), batch, lambda x: read(reference.rows(x)), place, told)
+    keys_U = best_keys(keys, world.num_actions)
+
+    def short(rows: slice) -> Records:
+        clips = measured.rows(rows)
+        return measure_clips(world, networks, clips, rows.start, seed, protocol.draws, keys_U)
+
+    told = partial(on_progress, f"{name}: clips")
+    clips = in_batches("clips", len(measured), batch, short, place, told)
+
+    count, frames = protocol.long_rollouts, protocol.long_frames
+    starts = np.linspace(0, len(measured) - 1, count).round().astype(int)
+    prompts_BHWC = measured.rows(np.tile(starts, 2)).read()[:, 0]
+    actions_BT = long_actions(world.num_actions, count, frames, seed)
+    told = partial(on_progress, f"{name}: long play")
+
+    def long(rows: slice) -> Records:
+        def on_frame(t: int) -> None:
+            told(rows.start * frames + (rows.stop - rows.start) * t, 2 * count * frames)
+
+        seeds = [seed + row for row in range(rows.start, rows.stop)]
+        return measure_stability(world, networks, prompts_BHWC[rows], actions_BT[rows], seeds, on_frame)
+
+    played = in_batches("long", 2 * count, batch, long, place, lambda n, m: told(n * frames, m * frames))
+    return Measured(clips, keys, played)

@@ -12,6 +12,7 @@ import webbrowser
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -121,7 +122,7 @@ def create_app(world: World, prompt: np.ndarray | None = None, max_sessions: int
             {
                 "name": world.name,
                 "actions": world.num_actions,
-                "action_names": world.action_names,
+                "legend": [asdict(meaning) for meaning in world.legend] if world.legend else None,
                 "idle": idle,
                 "height": world.size_hw[0],
                 "width": world.size_hw[1],

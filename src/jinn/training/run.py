@@ -92,7 +92,7 @@ def run_recipe(
     with join(parallel, torch.device(device)) as ranks:
         check(recipe, ranks)
         if ranks.first:
-            begin(run, recipe, seed)
+            begin(run, recipe, seed, store)
         ranks.agree(0)
         return train_all(recipe, store, run, new_world(recipe, store, name, seed), seed, ranks, on_step)
 
@@ -163,7 +163,9 @@ def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return World(config, prompts(store, 8))
+        world = World(config, prompts(store, 8))
+    world.trained_on = np.unique(store.groups[store.select("train")])
+    return world
 
 
 def clips_of(store: FrameStore, phase: TrainingConfig, seed: int, frames_FHWC: Tensor | None = None) -> Clips:
@@ -196,7 +198,7 @@ def fit_size(recipe: Recipe, size_hw: tuple[int, int]) -> Recipe:
     )
 
 
-def begin(run: Path, recipe: Recipe, seed: int) -> None:
+def begin(run: Path, recipe: Recipe, seed: int, store: FrameStore) -> None:
     """Write the run's config, or check it against the one that the run began with."""
     place = run / "config.json"
     if place.exists():
@@ -209,7 +211,8 @@ def begin(run: Path, recipe: Recipe, seed: int) -> None:
     if run.exists() and any(run.iterdir()):
         raise JinnError(f"{run} holds something that is not a run: give another --out")
     run.mkdir(parents=True, exist_ok=True)
-    write_json(place, {"seed": seed, "recipe": to_dict(recipe)})
+    # Where the store is, for `jinn eval RUN`; a run may go on with the same store at another place.
+    write_json(place, {"seed": seed, "store": str(store.path.resolve()), "recipe": to_dict(recipe)})
 
 
 def prompts(store: FrameStore, count: int) -> Tensor:

@@ -81,7 +81,7 @@ def choose(world: World) -> Backend:
 
 def in_bfloat16(world: World) -> NextFrame:
     """`World.next_frame` under autocast."""
-    kind = world.prompts.device.type
+    kind = world.device.type
 
     def next_frame(tokens_BN: Tensor, past: Past, drawn: Past, *given: Tensor) -> Frame:
         with torch.autocast(kind, torch.bfloat16):

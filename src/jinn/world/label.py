@@ -44,7 +44,7 @@ def label(
         for first in range(0, length - 1, piece):
             start, stop = max(0, first - context), min(first + piece + 1, length)
             frames = torch.from_numpy(store.frames(episode, start, stop)).unsqueeze(0)
-            codes = model.encode(frames.to(world.prompts.device))[0].cpu().numpy()
+            codes = model.encode(frames.to(world.device))[0].cpu().numpy()
             actions[first : stop - 1] = codes[first - start :]
         labels.append(actions)
         on_episode(episode + 1, store.num_episodes)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +30,7 @@ from jinn.models.quantize import FSQConfig
 from jinn.models.sampling import SamplingConfig, draw_tokens, frame_noise, keep_masked, masked_after
 from jinn.models.tokenizer import TokenizerConfig, VideoTokenizer
 from jinn.models.transformer import Past
+from jinn.world.legend import ActionMeaning, read_legend, write_legend
 from jinn.world.state import State
 
 # tokens_BN, past, drawn, actions_B, noise_SBN2 -> tokens_BN, past, drawn, frame_BHWC: `World.next_frame`.
@@ -47,7 +49,6 @@ class WorldConfig:
         fps: frames a second of the videos it learned from.
         tokenizer, latent_actions, dynamics: the three models.
         sampling: how frames are drawn in play.
-        action_names: a guess at what each latent action means, or None.
     """
 
     name: str
@@ -56,7 +57,6 @@ class WorldConfig:
     latent_actions: LatentActionsConfig
     dynamics: DynamicsConfig
     sampling: SamplingConfig
-    action_names: tuple[str, ...] | None = None
 
 
 class World(nn.Module):
@@ -66,6 +66,9 @@ class World(nn.Module):
         config: see `WorldConfig`.
         folder: where it was loaded from, None if it was not.
         prompts: uint8 ``(P, H, W, 3)``, frames to start from.
+        legend: a guess at what each action does, None if nobody has measured it.
+        trained_on: uint64, `FrameStore.groups` of the levels and videos that it was trained on, None if
+            that is not known; an evaluation refuses them.
     """
 
     prompts: Tensor
@@ -75,6 +78,8 @@ class World(nn.Module):
         super().__init__()
         self.config = config
         self.folder: Path | None = None
+        self.legend: tuple[ActionMeaning, ...] | None = None
+        self.trained_on: np.ndarray | None = None
         self.tokenizer = VideoTokenizer(config.tokenizer)
         self.latent_actions = LatentActionModel(config.latent_actions)
         self.dynamics = Dynamics(
@@ -110,7 +115,12 @@ class World(nn.Module):
     @property
     def action_names(self) -> list[str] | None:
         """A guess at each action's meaning, or None."""
-        return list(self.config.action_names) if self.config.action_names else None
+        return [meaning.name for meaning in self.legend] if self.legend else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.prompts.device
 
     @torch.inference_mode()
     def reset(
@@ -137,7 +147,7 @@ class World(nn.Module):
         if 0 in frames_BTHWC.shape[:2]:
             raise JinnError("a prompt needs at least one frame")
         window = self.config.dynamics.transformer.window
-        frames_BTHWC = frames_BTHWC[:, -window:].to(self.prompts.device)
+        frames_BTHWC = frames_BTHWC[:, -window:].to(self.device)
         B, T = frames_BTHWC.shape[:2]
         if actions_BTm1 is None:
             actions_BTm1 = (
@@ -177,12 +187,28 @@ class World(nn.Module):
         noise_SBN2 = frame_noise(
             state.seeds_B, state.frames_B, self.config.sampling.steps, state.tokens_BN.shape[1]
         )
-        device = self.prompts.device
+        device = self.device
         next_frame = self.backend or self.next_frame
         tokens_BN, past, drawn, frame_BHWC = next_frame(
             state.tokens_BN, state.past, state.drawn, actions_B.to(device), noise_SBN2.to(device)
         )
         return State(tokens_BN, past, drawn, state.seeds_B, state.frames_B + 1), frame_BHWC
+
+    @torch.inference_mode()
+    def observe(self, state: State, actions_B: Tensor, tokens_BN: Tensor) -> State:
+        """The state after a frame that was seen, not drawn: what teacher forcing and following a video need.
+
+        Args:
+            state: before that frame.
+            actions_B: int64 in [0, A), the actions that led to it.
+            tokens_BN: int64, its tokens; of `Tokenizer.encode` on the video up to it.
+        """
+        self._check_actions(actions_B, (len(state.seeds_B),))
+        actions_B1, tokens_BN = actions_B.to(self.device).unsqueeze(1), tokens_BN.to(self.device)
+        change_BND = self.dynamics.change(state.tokens_BN.unsqueeze(1), actions_B1).squeeze(1)
+        past = self.dynamics.commit(tokens_BN, change_BND, state.past)
+        _, drawn = self.tokenizer.decode_next(tokens_BN, state.drawn)
+        return State(tokens_BN, past, drawn, state.seeds_B, state.frames_B + 1)
 
     def next_frame(
         self, tokens_BN: Tensor, past: Past, drawn: Past, actions_B: Tensor, noise_SBN2: Tensor
@@ -210,7 +236,8 @@ class World(nn.Module):
             raise JinnError(f"this world has the actions 0 to {self.num_actions - 1}")
 
     def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:
-        """Write config.json, model.safetensors and prompts.safetensors.
+        """Write config.json, model.safetensors and prompts.safetensors; where they are known, legend.json
+        and trained_on.safetensors.
 
         Args:
             folder: is made; files in it are replaced one by one, the config last.
@@ -221,6 +248,14 @@ class World(nn.Module):
         weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in self.state_dict().items()}
         write_tensors(folder / "model.safetensors", weights)
         write_tensors(folder / "prompts.safetensors", {"frames_PHWC": self.prompts})
+        for name in ("legend.json", "trained_on.safetensors"):  # not those of another world
+            (folder / name).unlink(missing_ok=True)
+        if self.legend:
+            write_legend(folder, self.legend)
+        if self.trained_on is not None:
+            # safetensors of PyTorch knows no uint64: the same bits as int64.
+            groups = torch.from_numpy(self.trained_on.view(np.int64))
+            write_tensors(folder / "trained_on.safetensors", {"groups": groups})
         write_json(folder / "config.json", to_dict(self.config))
 
     @classmethod
@@ -240,6 +275,15 @@ class World(nn.Module):
         }
         load_weights(world, weights, folder)
         world.folder = folder
+        world.legend = read_legend(folder)
+        if world.legend and len(world.legend) != world.num_actions:
+            raise JinnError(
+                f"{folder / 'legend.json'} names {len(world.legend)} actions, but the world has "
+                f"{world.num_actions}: remove it or restore it"
+            )
+        if (folder / "trained_on.safetensors").exists():
+            groups = read_tensors(folder / "trained_on.safetensors")["groups"]
+            world.trained_on = groups.numpy().view(np.uint64)
         return world.to(device).eval()
 
 

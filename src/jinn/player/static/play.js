@@ -13,8 +13,9 @@ const touch = matchMedia("(pointer: coarse)").matches;
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 
 const world = await (await fetch("api/world")).json();
-const keys = bindKeys(world.actions, world.action_names);
-const nameOf = (k) => world.action_names?.[k] ?? `action ${k + 1}`;
+const names = world.legend?.map((action) => action.name) ?? null;
+const keys = bindKeys(world.actions, names);
+const nameOf = (k) => names?.[k] ?? `action ${k + 1}`;
 
 // Measured figures, for the curious and for the tests. Latencies are milliseconds from a key going down
 // to the frame that answers it being drawn.
@@ -159,6 +160,13 @@ function actionButton(k) {
   button.setAttribute("aria-pressed", "false");
   const label = document.createElement("span");
   label.textContent = nameOf(k);
+  const meaning = world.legend?.[k];
+  if (meaning?.share) {
+    label.prepend(arrow(meaning));
+    const steps = [[meaning.down, "down", "up"], [meaning.right, "right", "left"]]
+      .map(([pixels, plus, minus]) => `${Math.abs(pixels).toFixed(1)} ${pixels < 0 ? minus : plus}`);
+    button.title = `In the videos it learned from: ${steps.join(", ")} pixels a frame`;
+  }
   const caps = keys.caps(k).map((cap) => Object.assign(document.createElement("kbd"), { textContent: cap }));
   const capRow = Object.assign(document.createElement("span"), { className: "caps" });
   capRow.append(...caps);
@@ -177,6 +185,22 @@ function actionButton(k) {
   });
   button.addEventListener("blur", () => ["Space", "Enter", "NumpadEnter"].forEach(release));
   return button;
+}
+
+/** Where the player went while the action was taken, as a small arrow; its length is its speed among all actions. */
+function arrow({ down, right }) {
+  const fastest = Math.max(...world.legend.map((action) => Math.hypot(action.down, action.right)), 1e-6);
+  const speed = Math.hypot(down, right);
+  const picture = $("arrow").content.firstElementChild.cloneNode(true);
+  const [line, dot] = picture.children;
+  if (speed < Math.min(0.2 * fastest, 0.4)) line.remove();
+  else {
+    dot.remove();
+    const half = 4 + 5 * (speed / fastest);
+    line.setAttribute("d", `M${-half} 0H${half}m-4-4l4 4l-4 4`);
+    line.setAttribute("transform", `rotate(${((Math.atan2(down, right) * 180) / Math.PI).toFixed(1)})`);
+  }
+  return picture;
 }
 
 function startButton(start, src, what) {
