@@ -142,7 +142,8 @@ def test_distances_stand_beside_their_floor(tmp_path: Path) -> None:
     html = read(replace(two_worlds(), worlds=(full_world("one"),), differences=()), tmp_path)
     row = next(row for row in html.split("<tr>") if "<code>fvd256_16f</code>" in row)
     order = [
-        row.index(f"fvd256_16f/{s},") for s in ("inferred", "given", "random", "floor", "static", "shuffled")
+        row.index(f"fvd256_16f/{s},")
+        for s in ("next_frame", "inferred", "given", "floor", "static", "shuffled")
     ]
     assert order == sorted(order)
 
@@ -155,7 +156,7 @@ def test_known_figures_have_words() -> None:
     assert glossary.section_of("fvd_of_something") == "other"
     assert glossary.meaning("inferred/psnr").better == "higher"
     assert glossary.meaning("inferred/psnr/frozen/moving").better == ""
-    assert glossary.meaning("fvd256_16f/random").better == "lower"
+    assert glossary.meaning("fvd256_16f/next_frame").better == "lower"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from chromium import launched, until
+from jinn.data.synthetic import write_game
+from jinn.evaluation import suite
+from jinn.evaluation.measure import Networks
 from jinn.evaluation.report import write_report
 from test_report import T, minimal, two_worlds
+from test_world import make_world
 
 OpenReport = Callable[..., Any]
 # Where the first film's window is along its strip, in frames.
@@ -32,6 +36,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reports")
     write_report(two_worlds(), folder / "two")
     write_report(minimal(), folder / "minimal")
+    game = write_game(folder / "game", episodes=24, length=60, seed=500)
+    world = make_world()
+    world.trained_on = game.groups[:4]
+    protocol = suite.Protocol(clips=16, frames=6, draws=1, long_rollouts=2, long_frames=30, shown=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JINN_CACHE", str(folder / "cache"))
+        patch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ("not there",)))
+        write_report(suite.evaluate([world], game, protocol), folder / "measured")
     return folder
 
 
@@ -66,14 +78,15 @@ def open_report(browser: Any, folder: Path) -> Iterator[OpenReport]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("name", ["two", "minimal"])
+@pytest.mark.parametrize("name", ["two", "minimal", "measured"])
 def test_fits_and_is_whole(open_report: OpenReport, name: str, width: int, scheme: str) -> None:
     page = open_report(name, viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     pictures = "[...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt !== ''])"
     found = page.evaluate(f"Promise.all([...document.images].map(i => i.decode())).then(() => {pictures})")
     # The real clips of both worlds are the same and shown once: 2 x (1 + 2) clips, 2 x P x A held ones.
-    assert found == [[True, True]] * ({"two": 18, "minimal": 0}[name])
+    # The measured world: 2 clips real, with inferred and with given actions, and 5 actions held from both.
+    assert found == [[True, True]] * ({"two": 18, "minimal": 0, "measured": 2 * 3 + 2 * 5}[name])
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(15, 17, 22)") == (scheme == "dark")
 

@@ -17,13 +17,13 @@ SERIES = (
     ("inferred", "inferred actions", "prompt repeated"),
     ("given", "given actions", "prompt repeated"),
 )
-DELTA = "control/delta_psnr"
+DELTA = {"all clips": "control/delta_psnr", "moving half": "control/delta_psnr/moving"}
 Panels = dict[str, list[Line]]  # the lines of charts on one scale, by the charts' titles
 
 
 def curves(worlds: Sequence[WorldResults]) -> str:
     """Fidelity by horizon of all clips and of their moving half, what actions are worth, and other curves."""
-    used = {DELTA}
+    used = set(DELTA.values())
     parts = []
     for title, half in (("All clips", ""), ("The half of the clips in which most moves", "/moving")):
         drawn = ""
@@ -31,10 +31,8 @@ def curves(worlds: Sequence[WorldResults]) -> str:
             used.update(f"{series}/{metric}{end}{half}" for series, *_ in SERIES for end in ("", "/frozen"))
             drawn += _charts(_fidelity(worlds, metric, half), metric.upper(), unit, better)
         parts.append(_group(title, drawn))
-    lines = _of_worlds(worlds, DELTA, "difference")
-    parts.append(
-        _group("What actions are worth", _charts({"": lines}, "Delta PSNR", "dB", "higher", zero=True))
-    )
+    panels = {half: _of_worlds(worlds, name, "difference") for half, name in DELTA.items()}
+    parts.append(_group("What actions are worth", _charts(panels, "Delta PSNR", "dB", "higher", zero=True)))
     drawn = ""
     for name in dict.fromkeys(name for world in worlds for name in world.curves if name not in used):
         means = glossary.meaning(name)

@@ -40,17 +40,17 @@ INTRODUCTIONS = {
     "other": "",
 }
 SETS = {
-    "inferred": "inferred actions",
-    "given": "given actions",
-    "random": "random actions",
+    "next_frame": "next frame from true ones",
+    "inferred": "roll-out, inferred actions",
+    "given": "roll-out, given actions",
     "floor": "floor: real against real",
     "static": "ceiling: nothing moves",
     "shuffled": "ceiling: frames shuffled",
-    "other_level": "ceiling: another level",
+    "other_level": "ceiling: one other level only",
 }
 DISTANCES = {
-    "frame_distance": "Fréchet distance of single frames: how they look",
-    "motion_distance": "Fréchet distance of neighbouring frames' changes: how they move",
+    "frame_distance": "Fréchet distance of what an image network sees in single frames: how they look",
+    "motion_distance": "Fréchet distance of how fast, and how jerkily, the parts of the picture move",
 }
 FVD = re.compile(r"fvd(\d+)_(\d+)f")
 
@@ -86,14 +86,14 @@ KNOWN = {
     "tokenizer/capacity_bits": Meaning("What a frame's tokens could say at most: N log2 K", "bits"),
     "next_frame/token_accuracy": Meaning("Share of tokens predicted exactly", "share", "higher"),
     "next_frame/token_accuracy/frozen": Meaning("The same of the frame before, repeated", "share"),
-    "next_frame/nll": Meaning(
-        "Negative log-likelihood of the true tokens, in nats a token", "score", "lower"
-    ),
     "control/delta_psnr": Meaning(
         "PSNR under inferred actions less that under random ones, mean over the horizon", "dB", "higher"
     ),
+    "control/delta_psnr/moving": Meaning("The same of the moving half of the clips", "dB", "higher"),
     "control/agreement": Meaning(
-        "How often the latent action model finds the pressed action in the generated video", "share", "higher"
+        "How often the latent action model finds in a generated video the random action that was pressed",
+        "share",
+        "higher",
     ),
     "control/agreement/reconstruction": Meaning(
         "Ceiling: how often it finds its own action again in reconstructed real video", "share"
@@ -114,10 +114,13 @@ KNOWN = {
     ),
     "actions/purity/chance": Meaning("The same if latent actions told nothing", "share"),
     "actions/map_accuracy": Meaning(
-        "How often the best map from true to latent actions is right", "share", "higher"
+        "How often the true action is the one that its latent action met most on other levels",
+        "share",
+        "higher",
     ),
-    "actions/map_accuracy/chance": Meaning("The same if true actions told nothing", "share"),
-    "stability/floor": Meaning("Floor: real frames against other real frames", "distance"),
+    "actions/map_accuracy/chance": Meaning("The same if latent actions told nothing", "share"),
+    "stability/floor": Meaning("Floor: stretches of other real video against real frames", "distance"),
+    "stability/floor/frozen": Meaning("Share of real stretches in which nothing moves", "share"),
 }
 STABILITY = {"random": "random actions", "held": "one action held"}
 
@@ -144,7 +147,7 @@ def meaning(name: str) -> Meaning:
         text = f"PSNR of frame {delta[1]} under inferred actions less that under random ones"
         return Meaning(text, "dB", "higher")
     if section_of(name) == "distances":
-        made = rest in (["inferred"], ["given"], ["random"])
+        made = rest in (["next_frame"], ["inferred"], ["given"])
         return Meaning(distance(what), "distance", "lower" if made else "")
     if what == "stability" and len(rest) == 2 and rest[0] in STABILITY:
         return _stability(STABILITY[rest[0]], rest[1])
@@ -162,7 +165,7 @@ def _stability(actions: str, what: str) -> Meaning:
     if stretch := re.fullmatch(r"frames_(\d+)_(\d+)", what):
         text = f"Distance of frames {stretch[1]} to {stretch[2]} to real frames, {actions}"
         return Meaning(text, "distance", "lower")
-    ends = {"frozen": "stop moving", "exploded": "dissolve into noise"}
+    ends = {"frozen": "end still", "exploded": "end beyond all real frames in contrast or roughness"}
     return (
         Meaning(f"Share of roll-outs that {ends[what]}, {actions}", "share", "lower")
         if what in ends
