@@ -107,6 +107,17 @@ def test_buttons_work_by_pointer_and_by_keyboard(open_page: OpenPage) -> None:
     assert page.locator(".action[aria-pressed=true]").count() == 0
 
 
+def test_buttons_show_where_their_action_goes(open_page: OpenPage, world: World) -> None:
+    page = open_page()
+    turn = "button => button.querySelector('svg.arrow path')?.getAttribute('transform')"
+    turns = page.evaluate(f"[...document.querySelectorAll('.action')].map({turn})")
+    assert turns == ["rotate(180.0)", "rotate(0.0)", "rotate(-87.1)", "rotate(45.0)", None]
+    assert page.locator(".action svg.arrow").count() == 4  # one action was never taken
+    box = page.locator("svg.arrow path").first.bounding_box()
+    assert 8 < box["width"] <= 20
+    assert page.locator(".action").nth(2).get_attribute("title").endswith("2.0 up, 0.1 right pixels a frame")
+
+
 def test_pause_and_single_frames(open_page: OpenPage) -> None:
     page = open_page()
     page.keyboard.press("p")

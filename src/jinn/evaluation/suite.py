@@ -97,6 +97,7 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
 
 
 @torch.inference_mode()
+@torch.backends.cudnn.flags(allow_tf32=False)  # a GPU's figures are to be a CPU's
 def evaluate(
     worlds: Sequence[World],
     store: FrameStore,
