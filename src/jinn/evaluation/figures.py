@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -105,15 +106,24 @@ def figures_of(
     return figures, curves
 
 
+share = partial(bootstrap, least=0.0, most=1.0)
+
+
+def used(shares: np.ndarray) -> np.ndarray:
+    """Share of the last axis that occurs at all."""
+    return (shares > 0).mean(-1)
+
+
 def code_figures(world: World, counts_BK: Tensor, seed: int) -> Iterator[tuple[str, Figure]]:
     """How the tokenizer's codebook is used."""
     rows, columns = world.tokenizer.grid_hw
     places = rows * columns
     capacity = places * float(np.log2(world.tokenizer.codebook_size))
     shares_BK = counts_BK.double() / counts_BK.sum(1, keepdim=True)
-    yield "tokenizer/codes_used", bootstrap(shares_BK, seed, lambda means: (means > 0).mean(-1))
+    yield "tokenizer/codes_used", share(shares_BK, seed, used)
     yield "tokenizer/perplexity", bootstrap(shares_BK, seed, perplexity)
-    yield "tokenizer/bits", bootstrap(shares_BK, seed, lambda means: places * entropy(means) / np.log(2))
+    bits = bootstrap(shares_BK, seed, lambda means: places * entropy(means) / np.log(2), most=capacity)
+    yield "tokenizer/bits", bits
     yield "tokenizer/capacity_bits", Figure(capacity, capacity, capacity, len(counts_BK), seed)
 
 
@@ -134,19 +144,19 @@ def action_figures(measured: Measured, num_actions: int, seed: int) -> Iterator[
     """How the latent actions are used, and what they share with scrolling and with the true actions."""
     codes_BT = measured.clips["codes"]
     shares_BA = F.one_hot(codes_BT, num_actions).double().mean(1)
-    yield "actions/used", bootstrap(shares_BA, seed, lambda means: (means > 0).mean(-1))
-    yield "actions/perplexity", bootstrap(shares_BA, seed, perplexity)
+    yield "actions/used", share(shares_BA, seed, used)
+    yield "actions/perplexity", bootstrap(shares_BA, seed, perplexity, least=1, most=num_actions)
     moves_X = torch.unique(measured.clips["scrolling"].flatten(0, 1), dim=0, return_inverse=True)[1]
     scrolls_BT = moves_X.view(codes_BT.shape)
     joint_BAS = joint_counts(codes_BT, scrolls_BT, num_actions, int(scrolls_BT.max()) + 1)
-    yield "actions/nmi_scrolling", bootstrap(joint_BAS, seed, mutual_information)
+    yield "actions/nmi_scrolling", share(joint_BAS, seed, mutual_information)
     joint_BAU = joint(measured.clips, num_actions)
     if joint_BAU is None:
         return
-    yield "actions/nmi_true", bootstrap(joint_BAU, seed, mutual_information)
-    yield "actions/purity", bootstrap(joint_BAU, seed, purity)
+    yield "actions/nmi_true", share(joint_BAU, seed, mutual_information)
+    yield "actions/purity", share(joint_BAU, seed, purity)
     everything = joint_BAU.sum(1, keepdim=True)
-    yield "actions/purity/chance", bootstrap(everything, seed, purity)
+    yield "actions/purity/chance", share(everything, seed, purity)
     fitted = joint(measured.keys, num_actions) if measured.keys is not None else None
     if fitted is None:
         return

@@ -17,6 +17,8 @@ def bootstrap(
     seed: int,
     statistic: Callable[[np.ndarray], np.ndarray] | None = None,
     draws: int = 1000,
+    least: float = -np.inf,
+    most: float = np.inf,
 ) -> Figure:
     """The mean of independent samples, or a statistic of the mean, with its 95% interval.
 
@@ -29,6 +31,7 @@ def bootstrap(
         seed: of the resampling.
         statistic: of means ``(draws, ...)`` to numbers ``(draws,)``; None is the mean itself.
         draws: resamples.
+        least, most: what the statistic can be; an interval does not reach beyond.
     """
     values = np.asarray(samples, dtype=np.float64)
     shape = values.shape[1:]
@@ -40,10 +43,11 @@ def bootstrap(
     # How often each clip was drawn: one product with this gives the means of all resamples.
     weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws) / count
     means = np.concatenate([values.mean(0, keepdims=True), weights @ values]).reshape(draws + 1, *shape)
-    value, drawn = (x := statistic(means) if statistic else means)[0], x[1:]
+    figures = statistic(means) if statistic else means
+    value, drawn = figures[0], figures[1:]
     shift = drawn.mean() - value if statistic else 0.0
     low, high = np.quantile(drawn, [0.025, 0.975]) - shift
-    return Figure(float(value), float(low), float(high), count, seed)
+    return Figure(float(value), max(least, float(low)), min(most, float(high)), count, seed)
 
 
 def psnr(made: Tensor, real: Tensor) -> Tensor:
