@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from jinn.world.rollout import World
 from test_world import make_world
 
 SMALL = Protocol(clips=48, frames=6, draws=2, long_rollouts=3, long_frames=36, shown=2)
+FEW = replace(SMALL, frames=4, clips=10, draws=1, long_frames=30)
 
 
 @pytest.fixture(autouse=True)
@@ -447,19 +449,19 @@ def test_goes_on_where_it_was_stopped(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate([world], game, SMALL, work=tmp_path / "work", on_progress=tell)
+        evaluate([world], game, FEW, work=tmp_path / "work", on_progress=tell)
     assert any(what.endswith("clips") for what in done)
     for name in ("measure_real", "measure_clips", "measure_keys"):
         monkeypatch.setattr(suite, name, lambda *_: pytest.fail("measured once more"))
-    resumed = evaluate([world], game, SMALL, work=tmp_path / "work").to_json()
+    resumed = evaluate([world], game, FEW, work=tmp_path / "work").to_json()
     monkeypatch.undo()
     monkeypatch.setenv("JINN_CACHE", str(tmp_path / "other"))
     monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ("not there",)))
-    assert evaluate([world], game, SMALL).to_json() == resumed
+    assert evaluate([world], game, FEW).to_json() == resumed
 
 
 def test_batches_change_nothing(game: FrameStore, without_networks: None) -> None:
-    one, other = (evaluate([make_world()], game, SMALL, batch=batch).worlds[0] for batch in (5, 16))
+    one, other = (evaluate([make_world()], game, FEW, batch=batch).worlds[0] for batch in (4, 16))
     for name, figure in one.figures.items():
         assert other.figures[name].value == pytest.approx(figure.value, rel=1e-3, abs=1e-3), name
 
@@ -467,10 +469,10 @@ def test_batches_change_nothing(game: FrameStore, without_networks: None) -> Non
 def test_damaged_parts_are_measured_again(
     tmp_path: Path, game: FrameStore, without_networks: None, cache: Path
 ) -> None:
-    first = evaluate([make_world()], game, SMALL).to_json()
+    first = evaluate([make_world()], game, FEW).to_json()
     for file in cache.rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:100])
-    assert evaluate([make_world()], game, SMALL).to_json() == first
+    assert evaluate([make_world()], game, FEW).to_json() == first
 
 
 def test_worlds_side_by_side(
