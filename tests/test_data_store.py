@@ -267,11 +267,17 @@ def everything(path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in path.iterdir() if file.suffix != ".tmp"}
 
 
+def sources_done(path: Path) -> int:
+    """As a reader sees it while another process writes; 0 before there is a store."""
+    try:
+        return len(FrameStore.open(path).done_sources)
+    except JinnError:
+        return 0
+
+
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX systems")
 def test_a_kill_at_any_moment_leaves_a_store_to_continue(tmp_path: Path) -> None:
-    began = time.perf_counter()
     write_slowly(tmp_path / "whole")
-    took = time.perf_counter() - began
     wanted = everything(tmp_path / "whole")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jinn.data.synthetic", "pytest"])
@@ -282,7 +288,10 @@ def test_a_kill_at_any_moment_leaves_a_store_to_continue(tmp_path: Path) -> None
         process = context.Process(target=write_slowly, args=(path, begun))
         process.start()
         begun.wait(30)
-        process.join(chance.uniform(0.0, took / 3))  # however fast the machine is: no life writes all
+        enough = sources_done(path) + chance.randint(0, EPISODES // 5)  # however fast the machine is
+        while process.is_alive() and sources_done(path) < enough:
+            time.sleep(0.001)
+        process.join(chance.uniform(0.0, 0.01))
         os.kill(process.pid or 0, signal.SIGKILL) if process.is_alive() else None
         process.join()
         if (path / "store.json").exists():

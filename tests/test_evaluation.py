@@ -30,6 +30,7 @@ from jinn.evaluation.metrics import (
     purity,
 )
 from jinn.evaluation.motion import block_motion, global_motion, motion_features, player_motion
+from jinn.evaluation.results import Results
 from jinn.evaluation.suite import PROTOCOLS, Protocol, evaluate
 from jinn.world.rollout import World
 from test_world import make_world
@@ -44,10 +45,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+def no_networks(*_: object) -> Networks:
+    return Networks(None, None, ("not there",))
+
+
 @pytest.fixture
 def without_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """I3D takes seconds a batch: most tests need none."""
-    monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ("not there",)))
+    monkeypatch.setattr(suite, "load_networks", no_networks)
 
 
 @pytest.fixture(scope="module")
@@ -438,8 +443,22 @@ def test_videos_without_life_are_refused(
 # ---- The whole command ---------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def whole(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """An evaluation in one go."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JINN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(suite, "load_networks", no_networks)
+        return evaluate([make_world()], game, FEW)
+
+
 def test_goes_on_where_it_was_stopped(
-    tmp_path: Path, game: FrameStore, without_networks: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    game: FrameStore,
+    whole: Results,
+    cache: Path,
+    without_networks: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world, done = make_world(), []
 
@@ -448,31 +467,25 @@ def test_goes_on_where_it_was_stopped(
         if what.endswith("long play"):
             raise KeyboardInterrupt
 
+    work = tmp_path / "work"
     with pytest.raises(KeyboardInterrupt):
-        evaluate([world], game, FEW, work=tmp_path / "work", on_progress=tell)
+        evaluate([world], game, FEW, work=work, on_progress=tell)
     assert any(what.endswith("clips") for what in done)
-    for name in ("measure_real", "measure_clips", "measure_keys"):
-        monkeypatch.setattr(suite, name, lambda *_: pytest.fail("measured once more"))
-    resumed = evaluate([world], game, FEW, work=tmp_path / "work").to_json()
-    monkeypatch.undo()
-    monkeypatch.setenv("JINN_CACHE", str(tmp_path / "other"))
-    monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ("not there",)))
-    assert evaluate([world], game, FEW).to_json() == resumed
-
-
-def test_batches_change_nothing(game: FrameStore, without_networks: None) -> None:
-    one, other = (evaluate([make_world()], game, FEW, batch=batch).worlds[0] for batch in (4, 16))
-    for name, figure in one.figures.items():
-        assert other.figures[name].value == pytest.approx(figure.value, rel=1e-3, abs=1e-3), name
-
-
-def test_damaged_parts_are_measured_again(
-    tmp_path: Path, game: FrameStore, without_networks: None, cache: Path
-) -> None:
-    first = evaluate([make_world()], game, FEW).to_json()
-    for file in cache.rglob("*.safetensors"):
+    with monkeypatch.context() as patch:
+        for name in ("measure_real", "measure_clips", "measure_keys"):
+            patch.setattr(suite, name, lambda *_: pytest.fail("measured once more"))
+        assert evaluate([world], game, FEW, work=work).to_json() == whole.to_json()
+    files = [*cache.rglob("*.safetensors"), *work.rglob("*.safetensors")]
+    assert len(files) == 4  # real clips, actions, clips, long play
+    for file in files:  # what is damaged is measured again
         file.write_bytes(file.read_bytes()[:100])
-    assert evaluate([make_world()], game, FEW).to_json() == first
+    assert evaluate([world], game, FEW, work=work).to_json() == whole.to_json()
+
+
+def test_batches_change_nothing(game: FrameStore, whole: Results, without_networks: None) -> None:
+    other = evaluate([make_world()], game, FEW, batch=4).worlds[0]
+    for name, figure in whole.worlds[0].figures.items():
+        assert other.figures[name].value == pytest.approx(figure.value, rel=1e-3, abs=1e-3), name
 
 
 def test_worlds_side_by_side(
