@@ -352,6 +352,23 @@ def test_distances_move_in_the_right_order(game: FrameStore) -> None:
     assert found["shuffled"]["frame/x"] == pytest.approx(0, abs=1e-4)  # it sees no time, and says so
 
 
+def test_a_store_in_which_only_some_clips_have_actions(
+    tmp_path: Path, without_networks: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with StoreWriter(tmp_path / "store", (32, 32), 10, num_actions=len(ACTIONS)) as writer:
+        for level in range(16):
+            frames, actions = game_rollout(level, 60)
+            writer.add(frames, f"{level}", actions if level % 2 else None)
+    store, world = FrameStore.open(tmp_path / "store"), make_world()
+    world.trained_on = store.groups[:1]
+    results = evaluate([world], store, FEW, batch=1)
+    assert "given/psnr" not in results.worlds[0].figures
+    purity_of_some = results.worlds[0].figures["actions/purity"]
+    assert 1 < purity_of_some.count < 10
+    assert 0 <= purity_of_some.low <= purity_of_some.value <= purity_of_some.high <= 1
+    assert any("Not all of these clips have true actions" in sentence for sentence in results.missing)
+
+
 def test_looks_leave_the_range_of_real_frames_when_a_picture_dissolves() -> None:
     real = rolled([(0, 1)] * 3)
     contrast, roughness = looks(real)[0, 0].tolist()
@@ -496,6 +513,7 @@ def test_worlds_side_by_side(
     with torch.no_grad():
         other.tokenizer.to_pixels.bias.add_(0.2)
     other.save(tmp_path / "b")
+    (tmp_path / "report" / "parts").mkdir(parents=True)  # somebody else's
     small = ["--clips", "6", "--frames", "5", "--draws", "1", "--long-rollouts", "2", "--long-frames", "30"]
     worlds = [str(tmp_path / name) for name in "ab"]
     assert main(["eval", *worlds, str(game.path), "--out", str(tmp_path / "report"), *small]) == 0
@@ -507,7 +525,7 @@ def test_worlds_side_by_side(
     assert difference["value"] == pytest.approx(second - first)
     assert difference["low"] < difference["value"] < difference["high"]
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
-    assert not (tmp_path / "report" / "parts").exists()
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.html", "report.json", "parts"}
 
 
 def test_protocols_are_what_their_names_say() -> None:

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -220,6 +221,28 @@ def test_every_recipe_builds_and_the_papers_have_its_parameter_counts(name: str)
         assert sum(millions.values()) == pytest.approx(2_500, rel=0.06)
     assert RECIPES[name].__doc__
     assert recipe.world_training.frames <= max(recipe.dynamics.transformer.window, 16)
+
+
+def test_worlds_from_before_there_was_a_legend_load(tmp_path: Path) -> None:
+    make_world().save(tmp_path)
+    (tmp_path / "legend.json").unlink()
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"action_names": list("abcde")}))
+    assert World.load(tmp_path).legend is None
+
+
+def test_what_a_world_was_trained_on_is_not_the_next_ones(tmp_path: Path) -> None:
+    world = make_world()
+    world.trained_on = np.array([3, 2**63 + 1], np.uint64)
+    world.save(tmp_path)
+    loaded = World.load(tmp_path)
+    assert loaded.trained_on is not None
+    assert loaded.trained_on.tolist() == [3, 2**63 + 1]
+    assert loaded.legend == world.legend
+    world.trained_on = world.legend = None
+    world.save(tmp_path)
+    assert World.load(tmp_path).trained_on is None
+    assert World.load(tmp_path).legend is None
 
 
 def test_the_built_in_world_is_whole_and_small() -> None:

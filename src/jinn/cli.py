@@ -43,6 +43,8 @@ from jinn.world.export import Precision, export_onnx
 from jinn.world.label import label as label_store
 from jinn.world.rollout import World, find_world
 
+PARTS = ".jinn-eval"  # what an unfinished evaluation has measured, in the report's folder
+
 console = rich.console.Console(highlight=False)
 errors = rich.console.Console(stderr=True, highlight=False)
 
@@ -318,8 +320,8 @@ def evaluate(
 
     Args:
         paths: One or more worlds (built-in ones, or folders of worlds or of runs), then a frame store;
-            without a store, the one that the first run was trained on. Levels and videos that a world was
-            trained on are left out.
+            without a world, coinrun; without a store, the one that the first run was trained on. Levels
+            and videos that a world was trained on are left out.
         out: Folder for report.html and report.json. An interrupted command goes on in it.
         protocol: How much is measured. Distances may be compared only within one protocol.
         quick: The same as --protocol quick: a few minutes on two CPU cores.
@@ -350,7 +352,7 @@ def evaluate(
             bar.update(tasks[what], completed=done)
 
         # What was measured so far lies beside the report until that is written.
-        parts = out / "parts" / backend if out else None
+        parts = out / PARTS / backend if out else None
         results = evaluate(worlds, store, chosen, names, parts, on_progress)
     for world in results.worlds:
         table = rich.table.Table(
@@ -365,7 +367,7 @@ def evaluate(
         console.print(sentence, markup=False, soft_wrap=True)
     if out:
         write_report(results, out)
-        shutil.rmtree(out / "parts")
+        shutil.rmtree(out / PARTS)
         console.print(f"look at {out / 'report.html'}", markup=False, soft_wrap=True)
 
 
@@ -373,7 +375,8 @@ def worlds_and_store(paths: Sequence[str]) -> tuple[list[str], FrameStore]:
     """The names of the worlds, and the store to measure them on."""
     names = list(paths)
     if names and (Path(names[-1]) / "store.json").exists():
-        return names[:-1] or ["coinrun"], FrameStore.open(names.pop())
+        *names, store = names
+        return names or ["coinrun"], FrameStore.open(store)
     if names:
         config = find_world(names[0]).parent / "config.json"
         if config.exists() and "store" in (run := read_json(config)):

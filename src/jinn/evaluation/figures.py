@@ -32,20 +32,20 @@ class Measured:
     Attributes:
         clips: of `measure_clips`.
         keys: of `measure_keys`, None without reference clips.
+        keys_U: for each true action the latent one that is played for it, None if true ones are unknown.
         long: of `measure_stability`: one half of the roll-outs under random actions, one under held ones.
     """
 
     clips: Records
     keys: Records | None
+    keys_U: Tensor | None
     long: Records
 
 
 def best_keys(keys: Records | None, num_actions: int) -> Tensor | None:
     """For each true action the latent action that it meets most often, None if true actions are unknown."""
-    if keys is None or not bool((keys["true"] >= 0).any()):
-        return None
-    seconds = int(keys["true"].max()) + 1
-    return joint_counts(keys["codes"], keys["true"], num_actions, seconds).sum(0).argmax(0)
+    joint_BAU = joint(keys, num_actions) if keys is not None else None
+    return None if joint_BAU is None else joint_BAU.sum(0).argmax(0)
 
 
 def clip_means(measured: Measured) -> dict[str, np.ndarray]:
@@ -63,10 +63,9 @@ def clip_means(measured: Measured) -> dict[str, np.ndarray]:
     moving = records["moves"] > records["moves"].median()
     if bool(moving.any()):
         found |= {f"{name}/moving": values[moving] for name, values in found.items()}
-    for name in ("next_frame/token_accuracy", "control/agreement"):
+    accuracy, agreement = "next_frame/token_accuracy", "control/agreement"
+    for name in (accuracy, f"{accuracy}/frozen", agreement, f"{agreement}/reconstruction"):
         found[name] = records[name].numpy()
-    found["next_frame/token_accuracy/frozen"] = records["next_frame/token_accuracy/frozen"].numpy()
-    found["control/agreement/reconstruction"] = records["control/agreement/reconstruction"].numpy()
     return found
 
 
@@ -153,6 +152,7 @@ def action_figures(measured: Measured, num_actions: int, seed: int) -> Iterator[
     joint_BAU = joint(measured.clips, num_actions)
     if joint_BAU is None:
         return
+    joint_BAU = joint_BAU[joint_BAU.sum((1, 2)) > 0]  # clips that say something
     yield "actions/nmi_true", share(joint_BAU, seed, mutual_information)
     yield "actions/purity", share(joint_BAU, seed, purity)
     everything = joint_BAU.sum(1, keepdim=True)

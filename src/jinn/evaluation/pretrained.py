@@ -47,11 +47,22 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     """
     try:
         with open(path, "rb") as file:
-            return dict(_flatten(_ArrayUnpickler(file).load()))
+            return _Weights(path.name, _flatten(_ArrayUnpickler(file).load()))
     except JinnError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way, as its bytes are a program
         raise JinnError(f"{path.name} is damaged ({error}): install its package again") from None
+
+
+class _Weights(dict[str, Tensor]):
+    """Tensors by name; one that is not there is a `JinnError`."""
+
+    def __init__(self, file: str, tensors: Iterator[tuple[str, Tensor]]) -> None:
+        super().__init__(tensors)
+        self.file = file
+
+    def __missing__(self, name: str) -> Tensor:
+        raise JinnError(f"{self.file} lacks {name}: install its package again")
 
 
 def _find(what: str, module: str, file: str, requirement: str) -> Path:

@@ -34,9 +34,6 @@ class Figure:
     count: int
     seed: int
 
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
 
 @dataclass(frozen=True)
 class Pictures:

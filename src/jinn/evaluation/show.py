@@ -79,6 +79,6 @@ def missing(held_out: HeldOut, real: Records) -> Iterator[str]:
     elif held_out.other is None:
         yield "There are two held-out levels or videos only, so none is left to be the other level: add more."
     if held_out.measured.actions() is None:
-        yield "The store has no true actions, so none are given and latent ones are not compared with them."
+        yield "Not all of these clips have true actions, so none are given: measure on a store that has them."
     if held_out.reference is not None and "long/change" not in real:
         yield "The held-out videos are too short for a floor of the long roll-outs: record longer ones."

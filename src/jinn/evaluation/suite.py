@@ -139,7 +139,6 @@ def evaluate(
         measured = measure_world(world, networks, held_out, protocol, batch, place, on_progress, name)
         means.append(clip_means(measured))
         figures, curves = figures_of(world, measured, means[-1], real, protocol.frames, protocol.seed)
-        keys_U = best_keys(measured.keys, world.num_actions)
         found.append(
             WorldResults(
                 name=name,
@@ -148,7 +147,7 @@ def evaluate(
                 legend=describe_actions(world, held_out.measured.rows(slice(0, 256)).read()),
                 confusion_AU=confusion(measured.clips, world.num_actions),
                 training=training_curves(world),
-                pictures=pictures(world, held_out.measured, protocol.shown, keys_U, protocol.seed),
+                pictures=pictures(world, held_out.measured, protocol.shown, measured.keys_U, protocol.seed),
             )
         )
     how = {
@@ -248,7 +247,8 @@ def measure_world(
         read = partial(measure_keys, world)
         told = partial(on_progress, f"{name}: actions")
         keys = in_batches("keys", len(reference), batch, lambda x: read(reference.rows(x)), place, told)
-    keys_U = best_keys(keys, world.num_actions)
+    # Not given in some clips only: a figure is of all clips.
+    keys_U = best_keys(keys, world.num_actions) if measured.actions() is not None else None
 
     def short(rows: slice) -> Records:
         clips = measured.rows(rows)
@@ -271,4 +271,4 @@ def measure_world(
         return measure_stability(world, networks, prompts_BHWC[rows], actions_BT[rows], seeds, on_frame)
 
     played = in_batches("long", 2 * count, batch, long, place, lambda n, m: told(n * frames, m * frames))
-    return Measured(clips, keys, played)
+    return Measured(clips, keys, keys_U, played)

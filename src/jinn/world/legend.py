@@ -8,8 +8,6 @@ from pathlib import Path
 
 from jinn.checkpoint import from_dict, read_json, write_json
 
-FILE = "legend.json"
-
 
 @dataclass(frozen=True)
 class ActionMeaning:
@@ -27,18 +25,17 @@ class ActionMeaning:
     share: float
 
 
-def write_legend(folder: Path, legend: Sequence[ActionMeaning]) -> None:
-    """Write ``legend.json`` into a world's folder."""
-    write_json(folder / FILE, [asdict(meaning) for meaning in legend])
+def write_legend(place: Path, legend: Sequence[ActionMeaning]) -> None:
+    """Write a legend as JSON."""
+    write_json(place, [asdict(meaning) for meaning in legend])
 
 
-def read_legend(folder: Path) -> tuple[ActionMeaning, ...] | None:
-    """The legend of a world's folder, None if it has none.
+def read_legend(place: Path) -> tuple[ActionMeaning, ...] | None:
+    """The legend in a file, None if there is no such file.
 
     Raises:
         JinnError: the file is damaged.
     """
-    place = folder / FILE
     if not place.exists():
         return None
     return tuple(from_dict(ActionMeaning, entry, str(place)) for entry in read_json(place))

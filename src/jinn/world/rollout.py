@@ -248,14 +248,16 @@ class World(nn.Module):
         weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in self.state_dict().items()}
         write_tensors(folder / "model.safetensors", weights)
         write_tensors(folder / "prompts.safetensors", {"frames_PHWC": self.prompts})
-        for name in ("legend.json", "trained_on.safetensors"):  # not those of another world
-            (folder / name).unlink(missing_ok=True)
+        legend, trained_on = folder / "legend.json", folder / "trained_on.safetensors"
         if self.legend:
-            write_legend(folder, self.legend)
+            write_legend(legend, self.legend)
+        else:
+            legend.unlink(missing_ok=True)  # that of another world
         if self.trained_on is not None:
             # safetensors of PyTorch knows no uint64: the same bits as int64.
-            groups = torch.from_numpy(self.trained_on.view(np.int64))
-            write_tensors(folder / "trained_on.safetensors", {"groups": groups})
+            write_tensors(trained_on, {"groups": torch.from_numpy(self.trained_on.view(np.int64))})
+        else:
+            trained_on.unlink(missing_ok=True)
         write_json(folder / "config.json", to_dict(self.config))
 
     @classmethod
@@ -266,7 +268,9 @@ class World(nn.Module):
             JinnError: there is none, or its files are damaged.
         """
         folder = find_world(name_or_path)
-        config = from_dict(WorldConfig, read_json(folder / "config.json"), str(folder / "config.json"))
+        values = read_json(folder / "config.json")
+        values.pop("action_names", None)  # in worlds from before there was a legend; jinn eval measures it
+        config = from_dict(WorldConfig, values, str(folder / "config.json"))
         prompts_PHWC = read_tensors(folder / "prompts.safetensors").get("frames_PHWC")
         world = cls(config, prompts_PHWC)
         weights = {
@@ -275,7 +279,7 @@ class World(nn.Module):
         }
         load_weights(world, weights, folder)
         world.folder = folder
-        world.legend = read_legend(folder)
+        world.legend = read_legend(folder / "legend.json")
         if world.legend and len(world.legend) != world.num_actions:
             raise JinnError(
                 f"{folder / 'legend.json'} names {len(world.legend)} actions, but the world has "
