@@ -35,11 +35,10 @@ from jinn.memory import keep_freed_memory
 from jinn.models.dynamics import Dynamics
 from jinn.models.latent_actions import LatentActionModel
 from jinn.models.quantize import FSQConfig
-from jinn.models.tokenizer import VideoTokenizer
 from jinn.models.transformer import FUSED_ATTENTION, STBlock, STTransformer, grid_of
 from jinn.recipes import RECIPES
 from jinn.training.loop import Prefetch
-from jinn.training.optim import TrainingConfig, autocast, learning_rate, make_optimizer
+from jinn.training.optim import TrainingConfig, autocast, learning_rate, make_optimizers
 from jinn.training.run import Recipe
 
 STAGES = ("tokenizer", "latent_actions", "dynamics")
@@ -88,7 +87,7 @@ def build(recipe: Recipe, stage: str, batch: int, device: torch.device) -> Train
     size_hw = recipe.tokenizer.size_hw
     model: nn.Module
     if stage == "tokenizer":
-        model = tokenizer = VideoTokenizer(recipe.tokenizer)
+        model = tokenizer = recipe.tokenizer.build()
         config = recipe.tokenizer_training
         tokens = config.frames * rows * columns
 
@@ -146,7 +145,7 @@ def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dic
         return sampler.batch(number, len(rows))[:, :, :height, :width].contiguous()
 
     prefetch = Prefetch(clips, range(config.batch), step=0, steps=10**9)
-    optimizer = make_optimizer(config, [training.model])
+    optimizers = make_optimizers(config, [training.model])
     parameters = list(training.model.parameters())
     training.model.train()
     number = 0
@@ -154,9 +153,10 @@ def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dic
 
     def update() -> None:
         nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate(config, number)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
 
     def step() -> None:
         nonlocal number
@@ -165,7 +165,7 @@ def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dic
         chance = chance_of(0, range(number * config.batch, (number + 1) * config.batch))
         with autocast(device):
             loss = training.loss(frames_BTHWC, chance)
-        optimizer.zero_grad(set_to_none=True)
+        training.model.zero_grad(set_to_none=True)
         loss.backward()
         update()
         number += 1

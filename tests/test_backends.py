@@ -14,6 +14,7 @@ from torch import Tensor
 from jinn.cli import main
 from jinn.contracts import JinnError
 from jinn.models.sampling import SamplingConfig
+from jinn.models.tokenizer import TokenizerConfig
 from jinn.world.backends import choose, use_backend
 from jinn.world.export import export_onnx, onnx_path
 from jinn.world.rollout import World
@@ -23,24 +24,26 @@ from test_world import make_world, play, prompt
 ACTIONS = [[a] for a in (0, 3, 1, 1, 4, 2, 0, 2)]
 
 
-def small_world(temporal_decoder: bool = False) -> World:
+def small_world(kind: str = "frame-tokenizer") -> World:
     """One layer and two sampling steps: exporters and compilers take their time."""
-    config = make_world(temporal_decoder).config
+    config = make_world(kind).config
     sizes = replace(config.dynamics.transformer, layers=1)
-    tokenizer = replace(config.tokenizer, decoder=replace(config.tokenizer.decoder, layers=1))
+    tokenizer = config.tokenizer
+    if isinstance(tokenizer, TokenizerConfig):
+        tokenizer = replace(tokenizer, decoder=replace(tokenizer.decoder, layers=1))
     dynamics = replace(config.dynamics, transformer=sizes)
     return World(
         replace(config, tokenizer=tokenizer, dynamics=dynamics, sampling=SamplingConfig(steps=2))
     ).eval()
 
 
-def saved(folder: Path, temporal_decoder: bool) -> Path:
+def saved(folder: Path, kind: str) -> Path:
     torch.manual_seed(0)
-    small_world(temporal_decoder).save(folder)
+    small_world(kind).save(folder)
     return folder
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["frame-tokenizer", "video-tokenizer"])
+@pytest.fixture(scope="module", params=["frame-tokenizer", "video-tokenizer", "conv-tokenizer"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world with both graphs, as `jinn export` makes them."""
     folder = saved(tmp_path_factory.mktemp("world"), request.param)
@@ -120,7 +123,7 @@ def test_a_graph_of_other_weights_is_not_played(folder: Path, tmp_path: Path) ->
 def test_what_is_missing_is_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(JinnError, match="only in a folder"):
         use_backend(small_world(), "onnx")
-    bare = saved(tmp_path / "bare", False)
+    bare = saved(tmp_path / "bare", "frame-tokenizer")
     with pytest.raises(JinnError, match="jinn export"):
         use_backend(World.load(bare), "onnx-int8")
     with pytest.raises(JinnError, match="on a GPU"):
@@ -135,7 +138,7 @@ def test_what_is_missing_is_told(folder: Path, tmp_path: Path) -> None:
 def test_exporting_needs_its_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(JinnError, match=r"onnxscript.*jinn\[export\]"):
-        export_onnx(small_world(), saved(tmp_path / "bare", False), "int8")
+        export_onnx(small_world(), saved(tmp_path / "bare", "frame-tokenizer"), "int8")
     assert not list((tmp_path / "bare").glob("*.onnx"))
 
 
@@ -147,7 +150,7 @@ def test_compile_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_compiled_frames_are_the_same(tmp_path: Path) -> None:
-    folder = saved(tmp_path / "world", False)
+    folder = saved(tmp_path / "world", "frame-tokenizer")
     fast = frames_of(use_backend(World.load(folder), "compile"))
     assert (frames_of(World.load(folder)).int() - fast.int()).abs().max() <= 1
 

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError, to_float, to_uint8
+from jinn.models.conv_tokenizer import ConvConfig, ConvTokenizer, ConvTokenizerConfig
 from jinn.models.dynamics import Dynamics, DynamicsConfig
 from jinn.models.latent_actions import LatentActionModel, LatentActionsConfig
 from jinn.models.motion import displaced, matching_costs, move
-from jinn.models.quantize import FSQ, VQ, FSQConfig, VQConfig, digits_of
-from jinn.models.tokenizer import TokenizerConfig, VideoTokenizer
+from jinn.models.quantize import FSQ, VQ, FSQConfig, VQConfig, digits_of, join_digits, split_digits
+from jinn.models.tokenizer import Autoencoder, TokenizerConfig, VideoTokenizer
 from jinn.models.transformer import (
     Attention,
     STTransformer,
@@ -247,6 +248,14 @@ def test_fsq_gradient_passes_through() -> None:
 # Tokenizer
 
 
+def test_digits_split_and_join() -> None:
+    levels = (4, 3, 2)
+    codes = torch.arange(24).view(2, 12)
+    digits = split_digits(codes, levels)
+    assert torch.equal(digits, FSQ(FSQConfig(levels)).digits(codes))
+    assert torch.equal(join_digits(digits, levels), codes)
+
+
 def small_tokenizer(quantizer: VQConfig | FSQConfig | None = None) -> VideoTokenizer:
     return VideoTokenizer(TokenizerConfig((16, 16), 4, ST, ST, quantizer or VQConfig(32, 8)))
 
@@ -268,9 +277,55 @@ def test_tokenizer_contract() -> None:
         tokenizer.encode(clip.float())
 
 
+def conv_tokenizer(
+    size_hw: tuple[int, int] = (16, 16), quantizer: VQConfig | FSQConfig | None = None
+) -> ConvTokenizer:
+    sizes = ConvConfig(fine=8, coarse=16, fine_blocks=1, coarse_blocks=1)
+    return ConvTokenizer(ConvTokenizerConfig(size_hw, 2, sizes, sizes, quantizer or FSQConfig((8, 5, 5))))
+
+
+@pytest.mark.parametrize("size_hw", [(16, 16), (18, 30)])
+def test_conv_tokenizer_contract(size_hw: tuple[int, int]) -> None:
+    """Any size; each frame by itself, alone as in a clip, and one after another as all at once."""
+    model = conv_tokenizer(size_hw)
+    assert model.grid_hw == (-(-size_hw[0] // 4), -(-size_hw[1] // 4))
+    clip = frames(2, 3, *size_hw)
+    model.begin(clip, seeded())
+    tokens = model.encode(clip)
+    assert tokens.shape == (2, 3, model.grid_hw[0] * model.grid_hw[1])
+    assert torch.equal(model.encode(clip[:, 1:2]), tokens[:, 1:2])
+    decoded, past = model.prefill(tokens[:, :1])
+    assert torch.equal(decoded, model.decode(tokens)[:, :1])
+    assert decoded.shape[2:] == clip.shape[2:]
+    later, past = model.decode_next(tokens[:, 1], past)
+    assert torch.equal(later, model.decode(tokens)[:, 1])
+    assert past.frames_B.tolist() == [2, 2]
+    with pytest.raises(JinnError, match="trained on"):
+        model.encode(frames(H=20))
+
+
+@pytest.mark.parametrize("quantizer", [VQConfig(32, 8), FSQConfig((8, 5, 5))])
+def test_conv_tokenizer_loss_reaches_every_parameter(quantizer: VQConfig | FSQConfig) -> None:
+    model = conv_tokenizer((16, 16), quantizer)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):  # layers that begin at zero hide those before them for one step
+        optimizer.zero_grad()
+        model.loss(frames())[0].backward()
+        optimizer.step()
+    assert no_gradient(model) == set()
+
+
+def test_channels_come_in_groups() -> None:
+    with pytest.raises(ValueError, match="multiples of 8"):
+        ConvConfig(fine=12)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "convolutions"])
 @pytest.mark.parametrize("quantizer", [VQConfig(codes=16, dim=4), FSQConfig(levels=(5, 4, 4))])
-def test_a_tokenizer_begins_at_its_first_frames(quantizer: VQConfig | FSQConfig) -> None:
-    model = VideoTokenizer(TokenizerConfig((16, 16), 4, ST, ST, quantizer))
+def test_a_tokenizer_begins_at_its_first_frames(quantizer: VQConfig | FSQConfig, kind: str) -> None:
+    model: Autoencoder = VideoTokenizer(TokenizerConfig((16, 16), 4, ST, ST, quantizer))
+    if kind == "convolutions":
+        model = conv_tokenizer((16, 16), quantizer)
     dark = frames(8, 1) // 4
     model.begin(dark, seeded())
     latents = model.latents(to_float(dark)).flatten(0, 2)
@@ -393,9 +448,10 @@ def dynamics_of(**changes: object) -> Dynamics:
 
 
 OURS = {"clean_frames": 0.5, "previous_frame": True, "digits": True, "context_noise": 0.1}
+KINDS: dict[str, dict[str, object]] = {"paper": {}, "ours": OURS, "factored": {**OURS, "factored": True}}
 
 
-@pytest.mark.parametrize("changes", [{}, OURS], ids=["paper", "ours"])
+@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 def test_dynamics_loss_reaches_every_parameter(changes: dict[str, object]) -> None:
     model = dynamics_of(**changes)
     tokens = torch.arange(32).repeat(20)[: 8 * 5 * 16].view(8, 5, 16)
@@ -414,7 +470,7 @@ def test_targets_are_not_masked() -> None:
     assert model.to_logits(torch.zeros(1, ST.width)).shape == (1, 32)
 
 
-@pytest.mark.parametrize("changes", [{}, OURS], ids=["paper", "ours"])
+@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 def test_a_clips_share_of_the_loss_is_its_own(changes: dict[str, object]) -> None:
     """So a batch may be split over parts and ranks, whatever each clip's number of hidden tokens."""
     model = dynamics_of(**changes)
@@ -454,7 +510,7 @@ def test_masks_are_the_papers_or_our_own() -> None:
     assert (ours[:, -1] > 0).all()
 
 
-@pytest.mark.parametrize("changes", [{}, OURS], ids=["paper", "ours"])
+@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 def test_dynamics_cached_equals_uncached(changes: dict[str, object]) -> None:
     model = dynamics_of(**changes)
     tokens = torch.randint(0, 32, (2, 7, 16), generator=seeded())
@@ -483,9 +539,26 @@ def test_surroundings_are_three_by_three_places_and_depend_on_the_action() -> No
     assert (model(tokens, torch.tensor([[2]])) - plain).abs().max() > 1e-3
 
 
-def test_digits_need_an_fsq() -> None:
+@pytest.mark.parametrize("option", ["digits", "factored"])
+def test_digits_need_an_fsq(option: str) -> None:
     with pytest.raises(ValueError, match="digits"):
-        Dynamics(DynamicsConfig(ST, digits=True), 32, (4, 4), 5)
+        Dynamics(DynamicsConfig(ST, **{option: True}), 32, (4, 4), 5)  # type: ignore[arg-type]
+
+
+def test_a_factored_model_tells_digits_apart() -> None:
+    """One logit a level of a digit; codes with the same digit share its vector, and the mask has its own."""
+    model = dynamics_of(factored=True)
+    assert model.levels == (8, 4)
+    assert model.to_logits(torch.zeros(1, ST.width)).shape == (1, 12)
+    embed = model.token_embed
+    torch.testing.assert_close(
+        embed(torch.tensor(9)) - embed(torch.tensor(8)), embed(torch.tensor(1)) - embed(torch.tensor(0))
+    )
+    mask = embed(torch.tensor(model.mask_token))
+    assert all((embed(code) - mask).abs().max() > 0.1 for code in torch.arange(32))
+    tokens = torch.randint(0, 32, (8, 5, 16), generator=seeded())
+    loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), chance(8))
+    assert abs(float(loss.detach()) - torch.tensor(32.0).log().item()) < 0.5
 
 
 def test_logits_do_not_know_later_tokens_or_actions() -> None:

@@ -117,6 +117,43 @@ def test_two_ranks_learn_what_one_learns(alone: Path, two: Path) -> None:
     assert_same(alone, two)
 
 
+MUON = """
+import sys, torch
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from jinn.training.optim import TrainingConfig, make_optimizers
+from jinn.training.parallel import ParallelConfig, join
+
+torch.manual_seed(0)
+model = torch.nn.Sequential(
+    torch.nn.Conv2d(3, 20, 3), torch.nn.Flatten(), torch.nn.Linear(720, 33), torch.nn.Linear(33, 24)
+)
+frames = torch.randn(100, 3, 8, 8)  # fewer than 33 would leave directions of mere rounding to be turned
+with join(ParallelConfig(), torch.device("cpu")) as ranks:
+    if ranks.mesh is not None:
+        fully_shard(model, mesh=ranks.mesh["data"])
+    model(frames).square().mean().backward()
+    for optimizer in make_optimizers(TrainingConfig(optimizer="muon", learning_rate=0.1), [model]):
+        optimizer.step()
+    state = {k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in model.state_dict().items()}
+    if ranks.first:
+        torch.save(state, sys.argv[1])
+"""
+
+
+def test_muon_turns_whole_matrices_on_two_ranks(tmp_path: Path) -> None:
+    script = tmp_path / "muon.py"
+    script.write_text(MUON)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for how, place in (([], "one.pt"), (launch, "two.pt")):
+        command = [sys.executable, *how, str(script), str(tmp_path / place)]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        assert said.returncode == 0, said.stderr
+    one, two = (torch.load(tmp_path / place, weights_only=True) for place in ("one.pt", "two.pt"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-5, msg=name)
+
+
 def test_neither_parts_nor_recomputation_change_anything(
     alone: Path, game: FrameStore, tmp_path: Path
 ) -> None:

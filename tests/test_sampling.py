@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from jinn.models.sampling import draw_tokens, frame_noise, keep_masked, masked_after
+from jinn.models.sampling import draw_digits, draw_tokens, frame_noise, keep_masked, masked_after
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8, 25, 64, 100])
@@ -53,6 +53,26 @@ def test_tokens_are_those_of_the_running_sum_over_all_codes(codes: int) -> None:
     assert ((low_BN <= tokens_BN) & (tokens_BN <= high_BN)).all()
     torch.testing.assert_close(log_BN, log_BNK.gather(-1, tokens_BN[..., None])[..., 0].float())
     assert codes == 1 or (log_BN > -100).all()
+
+
+def test_digits_are_drawn_each_from_its_own_logits() -> None:
+    logits_BNF = torch.tensor([0.0, 1.0, 2.0, 1.0, 0.0]).expand(1, 60_000, 5)
+    uniform_BND = torch.rand(1, 60_000, 2, generator=torch.Generator().manual_seed(0))
+    tokens_BN, log_BN = draw_digits(logits_BNF, uniform_BND, 0.7, (3, 2))
+    shares = [(torch.tensor(part) / 0.7).softmax(-1) for part in ([0.0, 1.0, 2.0], [1.0, 0.0])]
+    wanted_K = (shares[1][:, None] * shares[0]).flatten()
+    got_K = torch.bincount(tokens_BN.flatten(), minlength=6) / 60_000
+    torch.testing.assert_close(got_K, wanted_K, atol=0.01, rtol=0)
+    torch.testing.assert_close(log_BN[0, :9], wanted_K.log()[tokens_BN[0, :9]])
+
+
+def test_a_token_as_a_whole_is_one_digit() -> None:
+    logits_BNK = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(0))
+    uniform_BN = torch.rand(2, 9, generator=torch.Generator().manual_seed(1))
+    tokens_BN, log_BN = draw_digits(logits_BNK, uniform_BN[..., None], 0.8, (7,))
+    plain_BN, plain_log_BN = draw_tokens(logits_BNK, uniform_BN, 0.8)
+    assert torch.equal(tokens_BN, plain_BN)
+    assert torch.equal(log_BN, plain_log_BN)
 
 
 def test_temperature_zero_takes_the_likeliest_whatever_the_noise() -> None:

@@ -26,10 +26,10 @@ from jinn.evaluation.suite import Protocol, evaluate
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import RECIPES, paper_coinrun, tiny
 from jinn.training.checkpoints import newest
-from jinn.training.optim import TrainingConfig, learning_rate, make_optimizer
+from jinn.training.optim import TrainingConfig, learning_rate, make_optimizers, orthogonal
 from jinn.training.run import Recipe, run_recipe
 from jinn.world.label import label
-from jinn.world.rollout import World
+from jinn.world.rollout import World, WorldConfig
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +135,7 @@ SHORT = """
     --world-training.checkpoint-every 1 --world-training.preview-every 17
     --latent-action-training.steps 20 --latent-action-training.batch 8
     --latent-action-training.warmup 2 --latent-action-training.checkpoint-every 1
+    --latent-action-training.optimizer muon
 """
 
 STAGES = ("tokenizer", "latent_actions", "world")
@@ -244,15 +245,17 @@ def test_the_schedule_warms_up_and_ends_where_it_should() -> None:
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
 
 
-def test_the_frozen_tokenizer_is_not_in_the_optimizer_and_only_matrices_decay() -> None:
-    recipe = tiny()
-    from jinn.world.rollout import WorldConfig
-
-    world = World(
+def new_world(recipe: Recipe) -> World:
+    return World(
         WorldConfig("x", 10.0, recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling)
     )
+
+
+def test_the_frozen_tokenizer_is_not_in_the_optimizer_and_only_matrices_decay() -> None:
+    recipe = tiny()
+    world = new_world(recipe)
     world.tokenizer.requires_grad_(False)
-    optimizer = make_optimizer(recipe.world_training, [world.tokenizer, world.dynamics])
+    (optimizer,) = make_optimizers(recipe.world_training, [world.tokenizer, world.dynamics])
     frozen = {id(p) for p in world.tokenizer.parameters()}
     decayed, free = optimizer.param_groups
     assert not frozen & {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -260,3 +263,52 @@ def test_the_frozen_tokenizer_is_not_in_the_optimizer_and_only_matrices_decay() 
     assert all(p.ndim == 2 for p in decayed["params"])
     assert id(world.dynamics.token_embed.own_KD) in {id(p) for p in free["params"]}
     assert free["weight_decay"] == 0
+
+
+def test_muon_shares_the_parameters_with_adamw() -> None:
+    world = new_world(tiny())
+    config = replace(tiny().world_training, optimizer="muon")
+    muon, adamw = make_optimizers(config, [world.tokenizer, world.dynamics])
+    turned = [p for group in muon.param_groups for p in group["params"]]
+    others = [p for group in adamw.param_groups for p in group["params"]]
+    assert {id(p) for p in (*turned, *others)} == {
+        id(p) for model in (world.tokenizer, world.dynamics) for p in model.parameters()
+    }
+    assert len(turned) + len(others) == len({id(p) for p in (*turned, *others)})
+    assert id(world.dynamics.transformer.blocks[0].feedforward[0].weight) in {id(p) for p in turned}  # type: ignore[index, union-attr]
+    assert id(world.tokenizer.to_latent.weight) in {id(p) for p in others}  # three rows: nothing to turn
+    assert id(world.dynamics.token_embed.own_KD) in {id(p) for p in others}
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 24), (2, 20, 90), (1, 90, 20)])
+def test_orthogonal_keeps_directions_and_evens_lengths(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    left, lengths, right = torch.linalg.svd(matrices, full_matrices=False)
+    lengths = torch.logspace(0, -1.5, lengths.shape[-1])  # rare directions: a thirtieth of the common
+    found = orthogonal(left * lengths.unsqueeze(-2) @ right)
+    along = left.mT @ found @ right.mT
+    evened = along.diagonal(dim1=-2, dim2=-1)
+    assert evened.min() > 0.5
+    assert evened.max() < 1.3
+    # The squares of the smallest are a thousandth of the largest: rounding turns them a little.
+    torch.testing.assert_close(along, torch.diag_embed(evened), atol=0.05, rtol=0)
+
+
+def test_muon_finds_every_direction() -> None:
+    """A regression on inputs whose sizes differ a hundredfold."""
+    chance = torch.Generator().manual_seed(0)
+    mix = torch.linalg.qr(torch.randn(32, 32, generator=chance)).Q
+    wanted = torch.randn(32, 32, generator=chance) / 32**0.5
+    inputs = torch.randn(256, 32, generator=chance) * torch.logspace(0, -2, 32) @ mix
+    model = torch.nn.Linear(32, 32, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    config = TrainingConfig(
+        steps=1000, warmup=1, learning_rate=1e-2, final_learning_rate=0.0, weight_decay=0.0, optimizer="muon"
+    )
+    (muon,) = make_optimizers(config, [model])
+    for step in range(config.steps):
+        muon.param_groups[0]["lr"] = learning_rate(config, step)
+        muon.zero_grad()
+        (model(inputs) - inputs @ wanted.T).square().mean().backward()
+        muon.step()
+    assert float((model.weight.detach() - wanted).norm()) < 0.05 * float(wanted.norm())

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from jinn.models.conv_tokenizer import ConvConfig, ConvTokenizerConfig
 from jinn.models.dynamics import DynamicsConfig
 from jinn.models.latent_actions import LatentActionsConfig
 from jinn.models.quantize import FSQConfig, VQConfig
@@ -80,15 +81,13 @@ def coinrun_cpu() -> Recipe:
     minutes. Expect 27 dB from the tokenizer, eight actions in use, and a Delta_4 PSNR of 5 to 7 dB: see the
     built-in world's model card.
     """
-    frame_by_frame = TransformerConfig(layers=2, width=256, heads=8, feedforward=4.0, temporal_every=0)
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
     return Recipe(
-        tokenizer=TokenizerConfig(
+        tokenizer=ConvTokenizerConfig(
             size_hw=(64, 64),
-            patch=8,
-            encoder=frame_by_frame,
-            decoder=replace(frame_by_frame, layers=4),
-            quantizer=FSQConfig(levels=(8, 8, 5, 5)),
+            encoder=ConvConfig(fine=48, coarse=128),
+            decoder=ConvConfig(fine=80, coarse=160, coarse_blocks=3),
+            quantizer=FSQConfig(levels=(8,) * 6),
         ),
         latent_actions=LatentActionsConfig(
             size_hw=(64, 64),
@@ -106,12 +105,18 @@ def coinrun_cpu() -> Recipe:
             transformer=TransformerConfig(layers=4, width=192, heads=6, feedforward=4.0, window=8),
             clean_frames=0.3,
             previous_frame=True,
-            digits=True,
+            factored=True,
             context_noise=0.05,
         ),
         sampling=SamplingConfig(steps=2, temperature=0.6, choice_temperature=0.5),
         tokenizer_training=TrainingConfig(
-            steps=2_000, batch=32, frames=1, learning_rate=1.5e-3, final_learning_rate=2e-5, warmup=200
+            steps=12_000,
+            batch=32,
+            frames=1,
+            learning_rate=1.5e-3,
+            final_learning_rate=2e-5,
+            warmup=200,
+            optimizer="muon",
         ),
         world_training=TrainingConfig(
             steps=2_600, batch=8, frames=8, learning_rate=1.5e-3, final_learning_rate=2e-5, warmup=100
@@ -131,15 +136,14 @@ def coinrun() -> Recipe:
     Not trained at this size yet: docs/research-log.md says what is known.
     """
     cpu = coinrun_cpu()
-    per_frame = TransformerConfig(layers=8, width=512, heads=8, temporal_every=0)
     motion = TransformerConfig(layers=4, width=256, heads=8, temporal_every=0)
     return replace(
         cpu,
-        tokenizer=replace(
-            cpu.tokenizer,
-            encoder=per_frame,
-            decoder=per_frame,
-            quantizer=FSQConfig(levels=(8, 8, 8, 8)),
+        tokenizer=ConvTokenizerConfig(
+            size_hw=(64, 64),
+            encoder=ConvConfig(fine=128, coarse=384, coarse_blocks=4),
+            decoder=ConvConfig(fine=192, coarse=512, fine_blocks=4, coarse_blocks=6),
+            quantizer=FSQConfig(levels=(8,) * 14),
         ),
         latent_actions=replace(cpu.latent_actions, encoder=motion, decoder=motion),
         dynamics=replace(cpu.dynamics, transformer=TransformerConfig(layers=12, width=512, heads=8)),

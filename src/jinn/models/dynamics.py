@@ -12,7 +12,9 @@ of our own, off in the paper's recipes:
 * ``previous_frame``: each place is shown the tokens that stood there and around it one frame before, and
   the action says what of it matters. A picture that scrolls by less than a patch comes from there, and a
   model that need not find this out by attention learns the rest sooner;
-* ``digits``: codes of FSQ are numbers, and codes with nearly the same digits look nearly the same.
+* ``digits``: codes of FSQ are numbers, and codes with nearly the same digits look nearly the same;
+  ``factored`` goes on from there and predicts every digit by itself, so that a token may have any number of
+  codes.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 
 from jinn.contracts import Chance, to_device
 from jinn.models.motion import neighbourhood
-from jinn.models.quantize import digits_of
+from jinn.models.quantize import digits_of, split_digits
 from jinn.models.transformer import Past, STTransformer, TransformerConfig
 
 
@@ -43,6 +45,8 @@ class DynamicsConfig:
             channels the action opens and shuts.
         digits: embed a code, and read its logit, as the sum of a vector of its own and one for each of its
             FSQ digits.
+        factored: embed a code as the sum of its FSQ digits' vectors, and predict each digit by itself: given
+            the context, digits of one token are drawn independently. Then ``digits`` says nothing more.
         context_noise: share of the context's tokens replaced by random ones in training, drawn anew from
             [0, context_noise] for every clip; against drift in long roll-outs. 0 is the paper's.
     """
@@ -52,6 +56,7 @@ class DynamicsConfig:
     min_rate: float = 0.5
     previous_frame: bool = False
     digits: bool = False
+    factored: bool = False
     context_noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -92,6 +97,35 @@ class Codes(nn.Module):
         return F.embedding(codes, self.vectors())
 
 
+class Digits(nn.Module):
+    """A vector for each code: the sum of those of its FSQ digits.
+
+    Args:
+        size: how many codes; one more than the FSQ has is the mask, with a vector of its own.
+        width: of a vector.
+        std: of the vectors at the start.
+        levels: of the FSQ.
+    """
+
+    def __init__(self, size: int, width: int, std: float, levels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.levels, self.mask = levels, math.prod(levels)
+        self.digit_FD = nn.Parameter(torch.empty(sum(levels), width))
+        nn.init.normal_(self.digit_FD, std=std / math.sqrt(len(levels)))
+        self.mask_D: nn.Parameter | None = None
+        if size > self.mask:
+            self.mask_D = nn.Parameter(torch.empty(width))
+            nn.init.normal_(self.mask_D, std=std)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Codes to vectors, a last axis more."""
+        first = torch.tensor([0, *self.levels[:-1]], device=codes.device).cumsum(0)
+        vectors = F.embedding(split_digits(codes, self.levels) + first, self.digit_FD).sum(-2)
+        if self.mask_D is None:
+            return vectors
+        return torch.where((codes == self.mask).unsqueeze(-1), self.mask_D, vectors)
+
+
 class Surroundings(nn.Module):
     """What stood around each place one frame before, seen through the action.
 
@@ -101,15 +135,14 @@ class Surroundings(nn.Module):
 
     def __init__(
         self,
-        size: int,
         width: int,
         grid_hw: tuple[int, int],
         num_actions: int,
-        levels: tuple[int, ...] | None,
+        codes: Codes | Digits,
     ) -> None:
         super().__init__()
         self.grid_hw = grid_hw
-        self.codes = Codes(size, width // 4, 0.5, levels)
+        self.codes = codes
         self.spread = nn.Linear(9 * (width // 4), 2 * width)
         self.gate = nn.Embedding(num_actions, 2 * width)
         self.gather = nn.Linear(2 * width, width)
@@ -123,7 +156,13 @@ class Surroundings(nn.Module):
 
 
 class Dynamics(nn.Module):
-    """Tokens and actions to logits of tokens."""
+    """Tokens and actions to logits of tokens.
+
+    Attributes:
+        mask_token: the number that stands for a hidden token: the first after the codes.
+        levels: of the digits of a token that are drawn one by one; K alone where it is drawn as a whole.
+            The last axis of ``logits_BTNF`` has a place for each level of each digit.
+    """
 
     def __init__(
         self,
@@ -138,18 +177,32 @@ class Dynamics(nn.Module):
         self.codebook_size = codebook_size
         self.mask_token = codebook_size
         width = config.transformer.width
-        if config.digits and levels is None:
+        if (config.digits or config.factored) and levels is None:
             raise ValueError("digits are those of FSQ: this tokenizer has none")
-        levels = levels if config.digits else None
-        self.token_embed = Codes(codebook_size + 1, width, 0.5, levels)
+        self.levels = levels if config.factored and levels else (codebook_size,)
+
+        def codes(size: int, width: int, std: float) -> Codes | Digits:
+            if config.factored and levels:
+                return Digits(size, width, std, levels)
+            return Codes(size, width, std, levels if config.digits else None)
+
+        self.token_embed = codes(codebook_size + 1, width, 0.5)
         self.action_embed = nn.Embedding(num_actions, width)
         nn.init.normal_(self.action_embed.weight, std=0.5)
         self.surroundings: Surroundings | None = None
         if config.previous_frame:
-            self.surroundings = Surroundings(codebook_size, width, grid_hw, num_actions, levels)
+            around = codes(codebook_size, width // 4, 0.5)
+            self.surroundings = Surroundings(width, grid_hw, num_actions, around)
         self.place_ND = nn.Parameter(torch.randn(grid_hw[0] * grid_hw[1], width) * 0.02)
         self.transformer = STTransformer(config.transformer)
-        self.code_logits = Codes(codebook_size, width, 0.5 * width**-0.5, levels)
+        self.code_logits: nn.Linear | Codes
+        if config.factored:
+            self.code_logits = nn.Linear(width, sum(self.levels), bias=False)
+            nn.init.normal_(self.code_logits.weight, std=0.5 * width**-0.5)
+        else:
+            self.code_logits = Codes(
+                codebook_size, width, 0.5 * width**-0.5, levels if config.digits else None
+            )
 
     def change(self, previous_BTN: Tensor, actions_BT: Tensor) -> Tensor:
         """What is known of a frame before any of its tokens is: the action, and the frame before.
@@ -179,11 +232,12 @@ class Dynamics(nn.Module):
         return torch.cat([x_BTND[:, :1], x_BTND[:, 1:] + change_BTND], dim=1)
 
     def to_logits(self, x: Tensor) -> Tensor:
-        """The transformer's output ``(..., D)`` to ``(..., K)``."""
-        return F.linear(x, self.code_logits.vectors())
+        """The transformer's output ``(..., D)`` to ``(..., F)``."""
+        read = self.code_logits
+        return F.linear(x, read.vectors() if isinstance(read, Codes) else read.weight)
 
     def forward(self, tokens_BTN: Tensor, actions_BTm1: Tensor, seen_BTN: Tensor) -> Tensor:
-        """``logits_BTNK`` of every place, masked or not; arguments as in `embed`."""
+        """``logits_BTNF`` of every place, masked or not; arguments as in `embed`."""
         return self.to_logits(self.transformer(self.embed(tokens_BTN, actions_BTm1, seen_BTN)))
 
     def prefill(self, tokens_BTN: Tensor, actions_BTm1: Tensor) -> Past:
@@ -191,7 +245,7 @@ class Dynamics(nn.Module):
         return self.transformer.prefill(self.embed(tokens_BTN, actions_BTm1, tokens_BTN))[1]
 
     def next_logits(self, tokens_BN: Tensor, change_BND: Tensor, past: Past) -> Tensor:
-        """``logits_BNK`` of the next frame, some of whose tokens may be masks: one MaskGIT step.
+        """``logits_BNF`` of the next frame, some of whose tokens may be masks: one MaskGIT step.
 
         Args:
             tokens_BN: as they are so far.
@@ -236,7 +290,8 @@ class Dynamics(nn.Module):
             chance: of masks and noise.
 
         Returns:
-            The loss, and for the log: ``nll`` in nats a token, ``accuracy`` of the likeliest token.
+            The loss, and for the log: ``nll`` in nats a token, ``accuracy`` of the likeliest token (of all
+            its digits together).
         """
         (B, T, N), device = tokens_BTN.shape, tokens_BTN.device
         # Drawn and indexed on the CPU: to ask a GPU which places are hidden is to wait for it.
@@ -248,15 +303,18 @@ class Dynamics(nn.Module):
         seen_BTN = tokens_BTN
         if self.config.context_noise:
             replaced_BTN = uniform(chance, T, N) < self.config.context_noise * uniform(chance, 1, 1)
-            others_BTN = (uniform(chance, T, N) * self.codebook_size).long()
+            others_BTN = torch.stack([torch.randint(self.codebook_size, (T, N), generator=g) for g in chance])
             seen_BTN = torch.where(to_device(replaced_BTN, device), to_device(others_BTN, device), tokens_BTN)
         inputs_BTN = seen_BTN.masked_fill(hidden_BTN, self.mask_token)
         x_BTND = self.transformer(self.embed(inputs_BTN, actions_BTm1, seen_BTN))
-        logits_XK = self.to_logits(x_BTND.flatten(0, 2)[places_X]).float()
-        target_X = tokens_BTN.flatten()[places_X]
-        nll = (F.cross_entropy(logits_XK, target_X, reduction="none") * shares_X).sum()
-        accuracy = ((logits_XK.detach().argmax(-1) == target_X) * shares_X).sum()
-        return nll, {"nll": nll.detach(), "accuracy": accuracy}
+        logits_XF = self.to_logits(x_BTND.flatten(0, 2)[places_X]).float()
+        targets_XD = split_digits(tokens_BTN.flatten()[places_X], self.levels)
+        nll_X, right_X = torch.zeros_like(shares_X), torch.ones_like(shares_X, dtype=torch.bool)
+        for logits_Xl, target_X in zip(logits_XF.split(self.levels, -1), targets_XD.unbind(-1), strict=True):
+            nll_X = nll_X + F.cross_entropy(logits_Xl, target_X, reduction="none")
+            right_X &= logits_Xl.detach().argmax(-1) == target_X
+        nll = (nll_X * shares_X).sum()
+        return nll, {"nll": nll.detach(), "accuracy": (right_X * shares_X).sum()}
 
 
 def uniform(chance: Chance, *shape: int) -> Tensor:

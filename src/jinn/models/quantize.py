@@ -206,6 +206,23 @@ class FSQ(nn.Module):
         return codes.unsqueeze(-1) // self.basis % self.levels
 
 
+def split_digits(codes: Tensor, levels: tuple[int, ...]) -> Tensor:
+    """`FSQ.digits` without the FSQ: int64 codes to the number of each dimension's level, ``(..., dim)``."""
+    digits = []
+    for level in levels:
+        digits.append(codes % level)
+        codes = codes // level
+    return torch.stack(digits, dim=-1)
+
+
+def join_digits(digits: Tensor, levels: tuple[int, ...]) -> Tensor:
+    """The inverse of `split_digits`."""
+    codes = torch.zeros_like(digits[..., 0])
+    for place in reversed(range(len(levels))):
+        codes = codes * levels[place] + digits[..., place]
+    return codes
+
+
 def digits_of(levels: tuple[int, ...]) -> Tensor:
     """The digits of every code of an FSQ as one-hot rows, float32 ``(codes, sum of levels)``."""
     fsq = FSQ(FSQConfig(levels))

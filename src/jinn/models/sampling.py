@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jinn.models.quantize import join_digits
+
 
 @dataclass(frozen=True)
 class SamplingConfig:
@@ -85,6 +87,25 @@ def draw_tokens(logits_BNK: Tensor, uniform_BN: Tensor, temperature: float) -> t
     return tokens_BN1.squeeze(-1), log_BNK.gather(-1, tokens_BN1).squeeze(-1)
 
 
+def draw_digits(
+    logits_BNF: Tensor, uniform_BND: Tensor, temperature: float, levels: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """`draw_tokens` for tokens whose digits are drawn one by one, each from its own part of F.
+
+    Args:
+        logits_BNF: the logits of all digits, one after another.
+        uniform_BND: in [0, 1): one number a digit.
+        temperature: of every digit.
+        levels: of the digits; one alone is a token drawn as a whole.
+
+    Returns:
+        int64 ``tokens_BN``, and the log-probability of each: the sum of its digits'.
+    """
+    parts = zip(logits_BNF.split(levels, -1), uniform_BND.unbind(-1), strict=True)
+    digits, confidences = zip(*(draw_tokens(*part, temperature) for part in parts), strict=True)
+    return join_digits(torch.stack(digits, -1), levels), torch.stack(confidences).sum(0)
+
+
 def first_above(rising: Tensor, threshold: Tensor) -> Tensor:
     """The first place on the last axis where a rising row lies above the threshold, ``(..., 1)``.
 
@@ -117,16 +138,17 @@ def keep_masked(
     return torch.zeros_like(masked_BN).scatter(-1, least_BR, True)
 
 
-def frame_noise(seeds_B: Tensor, frames_B: Tensor, steps: int, tokens: int) -> Tensor:
+def frame_noise(seeds_B: Tensor, frames_B: Tensor, steps: int, tokens: int, digits: int = 1) -> Tensor:
     """The uniform noise of one frame for each player: a pure function of seed and frame number.
 
     So a state needs no generator: a fork, a rewind or a player in a batch draws what it would draw alone.
 
     Returns:
-        float32 ``SBN2`` in [0, 1): for each step and place, one number for the token, one for the choice.
+        float32 ``SBNU`` in [0, 1): for each step and place, one number for each digit of the token (of one,
+        if it is drawn as a whole), and a last one for the choice.
     """
     noise = []
     for seed, frame in zip(seeds_B.tolist(), frames_B.tolist(), strict=True):
         generator = torch.Generator().manual_seed((seed * 0x9E3779B1 + frame * 0x85EBCA77) & (2**63 - 1))
-        noise.append(torch.rand(steps, tokens, 2, generator=generator))
+        noise.append(torch.rand(steps, tokens, digits + 1, generator=generator))
     return torch.stack(noise, dim=1)

@@ -2,7 +2,7 @@
 ST-transformers, so that the tokens of frame t know frames 1..t.
 
 With ``temporal_every=0`` in both transformers it becomes a per-frame ViT: the paper measures that a
-little worse and it is several times cheaper; the recipes for the CPU use it.
+little worse and it is several times cheaper. `jinn.models.conv_tokenizer` has another of that kind.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jinn.contracts import check_frames, to_float, to_uint8
-from jinn.models.quantize import VQ, FSQConfig, VQConfig, make_quantizer
+from jinn.models.quantize import FSQ, VQ, FSQConfig, VQConfig, make_quantizer
 from jinn.models.transformer import (
     Past,
     STTransformer,
@@ -25,80 +25,64 @@ from jinn.models.transformer import (
 )
 
 
-@dataclass(frozen=True)
-class TokenizerConfig:
-    """A tokenizer.
+class Autoencoder(nn.Module):
+    """What tokenizers have in common: latents that are quantised, and pixels that are drawn from them.
 
-    Attributes:
+    Fulfils `jinn.contracts.Tokenizer`. A kind of tokenizer adds the two ways, `latents` and `pixels`, and the
+    same for a frame after a past, `prefill` and `decode_next`.
+
+    Args:
         size_hw: height and width of the frames in pixels.
         patch: side of the square of pixels that becomes one token.
-        encoder: frames to latents.
-        decoder: latents to frames. Scaling it pays more than scaling the encoder (paper, table 7).
-        quantizer: VQ as in the paper, or FSQ.
+        width: of the encoder's output.
+        quantizer: its config.
     """
 
-    size_hw: tuple[int, int] = (64, 64)
-    patch: int = 4
-    encoder: TransformerConfig = field(default_factory=TransformerConfig)
-    decoder: TransformerConfig = field(default_factory=TransformerConfig)
-    quantizer: VQConfig | FSQConfig = field(default_factory=VQConfig)
-
-
-class VideoTokenizer(nn.Module):
-    """Fulfils `jinn.contracts.Tokenizer`."""
-
-    def __init__(self, config: TokenizerConfig) -> None:
+    def __init__(
+        self, size_hw: tuple[int, int], patch: int, width: int, quantizer: VQConfig | FSQConfig
+    ) -> None:
         super().__init__()
-        self.config = config
-        self.grid_hw = grid_of(config.size_hw, config.patch)
-        places, pixels = self.grid_hw[0] * self.grid_hw[1], config.patch**2 * 3
-        self.embed = nn.Linear(pixels, config.encoder.width)
-        self.encoder_place_ND = nn.Parameter(torch.randn(places, config.encoder.width) * 0.02)
-        self.encoder = STTransformer(config.encoder)
-        self.quantizer = make_quantizer(config.quantizer)
+        self.size_hw, self.grid_hw = size_hw, grid_of(size_hw, patch)
+        self.quantizer: VQ | FSQ = make_quantizer(quantizer)
         self.codebook_size = self.quantizer.size
-        self.to_latent = nn.Linear(config.encoder.width, self.quantizer.dim)
-        self.from_latent = nn.Linear(self.quantizer.dim, config.decoder.width)
-        self.decoder_place_ND = nn.Parameter(torch.randn(places, config.decoder.width) * 0.02)
-        self.decoder = STTransformer(config.decoder)
-        self.to_pixels = nn.Linear(config.decoder.width, pixels)
+        self.to_latent = nn.Linear(width, self.quantizer.dim)
+
+    def latents(self, pixels_BTHWC: Tensor) -> Tensor:
+        """Float pixels in [0, 1] to what the quantiser rounds, ``BTN(dim)``."""
+        raise NotImplementedError
+
+    def pixels(self, latents_BTNd: Tensor) -> Tensor:
+        """Quantised latents to float pixels, nominally in [0, 1], not clamped."""
+        raise NotImplementedError
+
+    def prefill(self, tokens_BTN: Tensor) -> tuple[Tensor, Past]:
+        """`decode`, and the `Past` on which the decoder of the next frame looks back."""
+        raise NotImplementedError
+
+    def decode_next(self, tokens_BN: Tensor, past: Past) -> tuple[Tensor, Past]:
+        """`decode` for one frame after a past: uint8 ``BHWC``, and the past one frame later."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def begin(self, frames_BTHWC: Tensor, generator: torch.Generator) -> None:
         """Set the first weights by the first frames; to be called once, before training.
 
-        The reconstruction begins as the mean patch, and the latents with mean 0 and spread 1, over the
-        whole codebook. Otherwise the first thing that training finds is that all frames are darker than
-        grey: it moves all latents the same way at once, into the flat ends of FSQ's tanh or away from all
-        codes but one, and finds out only late (if ever) that patches differ. The paper does not say how its
-        weights begin.
+        The latents begin with mean 0 and spread 1, over the whole codebook, and the drawing at the mean of
+        the frames. Otherwise the first thing that training finds is that all frames are darker than grey: it
+        moves all latents the same way at once, into the flat ends of FSQ's tanh or away from all codes but
+        one, and finds out only late (if ever) that patches differ. The paper does not say how its weights
+        begin.
 
         Args:
             frames_BTHWC: uint8, a batch of training frames.
+            generator: the chance of a VQ's first codes.
         """
-        pixels_BTHWC = to_float(frames_BTHWC)
-        mean_P = patchify(pixels_BTHWC, self.config.patch).mean(dim=(0, 1, 2)) - 0.5
-        self.embed.bias.copy_(-self.embed.weight @ mean_P)
-        self.to_pixels.bias.copy_(mean_P)
-        self.to_pixels.weight.mul_(0.1)
-        latents_Xd = self.latents(pixels_BTHWC).flatten(0, 2).float()
+        latents_Xd = self.latents(to_float(frames_BTHWC)).flatten(0, 2).float()
         mean_d, std_d = latents_Xd.mean(0), latents_Xd.std(0).clamp_min(1e-6)
         self.to_latent.weight.div_(std_d[:, None])
         self.to_latent.bias.sub_(mean_d).div_(std_d)
         if isinstance(self.quantizer, VQ):
             self.quantizer.cluster((latents_Xd - mean_d) / std_d, generator)
-
-    def latents(self, pixels_BTHWC: Tensor) -> Tensor:
-        """Float pixels in [0, 1] to what the quantiser rounds, ``BTN(dim)``."""
-        x_BTND = self.embed(patchify(pixels_BTHWC, self.config.patch) - 0.5)
-        return self.to_latent(self.encoder(x_BTND + self.encoder_place_ND))
-
-    def pixels(self, latents_BTNd: Tensor) -> Tensor:
-        """Quantised latents to float pixels, nominally in [0, 1], not clamped."""
-        return self._paint(self.decoder(self.from_latent(latents_BTNd) + self.decoder_place_ND))
-
-    def _paint(self, x_BTND: Tensor) -> Tensor:
-        return unpatchify(self.to_pixels(x_BTND) + 0.5, self.config.patch, self.config.size_hw)
 
     @torch.no_grad()
     def encode(self, frames_BTHWC: Tensor) -> Tensor:
@@ -107,28 +91,13 @@ class VideoTokenizer(nn.Module):
         Raises:
             JinnError: frames are not uint8 BTHWC of the tokenizer's size.
         """
-        check_frames(frames_BTHWC, self.config.size_hw)
+        check_frames(frames_BTHWC, self.size_hw)
         return self.quantizer(self.latents(to_float(frames_BTHWC))).codes
 
     @torch.no_grad()
     def decode(self, tokens_BTN: Tensor) -> Tensor:
         """int64 tokens to uint8 ``frames_BTHWC``; frame t depends on the tokens of 0..t."""
         return to_uint8(self.pixels(self.quantizer.lookup(tokens_BTN)))
-
-    @torch.no_grad()
-    def prefill(self, tokens_BTN: Tensor) -> tuple[Tensor, Past]:
-        """`decode`, and the `Past` on which the decoder of the next frame looks back."""
-        x_BTND = self.from_latent(self.quantizer.lookup(tokens_BTN)) + self.decoder_place_ND
-        x_BTND, past = self.decoder.prefill(x_BTND)
-        return to_uint8(self._paint(x_BTND)), past
-
-    @torch.no_grad()
-    def decode_next(self, tokens_BN: Tensor, past: Past) -> tuple[Tensor, Past]:
-        """`decode` for one frame after a past: uint8 ``BHWC``, and the past one frame later."""
-        x_BND = self.from_latent(self.quantizer.lookup(tokens_BN)) + self.decoder_place_ND
-        x_BND, keys_LBNHC, values_LBNHC = self.decoder.next_frame(x_BND, past)
-        frame_BHWC = to_uint8(self._paint(x_BND.unsqueeze(1)).squeeze(1))
-        return frame_BHWC, past.append(keys_LBNHC, values_LBNHC)
 
     def unit(self, frames_BTHWC: Tensor) -> Tensor:
         """What a squared error is counted in beside a codebook: the variance of all these pixels."""
@@ -158,3 +127,78 @@ class VideoTokenizer(nn.Module):
             unit = self.unit(frames_BTHWC) if unit is None else unit
             return mse / unit + quantized.loss, report
         return mse, report
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """A tokenizer.
+
+    Attributes:
+        size_hw: height and width of the frames in pixels.
+        patch: side of the square of pixels that becomes one token.
+        encoder: frames to latents.
+        decoder: latents to frames. Scaling it pays more than scaling the encoder (paper, table 7).
+        quantizer: VQ as in the paper, or FSQ.
+    """
+
+    size_hw: tuple[int, int] = (64, 64)
+    patch: int = 4
+    encoder: TransformerConfig = field(default_factory=TransformerConfig)
+    decoder: TransformerConfig = field(default_factory=TransformerConfig)
+    quantizer: VQConfig | FSQConfig = field(default_factory=VQConfig)
+
+    def build(self) -> VideoTokenizer:
+        """The tokenizer itself."""
+        return VideoTokenizer(self)
+
+
+class VideoTokenizer(Autoencoder):
+    """The paper's tokenizer."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__(config.size_hw, config.patch, config.encoder.width, config.quantizer)
+        self.config = config
+        places, pixels = self.grid_hw[0] * self.grid_hw[1], config.patch**2 * 3
+        self.embed = nn.Linear(pixels, config.encoder.width)
+        self.encoder_place_ND = nn.Parameter(torch.randn(places, config.encoder.width) * 0.02)
+        self.encoder = STTransformer(config.encoder)
+        self.from_latent = nn.Linear(self.quantizer.dim, config.decoder.width)
+        self.decoder_place_ND = nn.Parameter(torch.randn(places, config.decoder.width) * 0.02)
+        self.decoder = STTransformer(config.decoder)
+        self.to_pixels = nn.Linear(config.decoder.width, pixels)
+
+    @torch.no_grad()
+    def begin(self, frames_BTHWC: Tensor, generator: torch.Generator) -> None:
+        """As of `Autoencoder`; frames are drawn as the mean patch, and seen as differing from it."""
+        mean_P = patchify(to_float(frames_BTHWC), self.config.patch).mean(dim=(0, 1, 2)) - 0.5
+        self.embed.bias.copy_(-self.embed.weight @ mean_P)
+        self.to_pixels.bias.copy_(mean_P)
+        self.to_pixels.weight.mul_(0.1)
+        super().begin(frames_BTHWC, generator)
+
+    def latents(self, pixels_BTHWC: Tensor) -> Tensor:
+        """Float pixels in [0, 1] to what the quantiser rounds, ``BTN(dim)``."""
+        x_BTND = self.embed(patchify(pixels_BTHWC, self.config.patch) - 0.5)
+        return self.to_latent(self.encoder(x_BTND + self.encoder_place_ND))
+
+    def pixels(self, latents_BTNd: Tensor) -> Tensor:
+        """Quantised latents to float pixels, nominally in [0, 1], not clamped."""
+        return self._paint(self.decoder(self.from_latent(latents_BTNd) + self.decoder_place_ND))
+
+    def _paint(self, x_BTND: Tensor) -> Tensor:
+        return unpatchify(self.to_pixels(x_BTND) + 0.5, self.config.patch, self.config.size_hw)
+
+    @torch.no_grad()
+    def prefill(self, tokens_BTN: Tensor) -> tuple[Tensor, Past]:
+        """`decode`, and the `Past` on which the decoder of the next frame looks back."""
+        x_BTND = self.from_latent(self.quantizer.lookup(tokens_BTN)) + self.decoder_place_ND
+        x_BTND, past = self.decoder.prefill(x_BTND)
+        return to_uint8(self._paint(x_BTND)), past
+
+    @torch.no_grad()
+    def decode_next(self, tokens_BN: Tensor, past: Past) -> tuple[Tensor, Past]:
+        """`decode` for one frame after a past: uint8 ``BHWC``, and the past one frame later."""
+        x_BND = self.from_latent(self.quantizer.lookup(tokens_BN)) + self.decoder_place_ND
+        x_BND, keys_LBNHC, values_LBNHC = self.decoder.next_frame(x_BND, past)
+        frame_BHWC = to_uint8(self._paint(x_BND.unsqueeze(1)).squeeze(1))
+        return frame_BHWC, past.append(keys_LBNHC, values_LBNHC)

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from jinn.checkpoint import read_json, write_json
 from jinn.contracts import JinnError
+from jinn.training.optim import momentum_of
 from jinn.training.parallel import Ranks
 
 # Said at each save and load of a process that trains alone, which is nothing to be warned of.
@@ -91,21 +92,19 @@ class Saver:
         self._pool.shutdown()
 
 
-def state_of(modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def state_of(modules: dict[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """What a checkpoint holds, by name; the tensors themselves, not copies.
 
-    Moments that the optimiser does not have yet are made, as zeros.
+    Moments that the optimisers do not have yet are made, as zeros.
     """
     tensors: dict[str, Tensor] = {}
+    moves = {p: optimizer for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]}
     for name, module in modules.items():
         tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         for key, parameter in module.named_parameters():
             if parameter.requires_grad:
-                state = optimizer.state[parameter]
-                if not state:
-                    state["step"] = torch.zeros((), device=parameter.device)
-                    state["exp_avg"] = torch.zeros_like(parameter, requires_grad=False)
-                    state["exp_avg_sq"] = torch.zeros_like(parameter, requires_grad=False)
+                momentum_of(moves[parameter], parameter)
+                state = moves[parameter].state[parameter]
                 tensors |= {f"optimizer.{name}.{key}.{entry}": value for entry, value in state.items()}
     return tensors
 

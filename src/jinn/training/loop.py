@@ -28,7 +28,7 @@ from jinn.data.clips import chance_of
 from jinn.memory import keep_freed_memory
 from jinn.training.checkpoints import Saver, resume, state_of
 from jinn.training.log import Meter, RunLog
-from jinn.training.optim import TrainingConfig, autocast, learning_rate, make_optimizer
+from jinn.training.optim import TrainingConfig, autocast, learning_rate, make_optimizers
 from jinn.training.parallel import Ranks, clip_gradients, gather, outline, spread
 from jinn.world.rollout import World
 
@@ -122,8 +122,8 @@ def train(
     for module in modules.values():
         spread(module, ranks)
     parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
-    optimizer = make_optimizer(config, modules.values())
-    state = state_of(modules, optimizer)
+    optimizers = make_optimizers(config, modules.values())
+    state = state_of(modules, optimizers)
     checkpoints = run / "checkpoints" / stage.name
     step = resume(checkpoints, state, ranks)
 
@@ -143,15 +143,17 @@ def train(
             frames_BTHWC = to_device(prefetch.take(), device)
             meter.wait(prefetch.waited)
             chance = chance_of(seed, range(step * config.batch + rows.start, step * config.batch + rows.stop))
-            optimizer.zero_grad(set_to_none=True)
+            for optimizer in optimizers:
+                optimizer.zero_grad(set_to_none=True)
             figures = add_gradients(stage, step, frames_BTHWC, chance, ranks.config.accumulate)
             figures = stage.settle(ranks.mean(figures))
             if config.clip_norm:
                 figures["gradient_norm"] = clip_gradients(parameters, config.clip_norm)
             rate = learning_rate(config, step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
             step += 1
             meter.count()
             finished = step == config.steps

@@ -4,9 +4,9 @@ Nothing here needs a GPU or a store: models are built without numbers (on PyTorc
 
 What is counted, and what is not:
 
-* **FLOPs** are those of all matrix products in the transformers, forward and twice as many backward (a frozen
-  model: forward only), and another forward with recomputation. Embeddings and logits are left out: below 0.1%
-  in the paper's largest model.
+* **FLOPs** are those of all matrix products in the transformers and all convolutions, forward and twice as
+  many backward (a frozen model: forward only), and another forward with recomputation. Embeddings and logits
+  are left out: below 0.1% in the paper's largest model.
 * **Memory** is an estimate of what a step needs at its peak, in the precision of
   `jinn.training.optim.autocast`: the exact size of weights, gradients and moments, and of the activations
   that one block keeps for its way back. Left out: the allocator's waste, NCCL's buffers and the CUDA context
@@ -26,6 +26,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from jinn.contracts import JinnError
+from jinn.models.conv_tokenizer import ConvTokenizerConfig
 from jinn.models.transformer import STBlock, TransformerConfig, grid_of
 from jinn.training.optim import TrainingConfig
 from jinn.training.parallel import ParallelConfig
@@ -56,18 +57,41 @@ class ClusterConfig:
 
 @dataclass(frozen=True)
 class Part:
-    """One transformer in a phase.
+    """One transformer, or one stack of convolutions, in a phase.
 
     Attributes:
-        transformer: its sizes.
-        frames, places: it sees of a clip.
         learns: whether there is a way back.
+        flops: of one clip, forward.
+        kept: bytes of activations that one clip keeps for the way back, without and with recomputation.
+        block: parameters of what is gathered at once where the weights are spread.
     """
 
-    transformer: TransformerConfig
-    frames: int
-    places: int
-    learns: bool = True
+    learns: bool
+    flops: int
+    kept: dict[bool, int]
+    block: int
+
+
+def transformer_part(config: TransformerConfig, frames: int, places: int, learns: bool = True) -> Part:
+    """A transformer that sees so many frames and places of a clip."""
+    with torch.device("meta"):
+        block = parameters_of(STBlock(config, bool(config.temporal_every)))
+    kept = {
+        recompute: kept_bytes(config, frames, places, recompute) if learns else 0
+        for recompute in (False, True)
+    }
+    return Part(learns, forward_flops(config, frames, places), kept, block)
+
+
+def convolution_part(build: Callable[[], nn.Module], shape: tuple[int, ...], learns: bool = True) -> Part:
+    """A stack of convolutions, and the shape of what one clip gives it; it is never recomputed."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
+        build()(torch.empty(shape))
+    with FakeTensorMode():
+        stack = build()
+        twice = saved_bytes(stack, (2 * shape[0], *shape[1:])) if learns else 0
+        kept = twice - saved_bytes(stack, shape) if learns else 0
+    return Part(learns, counter.get_total_flops(), {False: kept, True: kept}, parameters_of(stack))
 
 
 @dataclass(frozen=True)
@@ -133,7 +157,8 @@ def kept_bytes(config: TransformerConfig, frames: int, places: int, recompute: b
 
     def measure(block: STBlock) -> int:
         # What two clips keep beyond what one does: without the casts of weights, which clips share.
-        return saved_bytes(block, 2, frames, places) - saved_bytes(block, 1, frames, places)
+        clip = frames, places, config.width
+        return saved_bytes(block, (2, *clip)) - saved_bytes(block, (1, *clip))
 
     with FakeTensorMode():
         if not recompute:
@@ -142,8 +167,8 @@ def kept_bytes(config: TransformerConfig, frames: int, places: int, recompute: b
     return config.layers * frames * places * config.width * 4 + widest
 
 
-def saved_bytes(block: STBlock, clips: int, frames: int, places: int) -> int:
-    """Bytes of all different tensors that autograd keeps of a block's forward pass."""
+def saved_bytes(module: nn.Module, shape: tuple[int, ...]) -> int:
+    """Bytes of all different tensors that autograd keeps of a forward pass on a tensor of this shape."""
     kept: dict[int, tuple[Tensor, int]] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -151,10 +176,10 @@ def saved_bytes(block: STBlock, clips: int, frames: int, places: int) -> int:
         kept[storage._cdata] = (tensor, storage.nbytes())
         return tensor
 
-    stream = torch.empty(clips, frames, places, block.spatial.query.in_features, requires_grad=True)
+    stream = torch.empty(shape, requires_grad=True)
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, torch.autocast("cpu", torch.bfloat16):
-        block(stream)
+        module(stream)
     return sum(size for _, size in kept.values())
 
 
@@ -163,25 +188,37 @@ def plan(recipe: Recipe, cluster: ClusterConfig, parallel: ParallelConfig) -> li
     world = empty_world(recipe)
     joint = recipe.latent_action_training is None
     coder, actor = recipe.tokenizer, recipe.latent_actions
-    places = math.prod(grid_of(coder.size_hw, coder.patch))
+    rows, columns = grid_of(coder.size_hw, coder.patch)
+    places = rows * columns
     action_places = math.prod(grid_of(actor.seen_hw, actor.patch))
 
+    def coder_parts(frames: int, learns: bool) -> list[Part]:
+        if isinstance(coder, ConvTokenizerConfig):
+            pixels = frames, 3, rows * coder.patch, columns * coder.patch
+            latents = frames, world.tokenizer.quantizer.dim, rows, columns
+            encoder = convolution_part(lambda: coder.build().encoder, pixels, learns)
+            decoder = convolution_part(lambda: coder.build().decoder, latents, learns)
+        else:
+            encoder = transformer_part(coder.encoder, frames, places, learns)
+            decoder = transformer_part(coder.decoder, frames, places, learns)
+        return [encoder, decoder] if learns else [encoder]
+
     def action_parts(frames: int, learns: bool) -> list[Part]:
-        encoder = Part(actor.encoder, frames - actor.pairs, action_places, learns)
-        return [encoder, Part(actor.decoder, frames - 1, action_places)] if learns else [encoder]
+        encoder = transformer_part(actor.encoder, frames - actor.pairs, action_places, learns)
+        return [encoder, transformer_part(actor.decoder, frames - 1, action_places)] if learns else [encoder]
 
     phase = recipe.tokenizer_training
-    both = [Part(coder.encoder, phase.frames, places), Part(coder.decoder, phase.frames, places)]
-    plans = [plan_phase("tokenizer", [world.tokenizer], [], both, places, phase, cluster, parallel)]
+    parts = coder_parts(phase.frames, learns=True)
+    plans = [plan_phase("tokenizer", [world.tokenizer], [], parts, places, phase, cluster, parallel)]
     if recipe.latent_action_training is not None:
         phase, actors = recipe.latent_action_training, [world.latent_actions]
         parts = action_parts(phase.frames, learns=True)
         plans.append(plan_phase("latent actions", actors, [], parts, places, phase, cluster, parallel))
     phase = recipe.world_training
     parts = [
-        Part(coder.encoder, phase.frames, places, learns=False),
+        *coder_parts(phase.frames, learns=False),
         *action_parts(phase.frames, joint),
-        dynamics := Part(recipe.dynamics.transformer, phase.frames, places),
+        dynamics := transformer_part(recipe.dynamics.transformer, phase.frames, places),
     ]
     learned: list[nn.Module] = [world.dynamics]
     frozen: list[nn.Module] = [world.tokenizer]
@@ -214,17 +251,13 @@ def plan_phase(
     kept: dict[bool, float] = {False: 0.0, True: 0.0}
     largest_block = 0
     for part in parts:
-        forward = clips * forward_flops(part.transformer, part.frames, part.places)
+        forward = clips * part.flops
         flops += forward * ((4 if parallel.recompute else 3) if part.learns else 1)
         own += 3 * forward if part is dynamics else 0
         if part.learns:
-            with torch.device("meta"):
-                block = STBlock(part.transformer, bool(part.transformer.temporal_every))
-            largest_block = max(largest_block, parameters_of(block))
+            largest_block = max(largest_block, part.block)
             for recompute in kept:
-                kept[recompute] += clips_at_once * kept_bytes(
-                    part.transformer, part.frames, part.places, recompute
-                )
+                kept[recompute] += clips_at_once * part.kept[recompute]
     learning = sum(map(parameters_of, learned))
     memory = {
         "weights": 4 * learning / cluster.gpus,

@@ -19,10 +19,12 @@ from jinn.checkpoint import from_dict, read_json, to_dict, write_json
 from jinn.contracts import JinnError
 from jinn.data.clips import ClipSampler, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
+from jinn.models.conv_tokenizer import ConvTokenizerConfig
 from jinn.models.dynamics import DynamicsConfig
 from jinn.models.latent_actions import LatentActionsConfig
 from jinn.models.sampling import SamplingConfig
 from jinn.models.tokenizer import TokenizerConfig
+from jinn.models.transformer import TransformerConfig
 from jinn.training.loop import Clips, train
 from jinn.training.optim import TrainingConfig
 from jinn.training.parallel import ParallelConfig, Ranks, check_split, join
@@ -48,7 +50,7 @@ class Recipe:
         restart_every: steps between restarts of dead codes, where a VQ learns; 0 is never (paper).
     """
 
-    tokenizer: TokenizerConfig
+    tokenizer: TokenizerConfig | ConvTokenizerConfig
     latent_actions: LatentActionsConfig
     dynamics: DynamicsConfig
     sampling: SamplingConfig
@@ -138,10 +140,10 @@ def check(recipe: Recipe, ranks: Ranks) -> None:
     for phase in (recipe.tokenizer_training, recipe.latent_action_training, recipe.world_training):
         if phase is not None:
             ranks.rows(phase.batch)
-    for part in (recipe.tokenizer, recipe.latent_actions):
-        check_split(part.encoder, ranks.config.tensor_parallel)
-        check_split(part.decoder, ranks.config.tensor_parallel)
-    check_split(recipe.dynamics.transformer, ranks.config.tensor_parallel)
+    coder, actor = recipe.tokenizer, recipe.latent_actions
+    for part in (coder.encoder, coder.decoder, actor.encoder, actor.decoder, recipe.dynamics.transformer):
+        if isinstance(part, TransformerConfig):
+            check_split(part, ranks.config.tensor_parallel)
     if recipe.restart_every and (ranks.size > 1 or ranks.config.accumulate > 1):
         raise JinnError(
             "restart-every needs a whole batch in one place: set it to 0, or train with one process and "

@@ -28,7 +28,7 @@ from jinn.world.rollout import World
 
 Precision = Literal["float32", "int8"]
 STATE = ("tokens_BN", *(f"{past}_{x}" for past in ("past", "drawn") for x in Past._fields))
-INPUTS = (*STATE, "actions_B", "noise_SBN2")
+INPUTS = (*STATE, "actions_B", "noise_SBNU")
 OUTPUTS = (*(f"next_{name}" for name in STATE), "frame_BHWC")
 OPSET = 20
 
@@ -108,8 +108,8 @@ def _export(world: World, place: Path) -> None:
     world = world.to("cpu").eval()
     state, _ = world.reset(world.prompts[:1, None])
     steps, places = world.config.sampling.steps, state.tokens_BN.shape[1]
-    noise_SBN2 = frame_noise(state.seeds_B, state.frames_B, steps, places)
-    inputs = flat((*state[:3], torch.zeros(1, dtype=torch.long), noise_SBN2))
+    noise_SBNU = frame_noise(state.seeds_B, state.frames_B, steps, places, len(world.dynamics.levels))
+    inputs = flat((*state[:3], torch.zeros(1, dtype=torch.long), noise_SBNU))
     with torch.no_grad():
         program = torch.onnx.export(
             _Frame(world),

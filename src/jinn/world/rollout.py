@@ -24,16 +24,17 @@ from jinn.checkpoint import (
     write_tensors,
 )
 from jinn.contracts import JinnError, check_frames
+from jinn.models.conv_tokenizer import ConvTokenizerConfig
 from jinn.models.dynamics import Dynamics, DynamicsConfig
 from jinn.models.latent_actions import LatentActionModel, LatentActionsConfig
 from jinn.models.quantize import FSQConfig
-from jinn.models.sampling import SamplingConfig, draw_tokens, frame_noise, keep_masked, masked_after
-from jinn.models.tokenizer import TokenizerConfig, VideoTokenizer
+from jinn.models.sampling import SamplingConfig, draw_digits, frame_noise, keep_masked, masked_after
+from jinn.models.tokenizer import TokenizerConfig
 from jinn.models.transformer import Past
 from jinn.world.legend import ActionMeaning, read_legend, write_legend
 from jinn.world.state import State
 
-# tokens_BN, past, drawn, actions_B, noise_SBN2 -> tokens_BN, past, drawn, frame_BHWC: `World.next_frame`.
+# tokens_BN, past, drawn, actions_B, noise_SBNU -> tokens_BN, past, drawn, frame_BHWC: `World.next_frame`.
 Frame = tuple[Tensor, Past, Past, Tensor]
 NextFrame = Callable[[Tensor, Past, Past, Tensor, Tensor], Frame]
 
@@ -53,7 +54,7 @@ class WorldConfig:
 
     name: str
     fps: float
-    tokenizer: TokenizerConfig
+    tokenizer: TokenizerConfig | ConvTokenizerConfig
     latent_actions: LatentActionsConfig
     dynamics: DynamicsConfig
     sampling: SamplingConfig
@@ -80,7 +81,7 @@ class World(nn.Module):
         self.folder: Path | None = None
         self.legend: tuple[ActionMeaning, ...] | None = None
         self.trained_on: np.ndarray | None = None
-        self.tokenizer = VideoTokenizer(config.tokenizer)
+        self.tokenizer = config.tokenizer.build()
         self.latent_actions = LatentActionModel(config.latent_actions)
         self.dynamics = Dynamics(
             config.dynamics,
@@ -184,13 +185,12 @@ class World(nn.Module):
             JinnError: actions out of range, or not one for each roll-out.
         """
         self._check_actions(actions_B, (len(state.seeds_B),))
-        noise_SBN2 = frame_noise(
-            state.seeds_B, state.frames_B, self.config.sampling.steps, state.tokens_BN.shape[1]
-        )
+        places, digits = state.tokens_BN.shape[1], len(self.dynamics.levels)
+        noise_SBNU = frame_noise(state.seeds_B, state.frames_B, self.config.sampling.steps, places, digits)
         device = self.device
         next_frame = self.backend or self.next_frame
         tokens_BN, past, drawn, frame_BHWC = next_frame(
-            state.tokens_BN, state.past, state.drawn, actions_B.to(device), noise_SBN2.to(device)
+            state.tokens_BN, state.past, state.drawn, actions_B.to(device), noise_SBNU.to(device)
         )
         return State(tokens_BN, past, drawn, state.seeds_B, state.frames_B + 1), frame_BHWC
 
@@ -211,20 +211,20 @@ class World(nn.Module):
         return State(tokens_BN, past, drawn, state.seeds_B, state.frames_B + 1)
 
     def next_frame(
-        self, tokens_BN: Tensor, past: Past, drawn: Past, actions_B: Tensor, noise_SBN2: Tensor
+        self, tokens_BN: Tensor, past: Past, drawn: Past, actions_B: Tensor, noise_SBNU: Tensor
     ) -> Frame:
         """`step` as a function of tensors alone: what `jinn.world.backends` may compute in another way.
 
         Args:
             tokens_BN, past, drawn: as in `State`.
             actions_B: int64 in [0, A).
-            noise_SBN2: uniform, from `jinn.models.sampling.frame_noise`.
+            noise_SBNU: uniform, from `jinn.models.sampling.frame_noise`.
 
         Returns:
             ``tokens_BN``, past and drawn one frame later, and the new frame, uint8 ``BHWC``.
         """
         change_BND = self.dynamics.change(tokens_BN.unsqueeze(1), actions_B.unsqueeze(1)).squeeze(1)
-        tokens_BN = sample_frame(self.dynamics, change_BND, past, self.config.sampling, noise_SBN2)
+        tokens_BN = sample_frame(self.dynamics, change_BND, past, self.config.sampling, noise_SBNU)
         past = self.dynamics.commit(tokens_BN, change_BND, past)
         frame_BHWC, drawn = self.tokenizer.decode_next(tokens_BN, drawn)
         return tokens_BN, past, drawn, frame_BHWC
@@ -309,7 +309,7 @@ def find_world(name_or_path: str | Path) -> Path:
 
 
 def sample_frame(
-    dynamics: Dynamics, change_BND: Tensor, past: Past, config: SamplingConfig, noise_SBN2: Tensor
+    dynamics: Dynamics, change_BND: Tensor, past: Past, config: SamplingConfig, noise_SBNU: Tensor
 ) -> Tensor:
     """Fill a frame of masks in ``config.steps`` MaskGIT steps; int64 ``tokens_BN``.
 
@@ -318,19 +318,21 @@ def sample_frame(
         change_BND: what the action and the frame before say, from `Dynamics.change`.
         past: the frames before.
         config: steps and temperatures.
-        noise_SBN2: uniform, from `jinn.models.sampling.frame_noise`.
+        noise_SBNU: uniform, from `jinn.models.sampling.frame_noise`.
     """
-    B, N = noise_SBN2.shape[1:3]
-    tokens_BN = torch.full((B, N), dynamics.mask_token, device=noise_SBN2.device)
+    B, N = noise_SBNU.shape[1:3]
+    tokens_BN = torch.full((B, N), dynamics.mask_token, device=noise_SBNU.device)
     masked_BN = torch.ones_like(tokens_BN, dtype=torch.bool)
     for step in range(config.steps):
-        logits_BNK = dynamics.next_logits(tokens_BN, change_BND, past)
-        drawn_BN, confidence_BN = draw_tokens(logits_BNK, noise_SBN2[step, ..., 0], config.temperature)
+        logits_BNF = dynamics.next_logits(tokens_BN, change_BND, past)
+        drawn_BN, confidence_BN = draw_digits(
+            logits_BNF, noise_SBNU[step, ..., :-1], config.temperature, dynamics.levels
+        )
         tokens_BN = torch.where(masked_BN, drawn_BN, tokens_BN)
         remaining = masked_after(step, config.steps, N)
         if remaining == 0:
             break
         fading = config.choice_temperature * (1 - (step + 1) / config.steps)
-        masked_BN = keep_masked(confidence_BN, masked_BN, noise_SBN2[step, ..., 1], fading, remaining)
+        masked_BN = keep_masked(confidence_BN, masked_BN, noise_SBNU[step, ..., -1], fading, remaining)
         tokens_BN = tokens_BN.masked_fill(masked_BN, dynamics.mask_token)
     return tokens_BN
