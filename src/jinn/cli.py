@@ -10,7 +10,9 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +35,7 @@ from jinn.checkpoint import read_json, write_tensors
 from jinn.contracts import JinnError
 from jinn.data.clips import read_clips, spread_clips
 from jinn.data.store import FrameStore
+from jinn.data.stream import FrameStream, StreamConfig
 from jinn.evaluation.suite import ProtocolName
 from jinn.recipes import RECIPES
 from jinn.training.parallel import ParallelConfig
@@ -148,13 +151,16 @@ def train_with(recipe_name: str) -> Callable[..., None]:
     defaults = RECIPES[recipe_name]()
 
     def train(
-        store: tyro.conf.Positional[Path | None] = None,
+        source: tyro.conf.Positional[str | None] = None,
         /,
         out: Path | None = None,
         recipe: Literal[tuple(RECIPES)] = recipe_name,  # type: ignore[valid-type]
         config: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = defaults,
         seed: int = 0,
         device: str = "cuda" if torch.cuda.is_available() else "cpu",
+        stream: StreamConfig = StreamConfig(),  # noqa: B008 it is frozen
+        minutes: float | None = None,
+        report: ProtocolName | None = None,
         parallel: ParallelConfig = ParallelConfig(),  # noqa: B008 it is frozen
         plan: bool = False,
         cluster: Annotated[ClusterConfig, tyro.conf.arg(name="")] = ClusterConfig(),  # noqa: B008
@@ -164,34 +170,64 @@ def train_with(recipe_name: str) -> Callable[..., None]:
         Several GPUs: torchrun --nproc-per-node 8 -m jinn.cli train ... (docs/many-gpus.md).
 
         Args:
-            store: Frame store made by jinn data.
+            source: Frame store made by jinn data; or an environment such as envpool:CoinrunHard-v0, which
+                is then played while it is learned from.
             out: Folder of the run. If it exists, the run goes on from its newest checkpoint.
             recipe: Which recipe to begin with; the options below override it.
             config: The recipe's values.
             seed: Seed of weights, clips and all other chance.
             device: Where to train, such as cpu or cuda.
+            stream: How an environment is played.
+            minutes: Stop and save after so long; the same command goes on from there.
+            report: Measure the world afterwards, and write a page of it to OUT/report: see jinn eval.
             parallel: How the work is laid out on the hardware; a run may go on with other values.
             plan: Train nothing; say what it would take. Needs neither a store nor --out.
             cluster: The hardware to plan for.
         """
         if plan:
             show_plan(recipe_name, config, cluster, parallel)
-        elif store is None or out is None:
+        elif source is None or out is None:
             raise JinnError("jinn train needs a frame store and a folder: jinn train STORE --out RUN")
         else:
-            train_run(store, out, config, seed, device, parallel)
+            with time_limit(minutes):
+                is_game = source.partition(":")[0] == "envpool"
+                frames = (
+                    FrameStream(source, stream, out / "stream", seed) if is_game else FrameStore.open(source)
+                )
+                train_run(frames, out, config, seed, device, parallel)
+                if report and os.environ.get("RANK", "0") == "0":
+                    evaluate((str(out),), out=out / "report", protocol=report, device=device)
 
     return train
 
 
+@contextmanager
+def time_limit(minutes: float | None) -> Iterator[None]:
+    """Press Ctrl-C after so many minutes, if at all."""
+    if minutes is not None and minutes <= 0:
+        raise JinnError("--minutes must be above zero")
+    timer = threading.Timer(60 * (minutes or 0), os.kill, (os.getpid(), signal.SIGINT))
+    timer.daemon = True
+    if minutes is not None:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def train_run(
-    store_path: Path, out: Path, recipe: Recipe, seed: int, device: str, parallel: ParallelConfig
+    source: FrameStore | FrameStream,
+    out: Path,
+    recipe: Recipe,
+    seed: int,
+    device: str,
+    parallel: ParallelConfig,
 ) -> None:
     """Train, name the actions, and say how to play. Of several processes the first one speaks."""
     from jinn.evaluation.actions import describe_actions
     from jinn.training.loop import Interrupted
 
-    store = FrameStore.open(store_path)
     first = os.environ.get("RANK", "0") == "0"
     console.quiet = not first
     with progress_bar(
@@ -205,15 +241,16 @@ def train_run(
             bar.update(tasks[stage], completed=step, loss=loss, rate=rate)
 
         try:
-            world = run_recipe(recipe, store, out, out.name, seed, device, on_step, parallel)
+            world = run_recipe(recipe, source, out, out.name, seed, device, on_step, parallel)
         except Interrupted as stop:
             bar.stop()
             console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
             raise SystemExit(130) from None
     if not first:
         return
-    frames = min(12, int(store.lengths[store.select("train")].max()))
-    clips = spread_clips(store, frames, "train", 100)
+    store, split = (source.test, "all") if isinstance(source, FrameStream) else (source, "train")
+    frames = min(12, int(store.lengths[store.select(split)].max()))
+    clips = spread_clips(store, frames, split, 100)
     world.legend = describe_actions(world, read_clips(store, *clips, frames))
     world.save(out / "world")
     console.print(f"the world is in {out / 'world'}; play it: jinn play {out}", markup=False)

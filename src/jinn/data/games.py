@@ -7,6 +7,7 @@ and returns the first observation of the next episode (Gymnasium calls this auto
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs
         name,
         env_type="gymnasium",
         num_envs=num_envs,
-        num_threads=2,
+        num_threads=min(num_envs, os.cpu_count() or 1),
         start_level=start,
         num_levels=count,
         seed=seed % 2**31,

@@ -132,6 +132,11 @@ def ingest(
     return Summary(episodes, added, added / fps / 3600, resumed, tuple(skipped), tuple(warnings))
 
 
+def level_name(source: str, level: int) -> str:
+    """The group of a level of an environment: all attempts at it share a split."""
+    return f"{source} level {level}"
+
+
 def _add_videos(
     writer: StoreWriter,
     videos: list[tuple[Path, str]],
@@ -219,7 +224,7 @@ def _add_play(
             done = played
             for rollout in _play(source, length, group_hash(block) % 2**31, levels, policy, repeat, size_hw):
                 level = rollout.level_seed
-                group = f"{block} {rollout.episode}" if level is None else f"{source} level {level}"
+                group = f"{block} {rollout.episode}" if level is None else level_name(source, level)
                 writer.add(rollout.frames_THWC, name, rollout.actions_T, level, group)
                 done += len(rollout.frames_THWC)
                 tell(done, frames, source)

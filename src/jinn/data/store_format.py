@@ -20,6 +20,8 @@ from jinn.contracts import JinnError
 VERSION = 1
 NO_SEED = np.iinfo(np.int64).min  # stands for "no level seed" in the column
 
+HELDOUT_SHARE = 0.05
+
 # The columns of the index, one row an episode. `group` is the hash that decides the split.
 COLUMNS = {
     "start": np.int64,
@@ -72,6 +74,11 @@ def shard_path(path: Path, shard: int) -> Path:
 def group_hash(group: str) -> int:
     """A 64-bit hash of a group's name that never changes between runs, machines and versions."""
     return int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8).digest(), "little")
+
+
+def is_heldout(group: int) -> bool:
+    """Whether chance holds a group (its hash) out of training, in every store alike."""
+    return group < HELDOUT_SHARE * 2**64
 
 
 def read_layout(path: Path) -> Layout:

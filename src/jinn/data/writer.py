@@ -19,6 +19,7 @@ from jinn.data.store_format import (
     check_files,
     create,
     group_hash,
+    is_heldout,
     lock_store,
     read_index,
     read_layout,
@@ -27,7 +28,6 @@ from jinn.data.store_format import (
 )
 
 SHARD_BYTES = 2**30
-HELDOUT_SHARE = 0.05
 
 
 class StoreWriter:
@@ -140,7 +140,7 @@ class StoreWriter:
             "group": number,
             "level_seed": NO_SEED if level_seed is None else level_seed,
             "has_actions": actions is not None,
-            "heldout": number < HELDOUT_SHARE * 2**64 or number in self._heldout_groups,
+            "heldout": is_heldout(number) or number in self._heldout_groups,
         }
         for name, value in row.items():
             self._columns[name].append(value)

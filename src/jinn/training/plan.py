@@ -223,7 +223,7 @@ def plan(recipe: Recipe, cluster: ClusterConfig, parallel: ParallelConfig) -> li
     learned: list[nn.Module] = [world.dynamics]
     frozen: list[nn.Module] = [world.tokenizer]
     (learned if joint else frozen).append(world.latent_actions)
-    vocabulary = world.tokenizer.codebook_size
+    vocabulary = sum(world.dynamics.levels)
     plans.append(
         plan_phase("world", learned, frozen, parts, places, phase, cluster, parallel, dynamics, vocabulary)
     )

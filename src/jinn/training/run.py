@@ -1,4 +1,4 @@
-"""A whole run: store -> tokenizer -> latent actions and dynamics -> a world to play.
+"""A whole run: frames -> tokenizer -> latent actions and dynamics -> a world to play.
 
 The run's folder holds ``config.json``, ``checkpoints/``, ``log.jsonl``, ``tensorboard/``, ``previews/`` and
 ``world/``, which is playable from the first checkpoint of phase 2 on.
@@ -6,9 +6,11 @@ The run's folder holds ``config.json``, ``checkpoints/``, ``log.jsonl``, ``tenso
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from jinn.checkpoint import from_dict, read_json, to_dict, write_json
 from jinn.contracts import JinnError
 from jinn.data.clips import ClipSampler, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
+from jinn.data.stream import FrameStream
 from jinn.models.conv_tokenizer import ConvTokenizerConfig
 from jinn.models.dynamics import DynamicsConfig
 from jinn.models.latent_actions import LatentActionsConfig
@@ -62,7 +65,7 @@ class Recipe:
 
 def run_recipe(
     recipe: Recipe,
-    store: FrameStore,
+    source: FrameStore | FrameStream,
     run: Path,
     name: str,
     seed: int = 0,
@@ -74,7 +77,8 @@ def run_recipe(
 
     Args:
         recipe: the configs.
-        store: its "train" split is trained on, its "heldout" split (if any) gives prompts and previews.
+        source: the "train" split of a store is trained on, its "heldout" split (if any) gives prompts and
+            previews; of a stream, the test levels do.
         run: the run's folder.
         name: of the world.
         seed: of weights, clips and all other chance.
@@ -90,22 +94,46 @@ def run_recipe(
         JinnError: the run was begun with another recipe or seed, or the recipe does not fit the hardware.
         Interrupted: the user stopped it; call again to go on.
     """
-    recipe = fit_size(recipe, store.size_hw)
+    recipe = fit_size(recipe, source.size_hw)
     with join(parallel, torch.device(device)) as ranks:
         check(recipe, ranks)
         if ranks.first:
-            begin(run, recipe, seed, store)
+            begin(run, recipe, seed, source)
         ranks.agree(0)
-        return train_all(recipe, store, run, new_world(recipe, store, name, seed), seed, ranks, on_step)
+        if not isinstance(source, FrameStream):
+            world = new_world(recipe, source, name, seed)
+            world.trained_on = np.unique(source.groups[source.select("train")])
+            return train_all(recipe, source, source, run, world, seed, ranks, on_step)
+        if ranks.size > 1:
+            raise JinnError("several processes cannot share one stream: make a store with jinn data first")
+        world = new_world(recipe, source.test, name, seed)
+        world.trained_on = source.trained_on
+        try:
+            return train_all(recipe, source, source.test, run, world, seed, ranks, on_step)
+        finally:
+            source.close()
 
 
 def train_all(
-    recipe: Recipe, store: FrameStore, run: Path, world: World, seed: int, ranks: Ranks, on_step: OnStep
+    recipe: Recipe,
+    source: FrameStore | FrameStream,
+    store: FrameStore,
+    run: Path,
+    world: World,
+    seed: int,
+    ranks: Ranks,
+    on_step: OnStep,
 ) -> World:
-    """All phases of a run; see `run_recipe`."""
+    """All phases of a run; see `run_recipe`.
+
+    Args:
+        source: what is learned from.
+        store: whose frames are shown in previews.
+    """
     device = ranks.device
-    frames_FHWC = load_frames(store, device) if fits(store, device) else None
-    split = "heldout" if len(store.select("heldout")) else "train"
+    frames_of = lru_cache(maxsize=1)(partial(frames_on, device=device))
+    held_out = len(store.select("heldout"))
+    split = "all" if store is not source else "heldout" if held_out else "train"
 
     def settled() -> None:
         # The dynamics stay where they are: `spread` takes them to the GPU block by block.
@@ -117,12 +145,13 @@ def train_all(
     phase = recipe.tokenizer_training
     shown = ClipSampler(store, phase.frames, seed, split).batch(0, 12).to(device)
     tokenizer_stage = TokenizerStage(world, shown, recipe.restart_every)
-    train(tokenizer_stage, clips_of(store, phase, seed, frames_FHWC), phase, run, seed, ranks, on_step)
+    clips = clips_of(source, phase, seed, frames_of)
+    train(tokenizer_stage, clips, phase, run, seed, ranks, on_step)
     settled()
     alone = recipe.latent_action_training
     if alone is not None:
         shown = ClipSampler(store, alone.frames, seed, split).batch(0, 12).to(device)
-        clips = clips_of(store, alone, seed + 2, frames_FHWC)
+        clips = clips_of(source, alone, seed + 2, frames_of)
         action_stage = LatentActionStage(world, shown)
         train(action_stage, clips, alone, run, seed + 2, ranks, on_step)
         settled()
@@ -131,7 +160,8 @@ def train_all(
     phase = recipe.world_training
     shown = ClipSampler(store, min(12, int(store.lengths.max())), seed, split).batch(0, 1).to(device)
     world_stage = WorldStage(world, shown, alone is None, recipe.restart_every)
-    train(world_stage, clips_of(store, phase, seed + 1, frames_FHWC), phase, run, seed + 1, ranks, on_step)
+    clips = clips_of(source, phase, seed + 1, frames_of)
+    train(world_stage, clips, phase, run, seed + 1, ranks, on_step)
     return (world.to(device) if ranks.first else world).eval()
 
 
@@ -151,11 +181,13 @@ def check(recipe: Recipe, ranks: Ranks) -> None:
         )
 
 
-def fits(store: FrameStore, device: torch.device) -> bool:
-    """Whether all frames may stay on the GPU: they take less than half of what is free before it starts."""
+def frames_on(store: FrameStore, device: torch.device) -> Tensor | None:
+    """All frames of a store on the GPU, if they take less than half of what is free there."""
     if device.type != "cuda":
-        return False
-    return store.num_frames * math.prod(store.size_hw) * 3 < torch.cuda.mem_get_info(device)[0] / 2
+        return None
+    if store.num_frames * math.prod(store.size_hw) * 3 > torch.cuda.mem_get_info(device)[0] / 2:
+        return None
+    return load_frames(store, device)
 
 
 def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
@@ -165,28 +197,37 @@ def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        world = World(config, prompts(store, 8))
-    world.trained_on = np.unique(store.groups[store.select("train")])
-    return world
+        return World(config, prompts(store, 8))
 
 
-def clips_of(store: FrameStore, phase: TrainingConfig, seed: int, frames_FHWC: Tensor | None = None) -> Clips:
+def clips_of(
+    source: FrameStore | FrameStream,
+    phase: TrainingConfig,
+    seed: int,
+    frames_of: Callable[[FrameStore], Tensor | None] = lambda _: None,
+) -> Clips:
     """The training clips of a phase as a function of the step and the rows of its batch.
 
     Args:
-        store: where they are.
+        source: where they are. The steps of a phase go evenly through the blocks of a stream.
         phase: how many, and how long.
         seed: of the phase.
-        frames_FHWC: of `load_frames`, if the frames are on the GPU.
+        frames_of: the frames of a store, ``FHWC``, if they are on the GPU.
     """
-    sampler = ClipSampler(store, phase.frames, seed)
+    samplers: dict[int, ClipSampler] = {}  # at most that of the present block
 
     def clips(step: int, rows: range) -> Tensor:
-        first = step * phase.batch
+        blocks = source.num_blocks if isinstance(source, FrameStream) else 1
+        number = min(step * blocks // phase.steps, blocks - 1)
+        if number not in samplers:
+            samplers.clear()
+            store = source.block(number) if isinstance(source, FrameStream) else source
+            samplers[number] = ClipSampler(store, phase.frames, seed)
+        sampler, first = samplers[number], step * phase.batch
         places = sampler.numbered(range(first + rows.start, first + rows.stop))
-        if frames_FHWC is None:
-            return read_clips(store, *places, phase.frames)
-        return gather_clips(frames_FHWC, store, *places, phase.frames)
+        if (frames_FHWC := frames_of(sampler.store)) is not None:
+            return gather_clips(frames_FHWC, sampler.store, *places, phase.frames)
+        return read_clips(sampler.store, *places, phase.frames)
 
     return clips
 
@@ -200,21 +241,26 @@ def fit_size(recipe: Recipe, size_hw: tuple[int, int]) -> Recipe:
     )
 
 
-def begin(run: Path, recipe: Recipe, seed: int, store: FrameStore) -> None:
+def begin(run: Path, recipe: Recipe, seed: int, source: FrameStore | FrameStream) -> None:
     """Write the run's config, or check it against the one that the run began with."""
     place = run / "config.json"
+    stream = {"source": source.source, **to_dict(source.config)} if isinstance(source, FrameStream) else None
     if place.exists():
         saved = read_json(place)
         if saved["seed"] != seed or from_dict(Recipe, saved["recipe"], str(place)) != recipe:
             raise JinnError(
                 f"{run} was begun with another recipe or seed: give the same ones, or another --out"
             )
+        if saved.get("stream") != json.loads(json.dumps(stream)):
+            raise JinnError(f"{run} was begun with other frames: give the same source, or another --out")
         return
     if run.exists() and any(run.iterdir()):
         raise JinnError(f"{run} holds something that is not a run: give another --out")
     run.mkdir(parents=True, exist_ok=True)
-    # Where the store is, for `jinn eval RUN`; a run may go on with the same store at another place.
-    write_json(place, {"seed": seed, "store": str(store.path.resolve()), "recipe": to_dict(recipe)})
+    # Where frames to measure on are, for `jinn eval RUN`; a run may go on with the same store elsewhere.
+    store = source.folder / "test" if isinstance(source, FrameStream) else source.path
+    values = {"seed": seed, "store": str(store.resolve()), "stream": stream, "recipe": to_dict(recipe)}
+    write_json(place, values)
 
 
 def prompts(store: FrameStore, count: int) -> Tensor:

@@ -1,0 +1,135 @@
+"""A stream: frames of an environment that is played while it is learned from."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jinn.cli import main
+from jinn.contracts import JinnError
+from jinn.data.stream import FrameStream, StreamConfig
+from jinn.recipes import tiny
+from jinn.training.run import Recipe, clips_of, run_recipe
+from jinn.world.rollout import World
+
+pytest.importorskip("envpool", reason="EnvPool IS MISSING: streams are not tested")
+COINRUN = "envpool:CoinrunHard-v0"
+CONFIG = StreamConfig(frames=1600, levels=(0, 40), test_levels=(50, 9), test_frames=400, block=600)
+
+
+def test_blocks_are_played_ahead_and_removed_behind(tmp_path: Path) -> None:
+    stream = FrameStream(COINRUN, CONFIG, tmp_path / "a", seed=3)
+    assert stream.num_blocks == 3
+    blocks = []
+    for number in range(3):
+        store = stream.block(number)
+        blocks.append([store.frames(e, 0, int(store.lengths[e])) for e in range(store.num_episodes)])
+        seeds = {store.level_seed(e) for e in range(store.num_episodes)}
+        assert seeds <= set(range(40))
+        there = {place.name for place in (tmp_path / "a").glob("block-*")}
+        assert there <= {f"block-{number:05d}", f"block-{number + 1:05d}"}
+    assert [sum(map(len, block)) for block in blocks] == [600, 600, 400]
+    assert not np.array_equal(blocks[0][0], blocks[1][0])
+    stream.close()
+    assert not list((tmp_path / "a").glob("block-*"))
+    again = FrameStream(COINRUN, CONFIG, tmp_path / "b", seed=3).block(1)
+    assert all(np.array_equal(again.frames(e, 0, len(x)), x) for e, x in enumerate(blocks[1]))
+
+
+def test_what_it_was_trained_on_is_what_blocks_may_show(tmp_path: Path) -> None:
+    stream = FrameStream(COINRUN, CONFIG, tmp_path / "a")
+    shown = np.concatenate([s.groups[s.select("train")] for s in map(stream.block, range(3))])
+    assert set(shown.tolist()) <= set(stream.trained_on.tolist())
+    assert not set(stream.test.groups.tolist()) & set(stream.trained_on.tolist())
+    assert len(stream.trained_on) <= 40
+    stream.close()
+
+
+def test_a_phase_goes_through_all_blocks(tmp_path: Path) -> None:
+    stream = FrameStream(COINRUN, CONFIG, tmp_path / "a")
+    phase = replace(tiny().tokenizer_training, steps=7, batch=4, frames=2)
+    clips = clips_of(stream, phase, seed=0)
+    shown = [clips(step, range(4)) for step in range(9)]  # some look a little beyond the end
+    for number, step in ((0, 0), (1, 3), (2, 5)):
+        store = FrameStream(COINRUN, CONFIG, tmp_path / f"{number}").block(number)
+        known = {f.tobytes() for e in range(store.num_episodes) for f in store.frames(e, 0, store.lengths[e])}
+        assert all(frame.numpy().tobytes() in known for frame in shown[step].flatten(0, 1))
+    assert torch.equal(clips_of(stream, phase, seed=0)(3, range(1, 3)), shown[3][1:3])
+    stream.close()
+
+
+def short() -> Recipe:
+    recipe = tiny()
+    phase = {"warmup": 2, "checkpoint_every": 2, "preview_every": 7, "log_every": 1, "batch": 4}
+    return replace(
+        recipe,
+        **{
+            name: replace(getattr(recipe, name), steps=6, **phase)
+            for name in ("tokenizer_training", "latent_action_training", "world_training")
+        },
+    )
+
+
+def options() -> list[str]:
+    said = ["--recipe", "tiny"]
+    for name in ("tokenizer-training", "latent-action-training", "world-training"):
+        said += [f"--{name}.steps=6", f"--{name}.warmup=2", f"--{name}.checkpoint-every=2"]
+        said += [f"--{name}.preview-every=7", f"--{name}.log-every=1", f"--{name}.batch=4"]
+    said += ["--stream.frames=1600", "--stream.levels", "0", "40", "--stream.test-levels", "50", "9"]
+    return [*said, "--stream.test-frames=400", "--stream.block=600"]
+
+
+def test_one_command_from_frames_to_a_report_in_pieces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped by the clock again and again; the end is that of a run that never was."""
+    monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
+    whole = run_recipe(
+        short(), FrameStream(COINRUN, CONFIG, tmp_path / "whole" / "stream"), tmp_path / "whole", "run"
+    )
+    run = tmp_path / "run"
+    command = ["train", COINRUN, "--out", str(run), *options()]
+    pieces = 0
+    while not (run / "world").exists() or pieces < 2:
+        pieces += 1
+        assert pieces < 100
+        with suppress(SystemExit):
+            main([*command, "--minutes", str(0.02 * pieces)])
+    assert main(command) == 0
+    assert "the same command goes on from there" in capsys.readouterr().out
+    made = World.load(run)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(made.state_dict()[name], tensor), name
+    assert made.trained_on is not None
+    assert not list((run / "stream").glob("block-*"))
+    small = ["--quick", "--clips", "6", "--frames", "4", "--draws", "1", "--long-rollouts", "2"]
+    assert main(["eval", str(run), *small, "--long-frames", "30", "--out", str(run / "report")]) == 0, (
+        capsys.readouterr().err
+    )
+    report = json.loads((run / "report" / "report.json").read_text())
+    assert report["worlds"][0]["name"] == "run"
+
+
+def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(JinnError, match="overlap"):
+        StreamConfig(levels=(0, 100), test_levels=(50, 10))
+    with pytest.raises(JinnError, match="at least 1"):
+        StreamConfig(frames=0)
+    assert main(["train", "envpool:Nonsense", "--out", str(tmp_path / "x"), "--recipe", "tiny"]) == 2
+    assert "EnvPool has no" in capsys.readouterr().err
+    assert main(["train", COINRUN, "--out", str(tmp_path / "y"), "--minutes", "0"]) == 2
+    assert "above zero" in capsys.readouterr().err
+
+
+def test_other_frames_are_another_run(tmp_path: Path) -> None:
+    recipe = short()
+    run_recipe(recipe, FrameStream(COINRUN, CONFIG, tmp_path / "run" / "stream"), tmp_path / "run", "run")
+    other = FrameStream(COINRUN, replace(CONFIG, policy="random"), tmp_path / "run" / "stream")
+    with pytest.raises(JinnError, match="other frames"):
+        run_recipe(recipe, other, tmp_path / "run", "run")
