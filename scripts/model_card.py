@@ -20,6 +20,7 @@ ROWS = {
         "LPIPS (lower is better)": "tokenizer/lpips",
         "codes used": "tokenizer/codes_used",
         "bits a frame": "tokenizer/bits",
+        "bits a frame at most": "tokenizer/capacity_bits",
     },
     "Control": {
         "**Delta_4 PSNR**": "control/delta_psnr_4",
@@ -61,7 +62,9 @@ def tables(report: dict[str, Any]) -> str:
     lines = [f"{settings['clips']}; long roll-outs: {settings['long roll-outs']}; seed {settings['seed']}."]
     for title, rows in ROWS.items():
         lines += ["", f"| {title} | mean | 95% interval |", "|---|---|---|"]
-        lines += [f"| {label} | {cell(figures[name], ' | ')} |" for label, name in rows.items()]
+        lines += [
+            f"| {label} | {cell(figures[name], ' | ')} |" for label, name in rows.items() if name in figures
+        ]
     last = len(curves["inferred/psnr"])
     steps = [t for t in (1, 4, 10, 16) if t <= last]
     lines += ["", f"| PSNR in dB of frame | {' | '.join(map(str, steps))} |", "|---" * (len(steps) + 1) + "|"]

@@ -14,6 +14,9 @@ import torch
 from jinn.cli import main
 from jinn.contracts import JinnError
 from jinn.data.stream import FrameStream, StreamConfig
+from jinn.evaluation import suite
+from jinn.evaluation.measure import Networks
+from jinn.evaluation.suite import Protocol
 from jinn.recipes import tiny
 from jinn.training.run import Recipe, clips_of, run_recipe
 from jinn.world.rollout import World
@@ -101,19 +104,18 @@ def test_one_command_from_frames_to_a_report_in_pieces(
         assert pieces < 100
         with suppress(SystemExit):
             main([*command, "--minutes", str(0.02 * pieces)])
-    assert main(command) == 0
+    small = Protocol(clips=6, frames=4, draws=1, long_rollouts=2, long_frames=30, shown=1)
+    monkeypatch.setitem(suite.PROTOCOLS, "quick", small)
+    monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ()))
+    assert main([*command, "--report", "quick"]) == 0
     assert "the same command goes on from there" in capsys.readouterr().out
     made = World.load(run)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(made.state_dict()[name], tensor), name
     assert made.trained_on is not None
     assert not list((run / "stream").glob("block-*"))
-    small = ["--quick", "--clips", "6", "--frames", "4", "--draws", "1", "--long-rollouts", "2"]
-    assert main(["eval", str(run), *small, "--long-frames", "30", "--out", str(run / "report")]) == 0, (
-        capsys.readouterr().err
-    )
     report = json.loads((run / "report" / "report.json").read_text())
-    assert report["worlds"][0]["name"] == "run"
+    assert Path(report["worlds"][0]["name"]).name == "run"
 
 
 def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

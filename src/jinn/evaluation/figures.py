@@ -98,7 +98,7 @@ def figures_of(
     figures["control/delta_psnr_4"] = curves["control/delta_psnr"][3]
     chance, count = 1 / world.num_actions, len(measured.clips["codes"])  # what was pressed is drawn uniformly
     figures["control/agreement/chance"] = Figure(chance, chance, chance, count, seed)
-    figures |= code_figures(world, measured.clips["tokens"], seed)
+    figures |= code_figures(world, measured.clips.get("tokens"), count, seed)
     figures |= action_figures(measured, world.num_actions, seed)
     figures |= distances(measured, real, frames, seed)
     figures |= stability(measured, real, seed)
@@ -113,17 +113,21 @@ def used(shares: np.ndarray) -> np.ndarray:
     return (shares > 0).mean(-1)
 
 
-def code_figures(world: World, counts_BK: Tensor, seed: int) -> Iterator[tuple[str, Figure]]:
-    """How the tokenizer's codebook is used."""
+def code_figures(
+    world: World, counts_BK: Tensor | None, clips: int, seed: int
+) -> Iterator[tuple[str, Figure]]:
+    """How the tokenizer's codebook is used; of one too large to be counted, what it could say at most."""
     rows, columns = world.tokenizer.grid_hw
     places = rows * columns
     capacity = places * float(np.log2(world.tokenizer.codebook_size))
+    yield "tokenizer/capacity_bits", Figure(capacity, capacity, capacity, clips, seed)
+    if counts_BK is None:
+        return
     shares_BK = counts_BK.double() / counts_BK.sum(1, keepdim=True)
     yield "tokenizer/codes_used", share(shares_BK, seed, used)
     yield "tokenizer/perplexity", bootstrap(shares_BK, seed, perplexity)
     bits = bootstrap(shares_BK, seed, lambda means: places * entropy(means) / np.log(2), most=capacity)
     yield "tokenizer/bits", bits
-    yield "tokenizer/capacity_bits", Figure(capacity, capacity, capacity, len(counts_BK), seed)
 
 
 def joint(records: Records, num_actions: int) -> Tensor | None:
