@@ -119,7 +119,13 @@ def coinrun_cpu() -> Recipe:
             optimizer="muon",
         ),
         world_training=TrainingConfig(
-            steps=2_600, batch=8, frames=8, learning_rate=1.5e-3, final_learning_rate=2e-5, warmup=100
+            steps=2_600,
+            batch=8,
+            frames=8,
+            learning_rate=1.5e-3,
+            final_learning_rate=2e-5,
+            warmup=100,
+            optimizer="muon",
         ),
         latent_action_training=TrainingConfig(
             steps=1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100

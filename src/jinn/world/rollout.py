@@ -269,7 +269,9 @@ class World(nn.Module):
         """
         folder = find_world(name_or_path)
         values = read_json(folder / "config.json")
-        values.pop("action_names", None)  # in worlds from before there was a legend; jinn eval measures it
+        # Older worlds have names of actions here (jinn eval measures them anew), and no factored tokens.
+        values.pop("action_names", None)
+        values.get("dynamics", {}).setdefault("factored", False)
         config = from_dict(WorldConfig, values, str(folder / "config.json"))
         prompts_PHWC = read_tensors(folder / "prompts.safetensors").get("frames_PHWC")
         world = cls(config, prompts_PHWC)

@@ -1,0 +1,260 @@
+"""Ablations at equal seconds or steps, on held-out levels: the rows of docs/research-log.md.
+
+python scripts/ablate.py tokenizer stores/coinrun stores/test --seconds 300 --seeds 3
+python scripts/ablate.py dynamics stores/coinrun stores/test --world runs/coinrun --steps 400
+
+Each row is a recipe with one thing changed. The dynamics are trained anew on the tokens and latent actions of
+a world, which stay as they are. What is done is kept in OUT/rows.jsonl: the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from jinn.data.clips import ClipSampler, read_clips, spread_clips
+from jinn.data.store import FrameStore
+from jinn.evaluation.clips import choose
+from jinn.evaluation.measure import Networks, measure_clips
+from jinn.evaluation.metrics import bootstrap, psnr
+from jinn.models.conv_tokenizer import ConvConfig, ConvTokenizerConfig
+from jinn.models.quantize import FSQConfig
+from jinn.models.tokenizer import TokenizerConfig
+from jinn.models.transformer import TransformerConfig
+from jinn.recipes import RECIPES
+from jinn.training.loop import train
+from jinn.training.parallel import ParallelConfig, Ranks
+from jinn.training.run import Recipe, clips_of, fit_size, frames_on, new_world
+from jinn.training.stages import TokenizerStage, WorldStage
+from jinn.world.rollout import World
+
+Change = Callable[[Recipe], Recipe]
+
+
+def tokenizer(**changes: Any) -> Change:
+    return lambda recipe: replace(recipe, tokenizer=replace(recipe.tokenizer, **changes))
+
+
+def dynamics(**changes: Any) -> Change:
+    return lambda recipe: replace(recipe, dynamics=replace(recipe.dynamics, **changes))
+
+
+def sizes(**changes: Any) -> Change:
+    return lambda recipe: dynamics(transformer=replace(recipe.dynamics.transformer, **changes))(recipe)
+
+
+def tokenizer_training(**changes: Any) -> Change:
+    return lambda recipe: replace(recipe, tokenizer_training=replace(recipe.tokenizer_training, **changes))
+
+
+def world_training(**changes: Any) -> Change:
+    return lambda recipe: replace(recipe, world_training=replace(recipe.world_training, **changes))
+
+
+def patches(recipe: Recipe) -> Recipe:
+    """The same tokens from a transformer on patches, of about as many parameters."""
+    one = TransformerConfig(layers=2, width=192, heads=6, feedforward=4.0, temporal_every=0)
+    return replace(
+        recipe,
+        tokenizer=TokenizerConfig(
+            recipe.tokenizer.size_hw, 8, one, replace(one, layers=4), recipe.tokenizer.quantizer
+        ),
+    )
+
+
+def smaller(recipe: Recipe) -> Recipe:
+    assert isinstance(recipe.tokenizer, ConvTokenizerConfig)
+    return tokenizer(encoder=ConvConfig(32, 96), decoder=ConvConfig(48, 96, coarse_blocks=3))(recipe)
+
+
+ROWS: dict[str, dict[str, Change]] = {
+    "tokenizer": {
+        "recipe": lambda recipe: recipe,
+        "AdamW": tokenizer_training(optimizer="adamw"),
+        "transformer": patches,
+        "transformer, AdamW": lambda recipe: tokenizer_training(optimizer="adamw")(patches(recipe)),
+        "VQ of 1,600": tokenizer(quantizer=FSQConfig((8, 8, 5, 5))),
+        "smaller": smaller,
+    },
+    "dynamics": {
+        "recipe": lambda recipe: recipe,
+        "AdamW": world_training(optimizer="adamw"),
+        "learning rate doubled": lambda recipe: world_training(
+            learning_rate=2 * recipe.world_training.learning_rate
+        )(recipe),
+        "paper's masks": dynamics(clean_frames=0.0),
+        "half of the frames clean": dynamics(clean_frames=0.5),
+        "no previous frame": dynamics(previous_frame=False),
+        "no noise on the context": dynamics(context_noise=0.0),
+        "temporal attention in every other layer": sizes(temporal_every=2),
+        "wider": sizes(width=256, heads=8),
+        "2 layers more": lambda recipe: sizes(layers=recipe.dynamics.transformer.layers + 2)(recipe),
+    },
+}
+
+
+def main(
+    part: Literal["tokenizer", "dynamics"],
+    store: Path,
+    test: Path,
+    /,
+    world: str = "coinrun",
+    recipe: str = "coinrun_cpu",
+    rows: tuple[str, ...] = (),
+    seeds: int = 1,
+    seconds: float | None = None,
+    steps: int | None = None,
+    clips: int = 64,
+    out: Path = Path("ablation"),
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+) -> None:
+    """Train each row, measure it, and print the table.
+
+    Args:
+        part: What is trained.
+        store: Frames to train on.
+        test: Frames of other levels.
+        world: Whose tokens and latent actions the dynamics are trained on.
+        recipe: What all rows begin with.
+        rows: Which rows; none means all.
+        seeds: How many seeds, from 0.
+        seconds: Time of each run; or give steps.
+        steps: Steps of each run; or give seconds.
+        clips: How many clips (frames, for the tokenizer: eight times as many) are measured.
+        out: Folder of the results.
+        device: Where to train.
+    """
+    if (seconds is None) == (steps is None):
+        raise SystemExit("give either --seconds or --steps")
+    out.mkdir(parents=True, exist_ok=True)
+    place = out / "rows.jsonl"
+    lines = [json.loads(line) for line in place.read_text().splitlines()] if place.exists() else []
+    done = {(line["part"], line["row"], line["seed"], line["budget"]) for line in lines}
+    budget = f"{seconds:g} s" if seconds else f"{steps} steps"
+    frames, held_out = FrameStore.open(store), FrameStore.open(test)
+    for seed in range(seeds):
+        for row in rows or ROWS[part]:
+            if (part, row, seed, budget) in done:
+                continue
+            changed = fit_size(ROWS[part][row](RECIPES[recipe]()), frames.size_hw)
+            base = World.load(world) if part == "dynamics" else None
+            began = time.perf_counter()
+            made, taken = trained(changed, frames, base, seed, seconds, steps, torch.device(device))
+            minutes = (time.perf_counter() - began) / 60
+            measured = measure(made, held_out, clips, base is None)
+            line = {
+                "part": part,
+                "row": row,
+                "seed": seed,
+                "budget": budget,
+                "steps": taken,
+                "minutes": minutes,
+            }
+            lines.append({**line, "figures": measured})
+            with place.open("a") as file:
+                file.write(json.dumps(lines[-1]) + "\n")
+            print(row, seed, taken, f"{minutes:.1f} min", summary([measured]), flush=True)
+    print(table([line for line in lines if line["part"] == part and line["budget"] == budget]))
+
+
+def trained(
+    recipe: Recipe,
+    store: FrameStore,
+    base: World | None,
+    seed: int,
+    seconds: float | None,
+    steps: int | None,
+    device: torch.device,
+) -> tuple[World, int]:
+    """A world of which one part was trained, and the steps that it took."""
+    world = new_world(recipe, store, "ablation", seed).to(device)
+    world.trained_on = np.unique(store.groups[store.select("train")])
+    phase = recipe.world_training if base else recipe.tokenizer_training
+    shown_BTHWC = ClipSampler(store, phase.frames, seed).batch(0, 1).to(device)
+    stage: Any = TokenizerStage(world, shown_BTHWC)
+    if base:
+        world.tokenizer.load_state_dict(base.tokenizer.state_dict())
+        world.latent_actions.load_state_dict(base.latent_actions.state_dict())
+        stage = WorldStage(world, shown_BTHWC, joint=False)
+        stage.export = lambda *_: None
+    loaded = frames_on(store, device)
+
+    def run(count: int) -> float:
+        now = replace(phase, steps=count, warmup=max(1, count // 20), log_every=100, preview_every=10**9)
+        now = replace(now, checkpoint_every=10**9)
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            clips = clips_of(store, now, seed + 1, lambda _: loaded)
+            train(stage, clips, now, Path(folder), seed + 1, Ranks(ParallelConfig(), device))
+            return time.perf_counter() - began
+
+    if steps is None:
+        assert seconds is not None
+        before = {key: value.clone() for key, value in world.state_dict().items()}
+        short, long = run(2), run(12)
+        world.load_state_dict(before)
+        steps = max(20, int(seconds / ((long - short) / 10)))
+    run(steps)
+    return world.to(device).eval(), steps
+
+
+def measure(world: World, store: FrameStore, count: int, only_tokenizer: bool) -> dict[str, list[float]]:
+    """Figures of each clip."""
+    if only_tokenizer:
+        frames_BTHWC = read_clips(store, *spread_clips(store, 1, "all", 8 * count), 1).to(world.device)
+        made = [world.tokenizer.decode(world.tokenizer.encode(x)) for x in frames_BTHWC.split(64)]
+        return {"tokenizer": psnr(torch.cat(made), frames_BTHWC).flatten().tolist()}
+    clips = choose(store, [world], 11, count, 0).measured
+    nothing = Networks(None, None, ())
+    found = measure_clips(world, nothing, clips, 0, 0, 1, None)
+
+    def at(name: str, frame: int) -> Tensor:
+        return found[name][:, frame - 1]
+
+    figures = {
+        "next frame": found["next_frame/psnr"].mean(1),
+        "frame 1": at("inferred/psnr", 1),
+        "frame 4": at("inferred/psnr", 4),
+        "frame 10": at("inferred/psnr", 10),
+        "Delta_4": at("control/delta_psnr", 4),
+        "agreement": found["control/agreement"],
+    }
+    return {name: values.double().tolist() for name, values in figures.items()}
+
+
+def summary(runs: list[dict[str, list[float]]]) -> str:
+    """Means over clips and seeds; the interval is over clips, of the mean over seeds."""
+    cells = []
+    for name in runs[0]:
+        figure = bootstrap(torch.tensor([run[name] for run in runs]).mean(0).numpy(), 0)
+        cells.append(f"{name} {figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]")
+    return " | ".join(cells)
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Rows of all seeds as markdown, with what the seeds' means are apart."""
+    text = []
+    for row in dict.fromkeys(line["row"] for line in lines):
+        of_row = [line for line in lines if line["row"] == row]
+        first = next(iter(of_row[0]["figures"]))
+        means = [float(np.mean(line["figures"][first])) for line in of_row]
+        steps = "/".join(str(line["steps"]) for line in of_row)
+        text.append(
+            f"| {row} | {steps} | {summary([line['figures'] for line in of_row])} | seeds' {first}: "
+            f"{', '.join(f'{mean:.2f}' for mean in means)} |"
+        )
+    return "\n".join(text)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
