@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jinn.contracts import JinnError
-from jinn.data.games import PROCGEN_MOVES, open_games
+from jinn.data.games import JUMP_RIGHT, PROCGEN_MOVES, WALK_RIGHT, open_games
 from jinn.data.rollouts import HOLD, PIECE, Policy, Rollout, rollouts
 
 try:
@@ -190,8 +190,10 @@ def test_mistakes_are_told(name: str, said: str) -> None:
 
 
 def test_unknown_policies_and_levels_are_told() -> None:
-    with pytest.raises(JinnError, match='choose "random", "sticky" or'):
+    with pytest.raises(JinnError, match='choose "random", "sticky", "runner" or'):
         play("gymnasium:JinnCounter-v0", 10, policy="clever")
+    with pytest.raises(JinnError, match='"runner" is for Procgen'):
+        play("gymnasium:JinnCounter-v0", 10, policy="runner")
     with pytest.raises(JinnError, match="no numbered levels"):
         play("gymnasium:JinnCounter-v0", 10, levels=(0, 5))
 
@@ -259,6 +261,21 @@ def test_a_seed_determines_the_rollouts() -> None:
 def test_sticky_play_moves() -> None:
     actions = np.concatenate([r.actions_T for r in play(COINRUN, 2000, policy="sticky")])  # type: ignore[misc]
     assert set(actions.tolist()) == set(range(-1, PROCGEN_MOVES))
+
+
+@needs_envpool
+def test_a_runner_sees_more_levels_than_sticky_play() -> None:
+    runs = {policy: play(COINRUN, 16_000, policy=policy) for policy in ("sticky", "runner")}
+    levels = {policy: len({r.level_seed for r in found}) for policy, found in runs.items()}
+    assert levels["runner"] > 3 * levels["sticky"]
+    actions = np.concatenate([r.actions_T for r in runs["runner"]])  # type: ignore[misc]
+    shares = np.bincount(actions[actions >= 0], minlength=PROCGEN_MOVES) / (actions >= 0).sum()
+    assert shares[[WALK_RIGHT, JUMP_RIGHT]].min() > 0.2
+    assert (shares > 0.005).all()  # at times it plays at random
+    again = play(COINRUN, 16_000, policy="runner")
+    assert all(
+        np.array_equal(a.frames_THWC, b.frames_THWC) for a, b in zip(runs["runner"], again, strict=True)
+    )
 
 
 @needs_envpool

@@ -54,6 +54,20 @@ def test_what_it_was_trained_on_is_what_blocks_may_show(tmp_path: Path) -> None:
     stream.close()
 
 
+def test_policies_take_turns(tmp_path: Path) -> None:
+    stream = FrameStream(COINRUN, replace(CONFIG, policy="runner+random"), tmp_path / "a")
+
+    def walks(number: int) -> float:
+        store = stream.block(number)
+        actions = np.concatenate([store.actions(e, 0, n) for e, n in enumerate(store.lengths)])  # type: ignore[misc]
+        return float(np.isin(actions, (7, 8)).mean())
+
+    assert walks(0) > 0.5
+    assert walks(1) < 0.3
+    assert walks(2) > 0.5
+    stream.close()
+
+
 def test_a_phase_goes_through_all_blocks(tmp_path: Path) -> None:
     stream = FrameStream(COINRUN, CONFIG, tmp_path / "a")
     phase = replace(tiny().tokenizer_training, steps=7, batch=4, frames=2)

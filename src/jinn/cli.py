@@ -101,8 +101,9 @@ def data(
         frames: How many frames to record of an environment; by default 100000.
         seed: Seed of the recording.
         levels: Level seeds of an environment, START:COUNT.
-        policy: Who plays: random presses a random button each frame, sticky holds one for a while, and
-            FILE.py:FUNCTION is your own function from pictures (uint8, BHWC) to one action each.
+        policy: Who plays: random presses a random button each frame, sticky holds one for a while, runner
+            makes for the right end of a Procgen platformer's level, and FILE.py:FUNCTION is your own
+            function from pictures (uint8, BHWC) to one action each.
     """
     from jinn.data.ingest import ingest
 

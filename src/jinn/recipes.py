@@ -74,12 +74,12 @@ def coinrun_cpu() -> Recipe:
     """Real CoinRun frames on two CPU cores: the recipe of the built-in world.
 
     ``jinn data envpool:CoinrunHard-v0 --frames 300000 --levels 0:10000 --policy sticky --out stores/coinrun``
+    ``jinn data envpool:CoinrunHard-v0 --frames 300000 --levels 0:10000 --policy runner --out stores/coinrun``
     ``jinn train stores/coinrun --out runs/coinrun --recipe coinrun_cpu``
 
-    64 tokens a frame from 8 x 8 patches instead of the paper's 256, a tokenizer that sees one frame at a
-    time, latent actions from pairs of half-size frames, and the dynamics trained as they are played. About 70
-    minutes. Expect 27 dB from the tokenizer, eight actions in use, and a Delta_4 PSNR of 5 to 7 dB: see the
-    built-in world's model card.
+    64 tokens a frame instead of the paper's 256, of 18 bits that are predicted digit by digit; a tokenizer of
+    convolutions that sees one frame at a time; latent actions from pairs of half-size frames; the dynamics
+    trained as they are played. Two and a half to three hours.
     """
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
     return Recipe(
@@ -119,10 +119,10 @@ def coinrun_cpu() -> Recipe:
             optimizer="muon",
         ),
         world_training=TrainingConfig(
-            steps=2_600,
+            steps=8_000,
             batch=8,
             frames=8,
-            learning_rate=1.5e-3,
+            learning_rate=3e-3,
             final_learning_rate=2e-5,
             warmup=100,
             optimizer="muon",
@@ -134,34 +134,44 @@ def coinrun_cpu() -> Recipe:
 
 
 def coinrun() -> Recipe:
-    """CoinRun on one GPU with our own choices: 64 tokens a frame, trained as it is played.
+    """CoinRun on one GPU with our own choices, small enough to be played on two CPU cores.
 
-    ``jinn data envpool:CoinrunHard-v0 --frames 2000000 --levels 0:10000 --policy sticky --out stores/big``
-    ``jinn train stores/big --out runs/coinrun --recipe coinrun --device cuda``
+    ``jinn train envpool:CoinrunHard-v0 --out runs/coinrun --recipe coinrun --device cuda
+    --stream.frames 10000000 --minutes 9 --report fvd256_16f``
 
-    Not trained at this size yet: docs/research-log.md says what is known.
+    From frames to a report; the same command goes on every time. Meant for half an hour of an H200, and
+    not run on one yet: steps and sizes are estimates (``--plan``), docs/research-log.md says what is known.
+    The paper's recipe with as many FLOPs: ``--recipe paper_coinrun --tokenizer-training.steps 720
+    --world-training.steps 3400``.
     """
     cpu = coinrun_cpu()
-    motion = TransformerConfig(layers=4, width=256, heads=8, temporal_every=0)
+    motion = TransformerConfig(layers=3, width=192, heads=6, temporal_every=0)
     return replace(
         cpu,
         tokenizer=ConvTokenizerConfig(
             size_hw=(64, 64),
-            encoder=ConvConfig(fine=128, coarse=384, coarse_blocks=4),
-            decoder=ConvConfig(fine=192, coarse=512, fine_blocks=4, coarse_blocks=6),
-            quantizer=FSQConfig(levels=(8,) * 14),
+            encoder=ConvConfig(fine=64, coarse=192, coarse_blocks=3),
+            decoder=ConvConfig(fine=96, coarse=256, coarse_blocks=4),
+            quantizer=FSQConfig(levels=(8,) * 10),
         ),
         latent_actions=replace(cpu.latent_actions, encoder=motion, decoder=motion),
-        dynamics=replace(cpu.dynamics, transformer=TransformerConfig(layers=12, width=512, heads=8)),
-        sampling=SamplingConfig(steps=8),
-        tokenizer_training=TrainingConfig(
-            steps=30_000, batch=256, frames=1, learning_rate=6e-4, warmup=1_000, checkpoint_every=1_000
+        dynamics=replace(
+            cpu.dynamics, transformer=TransformerConfig(layers=6, width=256, heads=8, feedforward=4.0)
         ),
-        world_training=TrainingConfig(
-            steps=30_000, batch=48, frames=16, learning_rate=6e-4, warmup=1_000, checkpoint_every=1_000
+        tokenizer_training=replace(
+            cpu.tokenizer_training, steps=20_000, batch=512, checkpoint_every=1_000, preview_every=1_000
         ),
         latent_action_training=TrainingConfig(
             steps=5_000, batch=512, frames=2, learning_rate=6e-4, warmup=500, checkpoint_every=1_000
+        ),
+        world_training=replace(
+            cpu.world_training,
+            steps=40_000,
+            batch=64,
+            frames=16,
+            warmup=1_000,
+            checkpoint_every=1_000,
+            preview_every=1_000,
         ),
     )
 

@@ -20,7 +20,9 @@ from jinn.contracts import JinnError
 PROCGEN_FPS = 15
 # Of Procgen's 15 actions the first nine are the movements: left, none, right, each with down, none, up. The
 # others are keys that do nothing in most games.
+PROCGEN_ACTIONS = 15
 PROCGEN_MOVES = 9
+WALK_RIGHT, JUMP_RIGHT = 7, 8
 
 
 @dataclass(frozen=True)

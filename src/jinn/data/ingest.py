@@ -83,7 +83,7 @@ def ingest(
         frames: how long each environment is played, by default 100,000. Videos are read whole.
         seed: of the play.
         levels: first level seed and number of levels, for environments that have them; None for all.
-        policy: ``"random"``, ``"sticky"`` or ``"FILE.py:FUNCTION"``, see `jinn.data.rollouts`.
+        policy: ``"random"``, ``"sticky"``, ``"runner"`` or ``"FILE.py:FUNCTION"``, see `jinn.data.rollouts`.
         progress: called now and then with (done, total, text).
 
     Raises:

@@ -30,7 +30,8 @@ class StreamConfig:
         levels: first level seed and number of levels to learn from.
         test_levels: the same of the levels that the world is measured on.
         test_frames: how many frames of those.
-        policy: who plays: random, sticky, or FILE.py:FUNCTION.
+        policy: who plays: random, sticky, runner, FILE.py:FUNCTION; or several, as sticky+runner, which take
+            turns from block to block. On the test levels the first one plays.
         block: frames that are played at a time.
     """
 
@@ -117,7 +118,7 @@ class FrameStream:
 
     def _play(self, name: str, frames: int, levels: tuple[int, int], number: int) -> FrameStore:
         # `ingest` goes on where it was killed, so a block that stands is found complete at once.
-        seed = self._seed * 1_000_003 + number + 1
-        policy, place = self.config.policy, self.folder / name
+        seed, policies = self._seed * 1_000_003 + number + 1, self.config.policy.split("+")
+        policy, place = policies[max(number, 0) % len(policies)], self.folder / name
         ingest([self.source], place, frames=frames, seed=seed, levels=levels, policy=policy)
         return FrameStore.open(place)
