@@ -263,7 +263,7 @@ def test_nothing_leaves_nothing(tmp_path: Path) -> None:
         ([GAME], {"levels": (5, 0)}, "a number >= 1"),
         ([str(Path(__file__).parent)], {"frames": 9}, "videos are read whole"),
         pytest.param([COINRUN], {"fps": 10}, "use 15, 7.5 or 5 fps", marks=needs_envpool),
-        pytest.param([COINRUN], {"policy": "clever"}, '"random", "sticky" or', marks=needs_envpool),
+        pytest.param([COINRUN], {"policy": "clever"}, '"random", "sticky", "runner" or', marks=needs_envpool),
     ],
 )
 def test_mistakes_are_told(sources: list[str], options: dict[str, object], said: str, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ import pytest
 
 from jinn.contracts import JinnError
 from jinn.data.store import Episode, FrameStore
-from jinn.data.store_format import group_hash, read_index
+from jinn.data.store_format import HELDOUT_SHARE, group_hash, read_index
 from jinn.data.synthetic import ACTIONS, game_rollout, write_game
-from jinn.data.writer import HELDOUT_SHARE, StoreWriter
+from jinn.data.writer import StoreWriter
 
 SIZE = (8, 12)
 FRAME_BYTES = 8 * 12 * 3

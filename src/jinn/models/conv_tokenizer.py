@@ -74,8 +74,9 @@ class ConvTokenizer(Autoencoder):
 
     def __init__(self, config: ConvTokenizerConfig) -> None:
         encoder, decoder, cell = config.encoder, config.decoder, config.cell
-        super().__init__(config.size_hw, config.patch, encoder.coarse, config.quantizer)
+        super().__init__(config.size_hw, config.patch)
         self.config = config
+        self.add_quantizer(config.quantizer, encoder.coarse)
         self.encoder = nn.Sequential(
             nn.Conv2d(3, encoder.fine, cell, stride=cell),
             *(Residual(encoder.fine) for _ in range(encoder.fine_blocks)),

@@ -34,16 +34,19 @@ class Autoencoder(nn.Module):
     Args:
         size_hw: height and width of the frames in pixels.
         patch: side of the square of pixels that becomes one token.
-        width: of the encoder's output.
-        quantizer: its config.
     """
 
-    def __init__(
-        self, size_hw: tuple[int, int], patch: int, width: int, quantizer: VQConfig | FSQConfig
-    ) -> None:
+    quantizer: VQ | FSQ
+    to_latent: nn.Linear
+    codebook_size: int
+
+    def __init__(self, size_hw: tuple[int, int], patch: int) -> None:
         super().__init__()
         self.size_hw, self.grid_hw = size_hw, grid_of(size_hw, patch)
-        self.quantizer: VQ | FSQ = make_quantizer(quantizer)
+
+    def add_quantizer(self, config: VQConfig | FSQConfig, width: int) -> None:
+        """Make the quantiser, and the layer that leads to it from an encoder of this width."""
+        self.quantizer = make_quantizer(config)
         self.codebook_size = self.quantizer.size
         self.to_latent = nn.Linear(width, self.quantizer.dim)
 
@@ -156,12 +159,13 @@ class VideoTokenizer(Autoencoder):
     """The paper's tokenizer."""
 
     def __init__(self, config: TokenizerConfig) -> None:
-        super().__init__(config.size_hw, config.patch, config.encoder.width, config.quantizer)
+        super().__init__(config.size_hw, config.patch)
         self.config = config
         places, pixels = self.grid_hw[0] * self.grid_hw[1], config.patch**2 * 3
         self.embed = nn.Linear(pixels, config.encoder.width)
         self.encoder_place_ND = nn.Parameter(torch.randn(places, config.encoder.width) * 0.02)
         self.encoder = STTransformer(config.encoder)
+        self.add_quantizer(config.quantizer, config.encoder.width)
         self.from_latent = nn.Linear(self.quantizer.dim, config.decoder.width)
         self.decoder_place_ND = nn.Parameter(torch.randn(places, config.decoder.width) * 0.02)
         self.decoder = STTransformer(config.decoder)
