@@ -71,7 +71,7 @@ def tiny() -> Recipe:
 
 
 def coinrun_cpu() -> Recipe:
-    """Real CoinRun frames on two CPU cores: the recipe of the built-in world.
+    """Real CoinRun frames on two CPU cores. The built-in world is of an earlier version of this recipe.
 
     ``jinn data envpool:CoinrunHard-v0 --frames 300000 --levels 0:10000 --policy sticky --out stores/coinrun``
     ``jinn data envpool:CoinrunHard-v0 --frames 300000 --levels 0:10000 --policy runner --out stores/coinrun``
@@ -79,7 +79,7 @@ def coinrun_cpu() -> Recipe:
 
     64 tokens a frame instead of the paper's 256, of 18 bits that are predicted digit by digit; a tokenizer of
     convolutions that sees one frame at a time; latent actions from pairs of half-size frames; the dynamics
-    trained as they are played. Two and a half to three hours.
+    trained as they are played. Meant for two and a half to three hours; not run to its end yet.
     """
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
     return Recipe(
@@ -137,7 +137,7 @@ def coinrun() -> Recipe:
     """CoinRun on one GPU with our own choices, small enough to be played on two CPU cores.
 
     ``jinn train envpool:CoinrunHard-v0 --out runs/coinrun --recipe coinrun --device cuda
-    --stream.frames 10000000 --minutes 9 --report fvd256_16f``
+    --stream.frames 10000000 --stream.policy sticky+runner --minutes 9 --report fvd256_16f``
 
     From frames to a report; the same command goes on every time. Meant for half an hour of an H200, and
     not run on one yet: steps and sizes are estimates (``--plan``), docs/research-log.md says what is known.

@@ -176,7 +176,6 @@ class FSQ(nn.Module):
     """Bound each dimension by tanh, round it to its levels, and read the levels as a number."""
 
     levels: Tensor
-    basis: Tensor
 
     def __init__(self, config: FSQConfig) -> None:
         super().__init__()
@@ -184,7 +183,6 @@ class FSQ(nn.Module):
         levels = torch.tensor(config.levels)
         self.size, self.dim = math.prod(config.levels), len(config.levels)
         self.register_buffer("levels", levels, persistent=False)
-        self.register_buffer("basis", levels.cumprod(0) // levels, persistent=False)
 
     def forward(self, latents: Tensor) -> Quantized:
         # In units of levels, between 0 and levels - 1. A level's cell is as wide at the ends as inside:
@@ -193,7 +191,7 @@ class FSQ(nn.Module):
         bounded = torch.tanh(latents.float()) * (half + 0.499) + half
         levels = bounded.detach().round()
         through = bounded + (levels - bounded).detach()
-        codes = (levels.long() * self.basis).sum(-1)
+        codes = join_digits(levels.long(), self.config.levels)
         return Quantized((through - half) / half, codes, latents.new_zeros(()))
 
     def lookup(self, codes: Tensor) -> Tensor:
@@ -203,11 +201,11 @@ class FSQ(nn.Module):
 
     def digits(self, codes: Tensor) -> Tensor:
         """Codes to the number of the level in each dimension, int64 ``(..., dim)``."""
-        return codes.unsqueeze(-1) // self.basis % self.levels
+        return split_digits(codes, self.config.levels)
 
 
 def split_digits(codes: Tensor, levels: tuple[int, ...]) -> Tensor:
-    """`FSQ.digits` without the FSQ: int64 codes to the number of each dimension's level, ``(..., dim)``."""
+    """int64 codes to the number of the level in each dimension, ``(..., dim)``; the first counts ones."""
     digits = []
     for level in levels:
         digits.append(codes % level)
