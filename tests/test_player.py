@@ -13,28 +13,37 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import zlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import av
 import httpx
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from jinn.contracts import JinnError
-from jinn.player import create_app, read_picture, running
+from jinn.models.sampling import SamplingConfig
+from jinn.player import Client, Room, create_app, read_picture, running
+from jinn.player.client import Picture
+from jinn.player.history import MOST_KEPT, History
+from jinn.player.scheduler import Frame, Priority, Scheduler
 from jinn.player.server import listen
-from jinn.player.sessions import HEADER, PROMPT_FRAME
+from jinn.player.sessions import HEADER, Kind
 from jinn.recipes import tiny
 from jinn.world.legend import ActionMeaning
 from jinn.world.rollout import World, WorldConfig
+from jinn.world.state import State
 
 PATIENCE = 30  # seconds after which a missing answer is a failure and not a slow machine
 
@@ -70,57 +79,29 @@ def address(world: World) -> Iterator[str]:
         yield address
 
 
-@dataclass(frozen=True)
-class Frame:
-    number: int
-    key: int
-    action: int
-    pixels: np.ndarray
+class Player(Client):
+    """A player of whom the server hears what it should not."""
 
+    def frame(self, acknowledge: bool = True) -> Picture:
+        return self.receive(acknowledge)
 
-class Player:
-    """A browser reduced to its WebSocket."""
-
-    socket: ClientConnection
-
-    def __init__(self, address: str, origin: Any = None) -> None:
-        self.connecting = connect(address.replace("http", "ws") + "/ws", origin=origin)
-
-    def __enter__(self) -> Player:
-        self.socket = self.connecting.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.socket.close()
-
-    def send(self, **message: object) -> None:
-        self.socket.send(json.dumps(message))
-
-    def frame(self, ack: bool = True) -> Frame:
-        data = self.socket.recv(timeout=PATIENCE)
-        assert isinstance(data, bytes), data
-        number, key, _, action = HEADER.unpack_from(data)
-        if ack:
-            self.send(type="ack", frame=number)
-        pixels = np.frombuffer(data, np.uint8, offset=HEADER.size).reshape(32, 32, 3)
-        return Frame(number, key, action, pixels)
+    def hear(self) -> dict[str, Any]:
+        """The message that comes next."""
+        data = self.socket.recv(timeout=self.seconds)
+        assert isinstance(data, str), "a frame came instead of a message"
+        message: dict[str, Any] = json.loads(data)
+        return message
 
     def error(self) -> str:
-        data = self.socket.recv(timeout=PATIENCE)
-        assert isinstance(data, str), "a frame came instead of an error"
-        message = json.loads(data)
-        assert message["type"] == "error"
+        """The sentence that comes next; a frame before it is a failure."""
+        while (message := self.hear())["type"] == "session":
+            pass
+        assert message["type"] == "error", message
         return message["message"]
 
-    def rollout(self, actions: list[int], seed: int) -> list[np.ndarray]:
+    def rollout(self, actions: Sequence[int], seed: int = 0) -> list[np.ndarray]:
         """Begin from prompt 0 and play the actions, a frame for each."""
-        self.send(type="settings", idle=None, fps=30)
-        self.send(type="start", prompt=0, seed=seed)
-        frames = [self.frame().pixels]
-        for action in actions:
-            self.send(type="action", action=action)
-            frames.append(self.frame().pixels)
-        return frames
+        return [self.start(0, seed).pixels_HWC, *(self.play(action).pixels_HWC for action in actions)]
 
 
 def decode(png: bytes) -> np.ndarray:
@@ -233,11 +214,9 @@ def test_reset_begins_again(address: str) -> None:
         frames = player.rollout([1], seed=1)
         player.send(type="reset", seed=1)
         again = player.frame()
-        assert again.action == PROMPT_FRAME
-        assert again.number == 3
-        assert np.array_equal(again.pixels, frames[0])
-        player.send(type="action", action=1)
-        assert np.array_equal(player.frame().pixels, frames[1])
+        assert (again.kind, again.number, again.step) == (Kind.BEGIN, 3, 0)
+        assert np.array_equal(again.pixels_HWC, frames[0])
+        assert np.array_equal(player.play(1).pixels_HWC, frames[1])
 
 
 def test_held_key_plays_until_released(address: str) -> None:
@@ -247,10 +226,10 @@ def test_held_key_plays_until_released(address: str) -> None:
         for _ in range(3):
             frame = player.frame()
             assert (frame.action, frame.key) == (1, 7)
-        last = player.frame(ack=False)
+        last = player.frame(acknowledge=False)
         player.send(type="keys", action=0, id=8)
         player.send(type="ack", frame=last.number)
-        frame = player.frame(ack=False)  # the latest state wins
+        frame = player.frame(acknowledge=False)  # the latest state wins
         assert (frame.action, frame.key) == (0, 8)
         player.send(type="keys", action=None, id=9)
         player.send(type="ack", frame=frame.number)
@@ -262,7 +241,7 @@ def test_runs_on_its_own_with_an_idle_action(address: str) -> None:
     with Player(address) as player:
         player.send(type="settings", idle=1, fps=30)
         player.send(type="start")
-        assert [player.frame().action for _ in range(3)] == [PROMPT_FRAME, 1, 1]
+        assert [player.frame().action for _ in range(3)] == [-1, 1, 1]
 
 
 def test_pause_plays_single_presses(address: str) -> None:
@@ -282,7 +261,7 @@ def test_no_frame_before_the_last_was_seen(address: str) -> None:
     with Player(address) as player:
         player.send(type="settings", idle=0, fps=30)
         player.send(type="start")
-        first = player.frame(ack=False)
+        first = player.frame(acknowledge=False)
         for _ in range(3):
             player.send(type="ack", frame=first.number + 1)  # not sent yet
             assert "frame" in player.error()
@@ -294,6 +273,14 @@ def test_no_frame_before_the_last_was_seen(address: str) -> None:
     ("message", "word"),
     [
         ("", "JSON"),
+        ('{"type": "back", "step": 0}', "start"),
+        ('{"type": "what_if", "depth": 1000}', "start"),
+        ('{"type": "settings", "steps": 0}', "steps"),
+        ('{"type": "settings", "temperature": -1}', "temperature"),
+        ('{"type": "settings", "look_ahead": 1}', "look_ahead"),
+        ('{"type": "clip", "frames": 33}', "frames"),
+        ('{"type": "text"}', "text"),
+        ('{"type": "text", "text": "a cave"}', "--text"),
         ("{", "JSON"),
         ("[" * 100_000, "JSON"),
         ("[1]", "JSON"),
@@ -323,27 +310,29 @@ def test_garbage_gets_a_sentence_and_play_goes_on(address: str, message: str | b
 
 
 def test_other_pages_may_not_play(address: str) -> None:
-    with pytest.raises(InvalidStatus) as refused, Player(address, origin="http://elsewhere.example"):
-        pass
+    with pytest.raises(InvalidStatus) as refused:
+        Player(address, origin="http://elsewhere.example")
     assert refused.value.response.status_code == 403
     with Player(address, origin=address) as player:
         player.rollout([], seed=0)
 
 
-def test_sessions_are_bounded_and_end(world: World) -> None:
-    with running(create_app(world, max_sessions=1)) as address:
-        with Player(address) as first:
-            first.rollout([], seed=0)
-            with Player(address) as second:
-                assert "no room" in second.error()
-                with pytest.raises(ConnectionClosed):
-                    second.socket.recv(timeout=PATIENCE)
-                assert second.socket.close_code == 1013
-        while True:  # the place becomes free when the server notices, soon
-            with Player(address) as third:
-                third.send(type="start")
-                if isinstance(third.socket.recv(timeout=PATIENCE), bytes):
-                    break
+def test_who_finds_no_place_waits_in_a_queue(world: World) -> None:
+    with running(create_app(world, room=Room(places=1, waiting_places=2))) as address, ExitStack() as stack:
+        first, second, third, fourth = (stack.enter_context(Player(address)) for _ in range(4))
+        first.rollout([0])
+        assert second.hear() == {"type": "queue", "place": 1}
+        assert third.hear() == {"type": "queue", "place": 2}
+        assert "queue is full" in fourth.error()
+        with pytest.raises(ConnectionClosed):
+            fourth.socket.recv(timeout=PATIENCE)
+        assert fourth.socket.close_code == 1013
+        second.socket.close()  # gives up
+        assert third.hear() == {"type": "queue", "place": 1}
+        first.play(1)  # and all the while the first plays on
+        first.socket.close()
+        assert third.hear()["type"] == "session"
+        third.rollout([0, 1])
 
 
 def test_model_errors_are_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,6 +357,293 @@ def test_model_errors_are_told(world: World, monkeypatch: pytest.MonkeyPatch) ->
             player.socket.recv(timeout=PATIENCE)
 
 
+# ---- Back in time, other ways, ahead of time -----------------------------------------------------------
+
+
+def test_going_back_and_taking_another_way(address: str) -> None:
+    keys = [0, 1, 1, 0, 2] * 5  # more than the frames between two states that are kept
+    with Player(address) as player:
+        frames = player.rollout(keys, seed=4)
+        for step in (23, 9, 9, 0):
+            seen = player.back(step)
+            assert (seen.kind, seen.step) == (Kind.BACK, step)
+            assert np.array_equal(seen.pixels_HWC, frames[step])
+        other = [player.play(3).pixels_HWC, player.play(3).pixels_HWC]
+        assert not np.array_equal(other[0], frames[1])
+        player.send("back", step=3)
+        assert "step" in player.error()  # that future was given up
+    with Player(address) as afresh:
+        assert np.array_equal(afresh.rollout([3, 3], seed=4)[1:], other)
+
+
+def test_history_is_bounded_and_complete(world: World) -> None:
+    state, frame_BHWC = world.reset(world.prompts[:1][None])
+    first = Frame(state, frame_BHWC[0].numpy().tobytes(), 0.0, 1, 0.0)
+    history = History(world.prompts[:1][None], 0, first)
+    warm = replace(world.config.sampling, temperature=0.9)
+    for step in range(1, 1001):
+        history.add(step % 5, warm if step > 500 else None, first)
+        assert len(history.kept) <= MOST_KEPT
+    assert history.step == 1000
+    assert max(step - history.before(step) for step in range(1001)) <= 2 * 1000 / MOST_KEPT
+    assert (history.way_to(500), history.way_to(501)) == ((0, None), (1, warm))
+    history.go_back(700, first)
+    assert history.step == 700
+    assert max(history.kept) <= 700
+
+
+def test_what_if_shows_every_action(address: str, world: World) -> None:
+    with Player(address) as player:
+        player.rollout([0, 1], seed=2)
+        player.send("what_if", depth=3)
+        seen = [player.frame() for _ in range(3 * world.num_actions)]
+        assert {(one.kind, one.number) for one in seen} == {(Kind.WHAT_IF, 0)}
+        assert {(one.action, one.step) for one in seen} == {
+            (action, step) for action in range(world.num_actions) for step in (3, 4, 5)
+        }
+        for step in (3, 4, 5):  # and it comes true
+            [foreseen] = [one for one in seen if (one.action, one.step) == (4, step)]
+            assert np.array_equal(player.play(4).pixels_HWC, foreseen.pixels_HWC)
+
+
+def test_look_ahead_gives_the_same_frames(address: str) -> None:
+    keys = [0, 3, 3, 1, 2, 0, 4, 1]
+
+    def thinking(player: Player) -> list[Picture]:
+        frames = [player.start(0, seed=8)]
+        for action in keys:
+            time.sleep(0.3)  # the server may use it or not: the frames must not tell
+            frames.append(player.play(action))
+        return frames
+
+    with Player(address) as player:
+        with_it = thinking(player)
+        player.send("settings", look_ahead=False)
+        without = thinking(player)
+    assert not any(frame.ready for frame in without)
+    for one, other in zip(with_it, without, strict=True):
+        assert np.array_equal(one.pixels_HWC, other.pixels_HWC)
+
+
+def test_looks_ahead_while_nothing_is_due(world: World) -> None:
+    scheduler = Scheduler(world)
+    try:
+        state = scheduler.begin(lambda: world.reset(world.prompts[:1][None])).frame.result(PATIENCE).state
+        ahead = [scheduler.step(state, action, None, Priority.LOOK_AHEAD) for action in range(5)]
+        assert len({job.frame.result(PATIENCE).pixels for job in ahead}) > 1
+        scheduler.expect("somebody", time.monotonic())  # a frame is due: now nothing may run ahead
+        late = scheduler.step(state, 0, None, Priority.LOOK_AHEAD)
+        played = scheduler.step(state, 1, None)
+        assert played.frame.result(PATIENCE).pixels == ahead[1].frame.result().pixels
+        assert not late.frame.running()
+        assert not late.frame.done()
+        scheduler.hurry(late)  # unless it is wanted after all
+        assert late.frame.result(PATIENCE).pixels == ahead[0].frame.result().pixels
+    finally:
+        scheduler.close()
+
+
+def test_sampling_is_each_players_own(address: str, world: World) -> None:
+    sampling = replace(world.config.sampling, steps=3, temperature=1.5)
+    state, _ = world.reset(world.prompts[:1][None], seed=1)
+    _, expected_BHWC = world.step(state, torch.tensor([2]), sampling)
+    with Player(address) as player, Player(address) as other:
+        usual = other.rollout([2], seed=1)
+        player.send("settings", steps=3, temperature=1.5)
+        frames = player.rollout([2], seed=1)
+        assert np.array_equal(frames[1], expected_BHWC[0].numpy())
+        assert not np.array_equal(frames[1], usual[1])
+        player.play(0)
+        player.send("settings", steps=2)
+        player.back(1)  # is played again as it was
+        assert np.array_equal(player.back(1).pixels_HWC, frames[1])
+
+
+# ---- Many players ---------------------------------------------------------------------------------------
+
+
+def test_many_players_are_one_batch(world: World) -> None:
+    """A player's frames do not depend on who else plays, and a batch is what computes them."""
+    players = 12
+    sizes: list[int] = []
+    step = world.step
+
+    def counting(state: State, actions_B: torch.Tensor, sampling: SamplingConfig | None) -> Any:
+        sizes.append(len(actions_B))
+        return step(state, actions_B, sampling)
+
+    def keys(i: int) -> list[int]:
+        return [(i + t) % 5 for t in range(6)]
+
+    with running(create_app(world)) as address, ExitStack() as stack:
+        alone = []
+        for i in range(players):
+            with Player(address) as player:
+                alone.append(player.rollout(keys(i), seed=i))
+        world.step = counting  # type: ignore[method-assign]
+        try:
+            everybody = [stack.enter_context(Player(address)) for _ in range(players)]
+            together = list(
+                ThreadPoolExecutor(players).map(
+                    lambda i: everybody[i].rollout(keys(i), seed=i), range(players)
+                )
+            )
+        finally:
+            del world.step
+    assert np.array_equal(together, alone)
+    assert max(sizes) > 1
+
+
+def test_a_slow_player_slows_nobody(address: str) -> None:
+    with Player(address) as slow, Player(address) as quick:
+        slow.send("settings", idle=0, fps=30)
+        slow.send("start")
+        slow.frame(acknowledge=False)  # and never says that he saw it
+        quick.rollout([0] * 10)
+
+
+def test_a_flood_of_keys_harms_nobody_else(address: str) -> None:
+    with Player(address) as flood, Player(address) as other:
+        flood.rollout([])
+        done = threading.Event()
+
+        def shout() -> None:
+            while not done.is_set():
+                flood.send("keys", action=1)
+
+        thread = threading.Thread(target=shout)
+        thread.start()
+        try:
+            other.rollout([0, 1, 2, 3])
+        finally:
+            done.set()
+            thread.join()
+
+
+def test_an_address_has_a_bounded_number_of_sockets(world: World) -> None:
+    with running(create_app(world, room=Room(an_address=2))) as address:
+        with Player(address) as one, Player(address) as two:
+            one.rollout([0])
+            with Player(address) as three:
+                assert "close some" in three.error()
+            two.rollout([0])
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:  # its places are free again when the server notices, soon
+            with Player(address) as again:
+                again.send("start")
+                if again.hear()["type"] == "session":
+                    return
+        raise AssertionError("no place came free")
+
+
+def test_who_has_left_the_page_alone_gives_his_place_back(world: World) -> None:
+    with running(create_app(world, room=Room(places=1, patience=0.0))) as address, Player(address) as player:
+        with pytest.raises(JinnError, match="not played for a while"):
+            list(player.pictures())
+        with pytest.raises(ConnectionClosed):
+            player.receive()
+
+
+def test_a_lost_connection_is_found_again(address: str) -> None:
+    keys = [0, 1, 2, 3]
+    with Player(address) as undisturbed:
+        expected = undisturbed.rollout([*keys, 1], seed=6)
+    with Player(address) as lost:
+        lost.rollout(keys, seed=6)
+        [name] = [told["session"] for told in lost.told]
+        lost.socket.socket.close()  # without a word
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with Player(address) as found:
+            found.send("settings", idle=None, fps=30)
+            found.send("resume", session=name)
+            assert found.hear()["type"] == "session"
+            data = found.socket.recv(timeout=PATIENCE)
+            if isinstance(data, str):
+                assert json.loads(data) == {"type": "gone"}  # the server has not noticed yet
+                continue
+            kind, *_ = HEADER.unpack_from(data)
+            assert kind == Kind.BACK
+            found.send("ack", frame=1)
+            assert np.array_equal(found.play(1).pixels_HWC, expected[-1])
+            break
+    else:
+        raise AssertionError("it was not kept")
+    with Player(address) as stranger:
+        stranger.send("resume", session=name)  # it is not parked any more
+        assert stranger.hear()["type"] == "session"
+        assert stranger.hear() == {"type": "gone"}
+
+
+# ---- The door ---------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_asked_for(world: World) -> None:
+    with running(create_app(world, token="open sesame")) as address:
+        for url in ("/", "/api/world", "/static/play.js", "/api/world?token=open"):
+            answer = httpx.get(address + url)
+            assert answer.status_code == 403
+            assert "token" in answer.text
+        with pytest.raises(InvalidStatus) as refused:
+            connect(address.replace("http", "ws") + "/ws")
+        assert refused.value.response.status_code == 403
+        with httpx.Client() as browser:
+            assert browser.get(f"{address}/?token=open sesame").status_code == 200
+            assert browser.get(f"{address}/static/play.js").status_code == 200  # by its cookie
+        bearer = {"Authorization": "Bearer open sesame"}
+        assert httpx.get(f"{address}/api/world", headers=bearer).status_code == 200
+        with Player(address, token="open sesame") as player:
+            player.rollout([0])
+
+
+def test_other_names_of_this_machine_need_a_token(address: str, world: World) -> None:
+    """Or a page elsewhere, whose name is made to point here, would pass for ours."""
+    answer = httpx.get(address, headers={"Host": "elsewhere.example"})
+    assert answer.status_code == 403
+    assert "--token" in answer.text
+    port = urlsplit(address).port
+    assert httpx.get(address, headers={"Host": f"localhost:{port}"}).status_code == 200
+    with running(create_app(world, token="x")) as guarded:
+        answer = httpx.get(f"{guarded}/?token=x", headers={"Host": "elsewhere.example"})
+        assert answer.status_code == 200
+
+
+# ---- Films ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif"])
+def test_films_show_what_was_played(address: str, world: World, kind: str) -> None:
+    height, width = world.size_hw
+    colours = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [240, 240, 240]], np.uint8)
+    frames_THWC = np.broadcast_to(colours[:, None, None], (4, height, width, 3))
+    answer = httpx.post(f"{address}/api/film.{kind}?fps=8", content=frames_THWC.tobytes(), timeout=PATIENCE)
+    assert answer.status_code == 200
+    with av.open(io.BytesIO(answer.content)) as container:
+        seen = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert len(seen) == 4
+        assert abs(float(container.streams.video[0].average_rate or 0) - 8) < 0.4
+    for frame_HWC, colour in zip(seen, colours, strict=True):
+        assert frame_HWC.shape[0] >= 256
+        assert np.abs(frame_HWC.mean((0, 1)) - colour).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("film.mp4?fps=8", b"", 400),
+        ("film.mp4?fps=8", b"123", 400),
+        ("film.mp4?fps=x", b"\0" * 3072, 400),
+        ("film.gif?fps=0", b"\0" * 3072, 400),
+        ("film.avi?fps=8", b"\0" * 3072, 400),
+        ("film.gif?fps=8", b"\0" * (49 * 2**20), 413),
+    ],
+)
+def test_bad_films_are_told(address: str, path: str, body: bytes, status: int) -> None:
+    answer = httpx.post(f"{address}/api/{path}", content=body, timeout=PATIENCE)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
 # ---- Pictures ---------------------------------------------------------------------------------------
 
 
@@ -381,8 +657,11 @@ def test_upload_becomes_the_beginning(address: str, world: World) -> None:
             encode(Image.fromarray(picture).resize((4 * width, 4 * height), Image.Resampling.NEAREST))
         )
         frame = player.frame()
-        assert frame.action == PROMPT_FRAME
-        assert np.array_equal(frame.pixels, expected_BHWC[0].numpy())
+        assert (frame.kind, frame.number) == (Kind.PICTURE, 0)
+        assert np.array_equal(frame.pixels_HWC, picture)
+        frame = player.frame()
+        assert frame.kind is Kind.BEGIN
+        assert np.array_equal(frame.pixels_HWC, expected_BHWC[0].numpy())
         for bad in (b"0" * (4 * 2**20 + 1), encode(noise(300, 300), "JPEG")[:9000]):
             player.socket.send(bad)
             assert "picture" in player.error()
@@ -473,8 +752,9 @@ def test_bad_addresses_are_told(host: str, port: int) -> None:
         listen(host, port)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
-def test_ctrl_c_stops_it_cleanly(world: World, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stops_cleanly(world: World, tmp_path: Path, how: signal.Signals) -> None:
     world.save(tmp_path)
     program = "import sys; from jinn.player import serve; from jinn import World; "
     program += "serve(World.load(sys.argv[1]), open_browser=False)"
@@ -491,6 +771,10 @@ def test_ctrl_c_stops_it_cleanly(world: World, tmp_path: Path) -> None:
     address = line.split(" at ")[1].split()[0]
     with Player(address) as player:  # somebody plays on while it stops
         player.rollout([0], seed=0)
-        process.send_signal(signal.SIGINT)
+        player.send("settings", idle=0, fps=30)
+        process.send_signal(how)
+        with pytest.raises(ConnectionClosed):
+            list(player.pictures())
+        assert player.socket.close_code == 1012  # the server restarts: come again
         rest, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, rest, errors) == (0, "", "")

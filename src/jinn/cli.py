@@ -311,6 +311,9 @@ def play(
     prompt: Path | None = None,
     port: int | None = None,
     host: str = "127.0.0.1",
+    token: str | None = None,
+    players: int = 64,
+    text: str | None = None,
     browser: bool = True,
     backend: Backend = "auto",
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
@@ -321,7 +324,10 @@ def play(
         world: A built-in world, or the folder of a world or of a run.
         prompt: A picture to start from.
         port: Port to listen on; by default JINN_PORT, else the usual one, or a free one if that is taken.
-        host: Address to listen on.
+        host: Address to listen on; 0.0.0.0 lets the whole network play, who knows the token.
+        token: What other machines must know; by default one is made up when they can reach this one.
+        players: How many may play at a time; others wait in a queue.
+        text: A text-to-image model of diffusers, a folder or a name on its hub: then worlds begin from texts.
         browser: Open the page in a browser.
         backend: How frames are computed; auto takes the fastest that is at hand.
         device: Where to play, such as cpu or cuda.
@@ -329,6 +335,7 @@ def play(
     try:
         from jinn.player.pictures import read_picture
         from jinn.player.server import serve
+        from jinn.player.text import Painter
     except ImportError as error:
         raise JinnError(f"the player needs {error.name}: pip install 'jinn[play]'") from None
 
@@ -336,7 +343,17 @@ def play(
     if backend == "auto" and loaded.backend is None:
         console.print(f"jinn export {world} would make it play faster on a CPU", markup=False)
     frame = read_picture(prompt.read_bytes(), loaded.size_hw) if prompt else None
-    serve(loaded, host=host, port=port, prompt=frame, open_browser=browser)
+    painter = Painter(text, loaded.size_hw, device) if text else None
+    serve(
+        loaded,
+        host=host,
+        port=port,
+        prompt=frame,
+        open_browser=browser,
+        token=token,
+        players=players,
+        painter=painter,
+    )
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""Pictures in and out: a stranger's upload to a frame of the world, a frame to a PNG."""
+"""Pictures in and out: a stranger's upload to frames of the world, frames to a PNG, a film, a palette."""
 
 from __future__ import annotations
 
@@ -10,23 +10,32 @@ from PIL import Image, ImageOps
 from jinn.contracts import JinnError
 
 MAX_BYTES = 4 * 2**20
-MAX_PIXELS = 32 * 10**6
+MAX_PIXELS = 32 * 10**6  # of all frames together
+MAX_FRAMES = 1000
 # Formats that people have at hand; fewer decoders, less for a crafted file to attack.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 
 def read_picture(data: bytes, size_hw: tuple[int, int]) -> np.ndarray:
-    """Decode a picture that nobody vouches for and fit it to the world's size.
+    """The (first) frame of `read_pictures`, uint8 (H, W, 3)."""
+    first: np.ndarray = read_pictures(data, size_hw, 1, 1.0)[0]
+    return first
+
+
+def read_pictures(data: bytes, size_hw: tuple[int, int], most: int, fps: float) -> np.ndarray:
+    """Decode a picture or an animation that nobody vouches for and fit it to the world's size.
 
     Rotation noted by the camera is honoured, transparency is laid over white, the middle is kept, and
     pixels are averaged, so that an enlarged screenshot of a game comes back as its own pixels.
 
     Args:
-        data: the bytes of a PNG, JPEG, WebP, GIF (its first frame) or BMP file.
+        data: the bytes of a PNG, JPEG, WebP, GIF or BMP file.
         size_hw: height and width to return.
+        most: frames to return of an animation: one is its first, more are its last.
+        fps: the pace at which an animation is to be seen, frames a second.
 
     Returns:
-        A uint8 frame of shape (H, W, 3).
+        uint8 frames of shape (T, H, W, 3), T from 1 to ``most``.
 
     Raises:
         JinnError: the picture is too large, is none, or breaks off in the middle.
@@ -47,9 +56,54 @@ def read_picture(data: bytes, size_hw: tuple[int, int]) -> np.ndarray:
     if image.width * image.height > MAX_PIXELS:
         raise JinnError(_too_many_pixels())
     try:
-        return fit_picture(image, size_hw)
+        count = getattr(image, "n_frames", 1) if most > 1 else 1
+    except Exception:
+        count = 1  # damaged behind its first frame
+    if count > MAX_FRAMES or image.width * image.height * count > MAX_PIXELS:
+        raise JinnError(f"the animation has {count} frames, too many for its size: shorten or shrink it")
+    try:
+        if count == 1:
+            return fit_picture(image, size_hw)[None]
+        return np.stack(_seen(image, count, size_hw, fps)[-most:])
     except Exception:  # decoders raise a dozen types for a damaged file
         raise JinnError("the picture is damaged or incomplete: save it again or choose another") from None
+
+
+def _seen(image: Image.Image, count: int, size_hw: tuple[int, int], fps: float) -> list[np.ndarray]:
+    """An animation as it is seen at a steady pace."""
+    frames: list[np.ndarray] = []
+    seconds = 0.0
+    for index in range(count):
+        image.seek(index)
+        seconds += max(image.info.get("duration", 0), 20) / 1000  # as browsers do: no frame is shorter
+        if seconds * fps >= len(frames) + 1 or index == 0:
+            frame_HWC = fit_picture(image.copy(), size_hw)
+            frames += [frame_HWC] * min(max(1, int(seconds * fps) - len(frames)), 1000)
+    return frames
+
+
+def palette(frames_PHWC: np.ndarray, colours: int = 16) -> list[str]:
+    """The colours that a world is painted in, dark to light: what a sketch of it needs.
+
+    Of its common colours those that are least alike: a coin is small, and yet a colour of its own.
+
+    Args:
+        frames_PHWC: uint8, some of its frames.
+        colours: how many at most.
+
+    Returns:
+        Colours as "#rrggbb".
+    """
+    pixels_XC = frames_PHWC.reshape(-1, 3)
+    _, inverse_X, counts_U = np.unique(pixels_XC // 16, axis=0, return_inverse=True, return_counts=True)
+    sums_UC = np.stack([np.bincount(inverse_X.ravel(), pixels_XC[:, c]) for c in range(3)], -1)
+    found_UC, weight_U = sums_UC / counts_U[:, None], counts_U**0.25
+    chosen = [int(counts_U.argmax())]
+    for _ in range(min(colours, len(found_UC)) - 1):
+        apart_U = np.linalg.norm(found_UC[:, None] - found_UC[chosen], axis=-1).min(1)
+        chosen.append(int((apart_U * weight_U).argmax()))
+    chosen.sort(key=lambda u: float(found_UC[u] @ (0.299, 0.587, 0.114)))
+    return ["#{:02x}{:02x}{:02x}".format(*found_UC[u].round().astype(int)) for u in chosen]
 
 
 def fit_picture(image: Image.Image, size_hw: tuple[int, int]) -> np.ndarray:

@@ -1,21 +1,26 @@
-"""The player's web server: a page, a few addresses, and one WebSocket for each player."""
+"""The player's web server: a page, a few addresses, and one WebSocket for each player.
+
+docs/protocol.md describes them all.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
+import secrets
+import signal
 import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -27,28 +32,39 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from torch import Tensor
 
 from jinn.contracts import JinnError
-from jinn.player.pictures import MAX_BYTES, fit_picture, to_png
-from jinn.player.sessions import MAX_FPS, MIN_FPS, run_session, tell
+from jinn.player.door import Door, is_loopback
+from jinn.player.film import film
+from jinn.player.history import History
+from jinn.player.pictures import MAX_BYTES, fit_picture, palette, to_png
+from jinn.player.room import Room
+from jinn.player.scheduler import Scheduler
+from jinn.player.sessions import (
+    MAX_CLIP,
+    MAX_DEPTH,
+    MAX_FPS,
+    MAX_STEPS,
+    MAX_TEMPERATURE,
+    MAX_TEXT,
+    MIN_FPS,
+    Session,
+)
+from jinn.player.text import WHY_NOT, Painter
 from jinn.world.rollout import World
 
 USUAL_PORT = 7860
-MAX_SESSIONS = 64
 STATIC = Path(__file__).parent / "static"
 IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")
 # Of WebSocket messages. Larger than any picture that is accepted: a picture a little too large should get
 # a sentence for an answer and not a closed socket.
 MAX_MESSAGE_BYTES = 4 * MAX_BYTES
-HEADERS = {
-    b"content-security-policy": b"default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'self'",
-    b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
-    b"cache-control": b"no-cache",  # always ask whether it changed: pages of two versions must not mix
-}
+MAX_FILM_BYTES = 48 * 2**20
+FILMS_AT_ONCE = 2
+PARKED_SECONDS = 120.0
+AN_ADDRESS = 16  # sockets of one network address, if others than this machine may play
 
 
 def serve(
@@ -57,8 +73,11 @@ def serve(
     port: int | None = None,
     prompt: np.ndarray | None = None,
     open_browser: bool = True,
+    token: str | None = None,
+    players: int = 64,
+    painter: Painter | None = None,
 ) -> None:
-    """Serve a world to browsers until Ctrl-C.
+    """Serve a world to browsers until Ctrl-C or SIGTERM; then players are told, and frames in work finished.
 
     Args:
         world: the world to play.
@@ -67,17 +86,27 @@ def serve(
             JINN_PORT or 7860, and if that is taken any free one.
         prompt: a uint8 (H, W, 3) picture to begin from, of any size; it becomes the first prompt.
         open_browser: show the page, where there is likely to be a browser.
+        token: what clients must know. Where other machines can reach the server one is made up if none is
+            given; it is part of the address that is printed.
+        players: how many may play at a time; others wait for a place.
+        painter: draws texts.
 
     Raises:
         JinnError: the address cannot be used.
     """
-    app = create_app(world, prompt)
+    alone = is_loopback(host)
+    if token is None and not alone:
+        token = secrets.token_urlsafe(12)
+    app = create_app(world, prompt, Room(players, an_address=None if alone else AN_ADDRESS), token, painter)
     with listen(host, port) as listener:
-        address = _address(listener)
+        address = _address(listener) + (f"/?token={quote(token)}" if token else "")
         print(f"jinn is playing {world.name} at {address} (Ctrl-C stops it)", flush=True)
         if open_browser:
             _show(address)
-        with suppress(KeyboardInterrupt):  # uvicorn raises it again after having shut down
+        # uvicorn shuts down in good order, and then raises again what made it do so.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: None)
+        with suppress(KeyboardInterrupt):
             uvicorn.Server(_config(app)).run(sockets=[listener])
 
 
@@ -95,43 +124,59 @@ def running(app: Starlette) -> Iterator[str]:
             thread.join()
 
 
-def create_app(world: World, prompt: np.ndarray | None = None, max_sessions: int = MAX_SESSIONS) -> Starlette:
+def create_app(
+    world: World,
+    prompt: np.ndarray | None = None,
+    room: Room | None = None,
+    token: str | None = None,
+    painter: Painter | None = None,
+) -> Starlette:
     """The web application that `serve` runs.
 
     Args:
         world: the world to play, shared by all sessions.
         prompt: a uint8 (H, W, 3) picture that becomes the first prompt.
-        max_sessions: browsers that may play at once.
+        room: how many may play at a time, and how long.
+        token: what clients must know; None: nothing, but they must be of this machine.
+        painter: draws texts.
     """
+    room = replace(room or Room())  # its places are this application's
     prompts = _prompts(world, prompt)
     pngs = [to_png(frames_BTHWC[0, 0].numpy()) for frames_BTHWC in prompts]
     idle = _idle_action(world.action_names)
-    # One thread, first come, first served. A session asks for its next frame only after it got the one
-    # before, so everybody gets every n-th turn.
-    model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-    sessions = 0
-
-    def on_model_thread(function: Callable[[], Any]) -> Awaitable[Any]:
-        return asyncio.get_running_loop().run_in_executor(model_thread, function)
+    parked: dict[str, History] = {}
+    films = asyncio.Semaphore(FILMS_AT_ONCE)
+    own = world.config.sampling
+    described: dict[str, Any] = {
+        "name": world.name,
+        "id": world_id(world),
+        "actions": world.num_actions,
+        "legend": [asdict(meaning) for meaning in world.legend] if world.legend else None,
+        "idle": idle,
+        "height": world.size_hw[0],
+        "width": world.size_hw[1],
+        "fps": min(max(world.fps, MIN_FPS), MAX_FPS),
+        "fps_range": [MIN_FPS, MAX_FPS],
+        "sampling": {"steps": own.steps, "temperature": own.temperature},
+        "steps_range": [1, MAX_STEPS],
+        "temperature_range": [0, MAX_TEMPERATURE],
+        "window": world.config.dynamics.transformer.window,
+        "prompts": len(prompts),
+        "palette": palette(np.concatenate([frames_BTHWC[0].numpy() for frames_BTHWC in prompts])),
+        "max_upload_bytes": MAX_BYTES,
+        "max_clip_frames": MAX_CLIP,
+        "max_what_if_frames": MAX_DEPTH,
+        "max_film_frames": MAX_FILM_BYTES // (3 * world.size_hw[0] * world.size_hw[1]),
+        "max_text": MAX_TEXT,
+        "text": painter is not None,
+        "text_why_not": "" if painter else WHY_NOT,
+    }
 
     async def page(request: Request) -> Response:
         return FileResponse(STATIC / "index.html")
 
     async def describe(request: Request) -> Response:
-        return JSONResponse(
-            {
-                "name": world.name,
-                "actions": world.num_actions,
-                "legend": [asdict(meaning) for meaning in world.legend] if world.legend else None,
-                "idle": idle,
-                "height": world.size_hw[0],
-                "width": world.size_hw[1],
-                "fps": min(max(world.fps, MIN_FPS), MAX_FPS),
-                "fps_range": [MIN_FPS, MAX_FPS],
-                "prompts": len(prompts),
-                "max_upload_bytes": MAX_BYTES,
-            }
-        )
+        return JSONResponse(described)
 
     async def show_prompt(request: Request) -> Response:
         i = request.path_params["i"]
@@ -139,38 +184,98 @@ def create_app(world: World, prompt: np.ndarray | None = None, max_sessions: int
             return JSONResponse({"error": f"this world has the prompts 0 to {len(pngs) - 1}"}, 404)
         return Response(pngs[i], media_type="image/png")
 
-    async def play(websocket: WebSocket) -> None:
-        nonlocal sessions
-        if not _same_origin(websocket):
-            await websocket.close(1008)  # before accept(): the browser sees 403
-            return
-        await websocket.accept()
-        if sessions >= max_sessions:
-            await tell(websocket, f"{max_sessions} people are playing and there is no room: try again later")
-            await websocket.close(1013)
-            return
-        sessions += 1
+    async def make_film(request: Request) -> Response:
+        kind = request.path_params["kind"]
         try:
-            await run_session(websocket, world, prompts, idle, on_model_thread)
-        finally:
-            sessions -= 1
+            fps = float(request.query_params.get("fps", described["fps"]))
+        except ValueError:
+            fps = 0.0
+        if kind not in ("mp4", "gif") or not MIN_FPS <= fps <= MAX_FPS:
+            told = f"films are mp4 or gif, of {MIN_FPS:g} to {MAX_FPS:g} frames a second"
+            return JSONResponse({"error": told}, 400)
+        async with films:
+            pixels = bytearray()
+            async for part in request.stream():
+                pixels += part
+                if len(pixels) > MAX_FILM_BYTES:
+                    most = described["max_film_frames"]
+                    return JSONResponse(
+                        {"error": f"a film has at most {most} frames: keep a shorter one"}, 413
+                    )
+            height, width = world.size_hw
+            if not pixels or len(pixels) % (3 * height * width):
+                return JSONResponse(
+                    {"error": f"send frames of {width} x {height} pixels, RGB, one by one"}, 400
+                )
+            frames_THWC = np.frombuffer(pixels, np.uint8).reshape(-1, height, width, 3)
+            try:
+                data = await asyncio.to_thread(film, frames_THWC, fps, kind)
+            except JinnError as error:
+                return JSONResponse({"error": str(error)}, 501)
+        return Response(data, media_type="video/mp4" if kind == "mp4" else "image/gif")
+
+    async def play(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async with room.entered(websocket) as entered:
+            if not entered:
+                return
+            draw = painter
+            session = Session(
+                websocket, world, scheduler(), prompts, idle, parked, draw, described["text_why_not"]
+            )
+            room.playing.add(session)
+            try:
+                await session.run()
+            finally:
+                room.playing.discard(session)
+                if session.history is not None:
+                    park(session.name, session.history)
+
+    def park(name: str, history: History) -> None:
+        while len(parked) >= room.places:
+            parked.pop(next(iter(parked)))
+        parked[name] = history
+        asyncio.get_running_loop().call_later(PARKED_SECONDS, parked.pop, name, None)
+
+    def scheduler() -> Scheduler:
+        found: Scheduler = app.state.scheduler
+        return found
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.scheduler = Scheduler(world)
+        watching = asyncio.create_task(room.watch())
         yield
-        model_thread.shutdown(cancel_futures=True)
+        watching.cancel()
+        if painter is not None:
+            painter.close()
+        await asyncio.to_thread(app.state.scheduler.close)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", page),
             Route("/api/world", describe),
             Route("/api/prompts/{i:int}.png", show_prompt),
+            Route("/api/film.{kind}", make_film, methods=["POST"]),
             WebSocketRoute("/ws", play),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
-        middleware=[Middleware(_with_headers)],
+        middleware=[Middleware(Door, token=token)],
         lifespan=lifespan,
     )
+    return app
+
+
+def world_id(world: World) -> str:
+    """What a shared session names: worlds with the same one give the same frames for the same keys.
+
+    Its weights and settings, and how its frames are computed.
+    """
+    digest = hashlib.sha256(repr(world.config).encode())
+    for name, value in sorted(world.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return f"{digest.hexdigest()[:16]}-{world.backend_name}"
 
 
 def listen(host: str, port: int | None) -> socket.socket:
@@ -202,7 +307,9 @@ def _config(app: Starlette) -> uvicorn.Config:
         app,
         log_level="warning",
         ws_max_size=MAX_MESSAGE_BYTES,
+        ws_max_queue=8,
         ws_per_message_deflate=False,  # a frame is small; compressing it would only cost time
+        backlog=512,
         timeout_graceful_shutdown=2,
     )
 
@@ -241,23 +348,3 @@ def _prompts(world: World, prompt: np.ndarray | None) -> list[Tensor]:
 def _idle_action(names: list[str] | None) -> int | None:
     """The action that stands for doing nothing, if one is named so."""
     return next((k for k, name in enumerate(names or []) if name.strip().lower() in IDLE_NAMES), None)
-
-
-def _same_origin(websocket: WebSocket) -> bool:
-    """Whether a page of this server asks. Browsers always tell the origin; programs need not."""
-    origin = websocket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == websocket.headers.get("host", "").lower()
-
-
-def _with_headers(app: ASGIApp) -> ASGIApp:
-    """Middleware: every answer tells the browser to load nothing from anywhere else."""
-
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS.items()]
-            await send(message)
-
-        await app(scope, receive, send_with_headers)
-
-    return wrapped

@@ -54,8 +54,10 @@ def use_backend(world: World, name: Backend = "auto", threads: int = 1) -> World
     """
     keep_freed_memory()
     name = choose(world) if name == "auto" else name
+    world.backend_name, world.backend_threads = name, 1
     if name.startswith("onnx"):
         world.backend = onnx(world, "int8" if name == "onnx-int8" else "float32", threads)
+        world.backend_threads = max(1, (os.cpu_count() or 1) // threads)
     elif name == "compile":
         world.backend = compiled(world)
     elif name.startswith("cuda-graph"):
@@ -83,9 +85,11 @@ def in_bfloat16(world: World) -> NextFrame:
     """`World.next_frame` under autocast."""
     kind = world.device.type
 
-    def next_frame(tokens_BN: Tensor, past: Past, drawn: Past, *given: Tensor) -> Frame:
+    def next_frame(
+        tokens_BN: Tensor, past: Past, drawn: Past, actions_B: Tensor, noise_SBNU: Tensor
+    ) -> Frame:
         with torch.autocast(kind, torch.bfloat16):
-            outputs = flat(world.next_frame(tokens_BN, past, drawn, *given))
+            outputs = flat(world.next_frame(tokens_BN, past, drawn, actions_B, noise_SBNU))
         # Keys and values stay float32 in the state, so that it may go on with another backend.
         return unflat([x.float() if x.is_floating_point() else x for x in outputs])
 

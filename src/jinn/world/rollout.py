@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,11 @@ class World(nn.Module):
     """
 
     prompts: Tensor
-    backend: NextFrame | None = None  # set by `jinn.world.backends`; None is `next_frame` as it reads
+    # All three are set by `jinn.world.backends`. None is `next_frame` as it reads. One thread is given many
+    # players as one batch; several threads are given one player each.
+    backend: NextFrame | None = None
+    backend_name: str = "torch"
+    backend_threads: int = 1
 
     def __init__(self, config: WorldConfig, prompts_PHWC: Tensor | None = None) -> None:
         super().__init__()
@@ -171,12 +176,16 @@ class World(nn.Module):
         return state, frames_BTHWC[:, -1]
 
     @torch.inference_mode()
-    def step(self, state: State, actions_B: Tensor) -> tuple[State, Tensor]:
+    def step(
+        self, state: State, actions_B: Tensor, sampling: SamplingConfig | None = None
+    ) -> tuple[State, Tensor]:
         """Play one frame.
 
         Args:
             state: of B roll-outs; it stays as it is, and may be stepped again with other actions.
             actions_B: int64 in [0, A).
+            sampling: how the frame is drawn; None is the world's own. With another one the frame is computed
+                by `next_frame` as it reads: a backend knows only the world's own.
 
         Returns:
             The next state, and the new frame, uint8 ``BHWC``.
@@ -186,9 +195,12 @@ class World(nn.Module):
         """
         self._check_actions(actions_B, (len(state.seeds_B),))
         places, digits = state.tokens_BN.shape[1], len(self.dynamics.levels)
-        noise_SBNU = frame_noise(state.seeds_B, state.frames_B, self.config.sampling.steps, places, digits)
+        sampling = sampling or self.config.sampling
+        noise_SBNU = frame_noise(state.seeds_B, state.frames_B, sampling.steps, places, digits)
         device = self.device
-        next_frame = self.backend or self.next_frame
+        next_frame = self.backend
+        if next_frame is None or sampling != self.config.sampling:
+            next_frame = partial(self.next_frame, sampling=sampling)
         tokens_BN, past, drawn, frame_BHWC = next_frame(
             state.tokens_BN, state.past, state.drawn, actions_B.to(device), noise_SBNU.to(device)
         )
@@ -211,7 +223,13 @@ class World(nn.Module):
         return State(tokens_BN, past, drawn, state.seeds_B, state.frames_B + 1)
 
     def next_frame(
-        self, tokens_BN: Tensor, past: Past, drawn: Past, actions_B: Tensor, noise_SBNU: Tensor
+        self,
+        tokens_BN: Tensor,
+        past: Past,
+        drawn: Past,
+        actions_B: Tensor,
+        noise_SBNU: Tensor,
+        sampling: SamplingConfig | None = None,
     ) -> Frame:
         """`step` as a function of tensors alone: what `jinn.world.backends` may compute in another way.
 
@@ -219,12 +237,15 @@ class World(nn.Module):
             tokens_BN, past, drawn: as in `State`.
             actions_B: int64 in [0, A).
             noise_SBNU: uniform, from `jinn.models.sampling.frame_noise`.
+            sampling: None is the world's own.
 
         Returns:
             ``tokens_BN``, past and drawn one frame later, and the new frame, uint8 ``BHWC``.
         """
         change_BND = self.dynamics.change(tokens_BN.unsqueeze(1), actions_B.unsqueeze(1)).squeeze(1)
-        tokens_BN = sample_frame(self.dynamics, change_BND, past, self.config.sampling, noise_SBNU)
+        tokens_BN = sample_frame(
+            self.dynamics, change_BND, past, sampling or self.config.sampling, noise_SBNU
+        )
         past = self.dynamics.commit(tokens_BN, change_BND, past)
         frame_BHWC, drawn = self.tokenizer.decode_next(tokens_BN, drawn)
         return tokens_BN, past, drawn, frame_BHWC

@@ -1,5 +1,6 @@
-// Which key plays which action. Every action has a key of its own (1 to 9, 0, then letters); where the
-// names of the actions speak of directions, the arrows and the space bar play them too, also two at once.
+// Which key plays which action. Every action has a key of its own (1 to 9, 0, then letters, or what the player
+// chose); where the names of the actions speak of directions, the arrows and the space bar play them too, also
+// two at once.
 
 const LETTERS = "qwetyuioasdfghjklzxcvbnm"; // without r and p: reset and pause
 const ARROWS = {
@@ -11,31 +12,39 @@ const ARROWS = {
 };
 const CAPS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", " ": "space" };
 
+/** The keys of a world of `count` actions if the player has chosen none. */
+export const usualKeys = (count) => [..."1234567890", ...LETTERS].slice(0, count);
+
+/** The one name of a keyboard event's key: digits go by place, for French ones need Shift. */
+export function keyOf(event) {
+  const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code);
+  if (digit) return digit[1];
+  return event.key.length === 1 ? event.key.toLowerCase() : event.key;
+}
+
 /**
- * The keys of a world with `count` actions, called `names` (null: nameless).
+ * The keys of a world with actions called `names` (null: nameless), `own` being the key of each.
  *
  * A press is {action} or {word}; a word is a direction, which may combine with others.
  */
-export function bindKeys(count, names) {
-  const own = [..."1234567890", ...LETTERS].slice(0, count);
+export function bindKeys(own, names) {
   const directions = Object.values(ARROWS).flat();
-  const words = Array.from({ length: count }, (_, k) =>
+  const words = own.map((_, k) =>
     new Set((names?.[k] ?? "").toLowerCase().split(/[^a-z]+/).filter((word) => directions.includes(word))));
   const known = new Set(words.flatMap((set) => [...set]));
 
-  const wordOf = (key) => ARROWS[key]?.find((word) => known.has(word));
+  const wordOf = (key) => (own.includes(key) ? null : ARROWS[key]?.find((word) => known.has(word)));
   // Of the actions with just these directions the one with the shortest name: "up" before "up slowly".
   const exactly = (wanted) => [...words.keys()]
     .filter((k) => words[k].size === wanted.size && [...wanted].every((w) => words[k].has(w)))
     .reduce((best, k) => (best < 0 || (names && names[k].length < names[best].length) ? k : best), -1);
 
   return {
-    /** What a keyboard event presses, or null. */
-    press(event) {
-      const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code); // by place: French digits need Shift
-      const action = own.indexOf(digit ? digit[1] : event.key.toLowerCase());
+    /** What a key presses, or null. */
+    press(key) {
+      const action = own.indexOf(key);
       if (action >= 0) return { action };
-      const word = wordOf(event.key);
+      const word = wordOf(key);
       return word ? { word } : null;
     },
 
@@ -55,9 +64,12 @@ export function bindKeys(count, names) {
       const arrows = [...words[k]].map((word) => Object.keys(ARROWS).filter((key) => wordOf(key) === word));
       const shown = arrows.length === 1 ? arrows[0] : arrows.map(([key]) => key);
       const first = exactly(words[k]) === k; // of actions that go one way, the arrows play one
-      return [own[k]?.toUpperCase(), ...(first ? shown.map((key) => CAPS[key]) : [])].filter(Boolean);
+      return [capOf(own[k]), ...(first ? shown.map(capOf) : [])].filter(Boolean);
     },
 
     usesArrows: known.size > 0,
   };
 }
+
+/** What is printed on a key. */
+export const capOf = (key) => CAPS[key] ?? (key?.length === 1 ? key.toUpperCase() : key);

@@ -1,12 +1,13 @@
-// The WebSocket to the server; the protocol is written down in sessions.py.
+// The WebSocket to the server; docs/protocol.md describes what goes over it.
 
-const HEADER_BYTES = 16;
+const HEADER_BYTES = 24;
+const KINDS = ["next", "begin", "picture", "back", "what if"];
 
 /**
  * Stay connected to the server.
  *
- * `on` has open(), closed(), error(sentence), and frame({number, key, modelMs, action, pixels}), which draws
- * the frame (RGB bytes, row by row): only then the server computes the next.
+ * `on` has told(message) for what the server says, closed(), and frame(frame), which draws it: only then the
+ * server computes the next. Returns send(message), a message being an object or a Blob.
  */
 export function connect(on) {
   const address = new URL("ws", location.href);
@@ -20,26 +21,29 @@ export function connect(on) {
   };
 
   const receive = (data) => {
-    if (typeof data === "string") return on.error(JSON.parse(data).message);
+    if (typeof data === "string") {
+      wait = 250;
+      return on.told(JSON.parse(data));
+    }
     const header = new DataView(data, 0, HEADER_BYTES);
-    const number = header.getUint32(0, true);
+    const number = header.getUint32(4, true);
     on.frame({
+      kind: KINDS[header.getUint8(0)],
+      ready: header.getUint8(1) === 1,
+      action: header.getInt16(2, true),
       number,
-      key: header.getUint32(4, true),
-      modelMs: header.getFloat32(8, true),
-      action: header.getInt32(12, true),
+      key: header.getUint32(8, true),
+      step: header.getUint32(12, true),
+      modelMs: header.getFloat32(16, true),
+      waitedMs: header.getFloat32(20, true),
       pixels: new Uint8Array(data, HEADER_BYTES),
     });
-    send({ type: "ack", frame: number });
+    if (number) send({ type: "ack", frame: number });
   };
 
   const open = () => {
     socket = new WebSocket(address);
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => {
-      wait = 250;
-      on.open();
-    };
     socket.onmessage = (event) => receive(event.data);
     socket.onclose = (event) => {
       if ([1011, 1013].includes(event.code)) wait = 5000; // broke down, no room: leave time to read why

@@ -1,0 +1,72 @@
+"""Frames to a film that a player keeps."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from jinn.contracts import JinnError
+
+Kind = Literal["mp4", "gif"]
+# Of the longer side: a world of 64 pixels would be a stamp on a screen.
+SIDE = {"mp4": 512, "gif": 320}
+
+
+def film(frames_THWC: np.ndarray, fps: float, kind: Kind) -> bytes:
+    """A film of a world, each of its pixels a square.
+
+    Args:
+        frames_THWC: uint8.
+        fps: frames a second; a GIF counts hundredths of a second.
+        kind: "mp4" (H.264, plays everywhere) or "gif".
+
+    Returns:
+        The bytes of the file.
+
+    Raises:
+        JinnError: PyAV is missing and an mp4 is wanted.
+    """
+    scale = max(1, SIDE[kind] // max(frames_THWC.shape[1:3]))
+    if kind == "gif":
+        return _gif(frames_THWC, fps, scale)
+    try:
+        import av
+    except ImportError:
+        raise JinnError("mp4 needs PyAV: pip install 'jinn[play]', or keep a GIF") from None
+    height, width = (scale * side // 2 * 2 for side in frames_THWC.shape[1:3])  # H.264 wants even sides
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "16", "preset": "fast"}
+        for frame_HWC in frames_THWC:
+            large_HWC = frame_HWC.repeat(scale, 0).repeat(scale, 1)[:height, :width]
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(large_HWC), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def _gif(frames_THWC: np.ndarray, fps: float, scale: int) -> bytes:
+    # One palette for all frames: a palette for each would flicker.
+    some_PHWC = frames_THWC[:: max(1, len(frames_THWC) // 32)]
+    colours = Image.fromarray(some_PHWC.reshape(-1, *some_PHWC.shape[2:])).quantize(256)
+    height, width = frames_THWC.shape[1:3]
+    pictures = [
+        Image.fromarray(frame_HWC)
+        .quantize(palette=colours, dither=Image.Dither.NONE)
+        .resize((scale * width, scale * height), Image.Resampling.NEAREST)
+        for frame_HWC in frames_THWC
+    ]
+    # Hundredths of a second are all that the format knows: each frame ends as near to its time as it can.
+    ends = [round(100 * (i + 1) / fps) for i in range(len(pictures))]
+    durations = [10 * (end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    file = io.BytesIO()
+    pictures[0].save(
+        file, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, disposal=1
+    )
+    return file.getvalue()

@@ -1,0 +1,82 @@
+// What was played: every frame, so that one can look back, and every key, so that it can be played again.
+
+const FORMAT = "jinn session";
+
+/** A fingerprint of pixels (FNV-1a): equal frames have equal ones. */
+export function fingerprint(pixels) {
+  let hash = 0x811c9dc5;
+  for (const value of pixels) hash = Math.imul(hash ^ value, 0x01000193);
+  return (hash >>> 0).toString(16).padStart(8, "0");
+}
+
+export class Tape {
+  /** `most`: how many frames are kept to look at; keys are kept for ever. */
+  constructor(most) {
+    this.most = most;
+    this.begin({ index: 0 }, 0, null);
+  }
+
+  /** A new roll-out. `prompt` is {index} of the world's prompts or {pictures: [data URLs]}. */
+  begin(prompt, seed, pixels) {
+    Object.assign(this, { prompt, seed, frames: [pixels], keys: [null] });
+  }
+
+  get step() {
+    return this.frames.length - 1;
+  }
+
+  /** The first step whose frame is still there. */
+  get first() {
+    return Math.max(0, this.frames.length - this.most);
+  }
+
+  /** The next frame; `key` is {action, steps, temperature}. */
+  add(pixels, key) {
+    this.frames.push(pixels);
+    this.keys.push(key);
+    if (this.first > 0) this.frames[this.first - 1] = null;
+  }
+
+  back(step, pixels) {
+    this.frames.length = this.keys.length = step + 1;
+    this.frames[step] = pixels;
+  }
+
+  /** All that is needed to see it again. */
+  toSession(world) {
+    const keys = [];
+    for (const { action, steps, temperature } of this.keys.slice(1)) {
+      const last = keys.at(-1);
+      if (last?.action === action && last.steps === steps && last.temperature === temperature) last.frames += 1;
+      else keys.push({ action, frames: 1, steps, temperature });
+    }
+    const { prompt, seed } = this;
+    const last = fingerprint(this.frames.at(-1));
+    return { format: FORMAT, version: 1, world: { name: world.name, id: world.id }, prompt, seed, keys, last };
+  }
+}
+
+/** The keys of a session's text one by one; throws a sentence where it is none. */
+export function readSession(text, world) {
+  let session;
+  try {
+    session = JSON.parse(text);
+  } catch {
+    throw new Error("This is not a session: the file is no JSON.");
+  }
+  if (session?.format !== FORMAT || session.version !== 1) throw new Error("This is not a session of jinn.");
+  const whole = (value, low, high) => Number.isInteger(value) && value >= low && value <= high;
+  const { prompt, seed, keys } = session;
+  const urls = prompt?.pictures;
+  const pictures = Array.isArray(urls) && urls.length > 0 && urls.length <= world.max_clip_frames &&
+    urls.every((url) => typeof url === "string" && url.startsWith("data:image/png;base64,"));
+  const [fewest, most] = world.steps_range;
+  const [coldest, hottest] = world.temperature_range;
+  const good = (pictures || whole(prompt?.index, 0, world.prompts - 1)) && whole(seed, 0, 2 ** 32) &&
+    Array.isArray(keys) && keys.every((key) => whole(key?.action, 0, world.actions - 1) &&
+      whole(key.frames, 1, 1e6) && whole(key.steps, fewest, most) &&
+      key.temperature >= coldest && key.temperature <= hottest);
+  if (!good) throw new Error("This session is damaged, or of a world with other actions or prompts.");
+  const script = keys.flatMap(({ frames, ...key }) => Array(Math.min(frames, 1e5)).fill(key));
+  return { ...session, script, same: session.world?.id === world.id };
+}
