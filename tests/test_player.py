@@ -37,6 +37,7 @@ from jinn.models.sampling import SamplingConfig
 from jinn.player import Client, Room, create_app, read_picture, running
 from jinn.player.client import Picture
 from jinn.player.history import MOST_KEPT, History
+from jinn.player.pictures import palette, read_pictures
 from jinn.player.scheduler import Frame, Priority, Scheduler
 from jinn.player.server import listen
 from jinn.player.sessions import HEADER, Kind
@@ -667,6 +668,67 @@ def test_upload_becomes_the_beginning(address: str, world: World) -> None:
             assert "picture" in player.error()
         player.send(type="action", action=0)  # what was played before the bad picture goes on
         assert player.frame().number == 2
+
+
+def test_a_clip_becomes_the_beginning(address: str, world: World) -> None:
+    height, width = world.size_hw
+    frames_THWC = np.stack([np.roll(noise(height, width), 4 * t, axis=1) for t in range(3)])
+    _, expected_BHWC = world.reset(torch.from_numpy(frames_THWC)[None], seed=[5])
+    with Player(address) as player:
+        begin = player.start(seed=5, pictures=[encode(frame_HWC) for frame_HWC in frames_THWC])
+        assert np.array_equal(begin.pixels_HWC, expected_BHWC[0].numpy())
+        frames = [player.play(k).pixels_HWC for k in (1, 2)]
+        animation = encode(
+            Image.fromarray(frames_THWC[0]),
+            "WEBP",
+            save_all=True,
+            append_images=[Image.fromarray(x) for x in frames_THWC[1:]],
+            duration=100,  # the world's own pace
+            lossless=True,
+        )
+        begin = player.start(seed=5, pictures=[animation])
+        player.send("clip", frames=2)
+        player.socket.send(encode(frames_THWC[0]))
+        player.socket.send(b"no picture")
+        assert "picture" in player.error()  # and the clip is given up
+        assert player.play(1).step == 1
+        player.send("reset", seed=5)
+        assert player.frame().kind is Kind.BEGIN
+        again = player.start(seed=5, pictures=[encode(frame_HWC) for frame_HWC in frames_THWC])
+        assert np.array_equal(again.pixels_HWC, expected_BHWC[0].numpy())
+        assert np.array_equal([player.play(k).pixels_HWC for k in (1, 2)], frames)
+
+
+def test_an_animation_is_seen_at_the_worlds_pace() -> None:
+    shades = [0, 50, 100, 150, 200, 250]
+    pictures = [Image.new("L", (8, 8), shade) for shade in shades]
+    file = encode(pictures[0], "GIF", save_all=True, append_images=pictures[1:], duration=50)
+    assert [int(x.mean()) for x in read_pictures(file, (4, 4), 32, 20.0)] == shades
+    assert [int(x.mean()) for x in read_pictures(file, (4, 4), 2, 20.0)] == shades[-2:]
+    half = [int(x.mean()) for x in read_pictures(file, (4, 4), 32, 10.0)]
+    assert len(half) in (3, 4)
+    assert half == sorted(half)
+    assert len(read_pictures(file, (4, 4), 32, 30.0)) >= 8
+    assert read_picture(file, (4, 4)).mean() == 0
+
+
+def test_an_endless_animation_is_refused() -> None:
+    pictures = [Image.new("1", (1, 1), i % 2) for i in range(1100)]
+    file = encode(pictures[0], "GIF", save_all=True, append_images=pictures[1:], duration=20)
+    with pytest.raises(JinnError, match="1100 frames"):
+        read_pictures(file, (4, 4), 32, 10.0)
+    assert read_picture(file, (4, 4)).shape == (4, 4, 3)
+    large = [Image.new("1", (1000, 1000), i % 2) for i in range(40)]
+    file = encode(large[0], "GIF", save_all=True, append_images=large[1:], duration=20)
+    with pytest.raises(JinnError, match="40 frames"):
+        read_pictures(file, (4, 4), 32, 10.0)
+
+
+def test_palette_has_the_small_and_the_large() -> None:
+    frame_HWC = np.zeros((64, 64, 3), np.uint8)
+    frame_HWC[:32] = (40, 90, 200)
+    frame_HWC[40:44, 40:44] = (250, 220, 10)  # a coin
+    assert palette(frame_HWC[None]) == ["#000000", "#285ac8", "#fadc0a"]
 
 
 def test_prompt_of_the_caller_comes_first(world: World) -> None:

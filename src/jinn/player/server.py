@@ -108,6 +108,8 @@ def serve(
             signal.signal(signal.SIGTERM, lambda *_: None)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(_config(app)).run(sockets=[listener])
+    if painter is not None:
+        painter.close()
 
 
 @contextmanager
@@ -247,8 +249,6 @@ def create_app(
         watching = asyncio.create_task(room.watch())
         yield
         watching.cancel()
-        if painter is not None:
-            painter.close()
         await asyncio.to_thread(app.state.scheduler.close)
 
     app = Starlette(

@@ -82,7 +82,7 @@ class Painter:
         try:
             # Weights of safetensors alone: nothing is ever unpickled.
             pipeline = AutoPipelineForText2Image.from_pretrained(
-                self.model, torch_dtype=half, use_safetensors=True
+                self.model, dtype=half, use_safetensors=True, low_cpu_mem_usage=False
             )
         except Exception as error:
             where = "in this folder" if Path(self.model).exists() else "of this name"

@@ -1,0 +1,72 @@
+"""Texts become first frames, by a real pipeline of diffusers with random weights."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jinn.contracts import JinnError
+from jinn.player import create_app, running
+from jinn.player.sessions import Kind
+from jinn.player.text import MOST_WAITING, Painter
+from test_player import Player, tiny_world
+from tiny_pipeline import save_pipeline
+
+
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Painter]:
+    painter = Painter(str(save_pipeline(tmp_path_factory.mktemp("text"))), (32, 32), "cpu", steps=1)
+    yield painter
+    painter.close()
+
+
+def test_a_text_is_always_the_same_picture(painter: Painter) -> None:
+    cave = painter.paint("a dark cave")
+    assert (cave.shape, cave.dtype) == ((32, 32, 3), np.uint8)
+    assert np.array_equal(cave, painter.paint("a dark cave"))
+    assert not np.array_equal(cave, painter.paint("blue sky"))
+
+
+def test_play_begins_from_a_text(painter: Painter) -> None:
+    with running(create_app(tiny_world(), painter=painter)) as address, Player(address) as player:
+        assert player.world["text"]
+        player.send("settings", idle=None)
+        player.send("text", text="a dark cave", seed=3)
+        picture, begin = player.frame(), player.frame()
+        assert (picture.kind, begin.kind) == (Kind.PICTURE, Kind.BEGIN)
+        assert np.array_equal(picture.pixels_HWC, painter.paint("a dark cave"))
+        assert player.play(0).step == 1
+        for bad in ("", " ", "x" * 1001, 7):
+            player.send("text", text=bad)
+            assert "text must be" in player.error()
+
+
+def test_without_a_model_it_says_how_to_get_one() -> None:
+    with running(create_app(tiny_world())) as address, Player(address) as player:
+        assert not player.world["text"]
+        player.send("text", text="a dark cave")
+        assert player.error() == player.world["text_why_not"]
+        assert "--text" in player.world["text_why_not"]
+
+
+def test_a_missing_model_is_told(tmp_path: Path) -> None:
+    painter = Painter(str(tmp_path), (32, 32), "cpu")
+    with pytest.raises(JinnError, match="no text-to-image model in this folder"):
+        painter.paint("a cave")
+    painter.close()
+
+
+def test_texts_that_wait_are_bounded(painter: Painter) -> None:
+    async def many() -> list[object]:
+        texts = (painter(f"cave {i}") for i in range(MOST_WAITING + 2))
+        return await asyncio.gather(*texts, return_exceptions=True)
+
+    drawn = asyncio.run(many())
+    refused = [result for result in drawn if isinstance(result, JinnError)]
+    assert len(refused) == 2
+    assert all("waiting" in str(error) for error in refused)
+    assert sum(isinstance(result, np.ndarray) for result in drawn) == MOST_WAITING
