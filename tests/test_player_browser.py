@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 import chromium
 from chromium import launched
-from jinn.player import create_app, running
+from jinn.player import Room, create_app, running
+from jinn.player.film import film
+from jinn.player.text import Painter
 from jinn.world.rollout import World
 from test_player import tiny_world
+from tiny_pipeline import save_pipeline
 
 REMEMBER_SOCKETS = """
     window.sockets = [];
     window.WebSocket = class extends WebSocket { constructor(url) { super(url); sockets.push(this); } };
+"""
+GAMEPAD = """
+    window.pads = [{index: 0, axes: [0, 0], buttons: Array.from({length: 16}, () => ({pressed: false}))}];
+    navigator.getGamepads = () => pads;
 """
 PIXELS = "document.getElementById('screen').toDataURL()"
 
@@ -42,21 +51,28 @@ def browser() -> Iterator[Any]:
         yield browser
 
 
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Painter]:
+    painter = Painter(str(save_pipeline(tmp_path_factory.mktemp("text"))), (32, 32), "cpu", steps=1)
+    yield painter
+    painter.close()
+
+
 @pytest.fixture
 def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
     """Opens the page in a context of its own and waits for its first frame; errors fail the test."""
     errors: list[str] = []
     contexts: list[Any] = []
 
-    def open_page(**options: Any) -> Any:
+    def open_page(at: str = address, frames: int = 1, pads: bool = False, **options: Any) -> Any:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        page.add_init_script(REMEMBER_SOCKETS)
+        page.add_init_script(REMEMBER_SOCKETS + (GAMEPAD if pads else ""))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        page.goto(address)
-        until(page, "window.jinn?.frames > 0")
+        page.goto(at)
+        until(page, f"window.jinn?.frames >= {frames}")
         return page
 
     yield open_page
@@ -200,6 +216,298 @@ def test_reconnects(open_page: OpenPage) -> None:
     until(page, "!jinn.connected")
     until(page, "jinn.connected && jinn.frames > 1")
     play(page, "1", 1)
+
+
+# ---- Beginnings -----------------------------------------------------------------------------------------
+
+
+def begins(page: Any) -> None:
+    """Wait for a first frame, shown beside what was given."""
+    until(page, "jinn.action === -1 && jinn.tape.step === 0 && !document.getElementById('pair').hidden")
+
+
+def colour_of(page: Any, canvas: str) -> list[int]:
+    """The mean colour of a canvas."""
+    return page.evaluate(f"""(() => {{
+        const canvas = document.getElementById('{canvas}');
+        const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        const mean = (values) => Math.round(values.reduce((a, b) => a + b) / values.length);
+        return [0, 1, 2].map((c) => mean(data.filter((_, i) => i % 4 === c)));
+    }})()""")
+
+
+def test_a_sketch_becomes_a_world(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#draw").click()
+    page.locator("#colours button").nth(3).click()
+    colour = page.locator("#colours button").nth(3).get_attribute("title")
+    page.locator("#tools [value=fill]").check()
+    box = page.locator("#paper").bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.click(*middle)
+    assert page.locator("#undo").is_enabled()
+    page.locator("#tools [value=eraser]").check()
+    page.locator("#sizes button").last.click()
+    page.mouse.move(box["x"] + 20, middle[1])
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 20, middle[1], steps=5)
+    page.mouse.up()
+    page.keyboard.press("r")  # the pad is open: no key plays
+    page.locator("#undo").click()
+    page.locator("#begin-sketch").click()
+    begins(page)
+    assert colour_of(page, "given") == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    play(page, "1", 2)
+
+
+def test_a_brush_draws_lines(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#draw").click()
+    white = colour_of(page, "paper")
+    box = page.locator("#paper").bounding_box()
+    page.mouse.move(box["x"] + 30, box["y"] + 30)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 200, steps=4)
+    page.mouse.up()
+    drawn = colour_of(page, "paper")
+    assert sum(drawn) < sum(white)
+    page.locator("#copy").click()
+    assert colour_of(page, "paper") != drawn
+    page.locator("#undo").click()
+    assert colour_of(page, "paper") == drawn
+    page.locator("#clear").click()
+    assert colour_of(page, "paper") == white
+    page.locator("#sketch [data-close]").click()
+    play(page, "1", 1)
+
+
+def test_a_camera_gives_a_first_frame(open_page: OpenPage) -> None:
+    page = open_page(permissions=["camera"])
+    page.locator("#camera").click()
+    until(page, "document.getElementById('video').videoWidth > 0")
+    page.locator("#begin-photo").click()
+    begins(page)
+    until(page, "document.getElementById('video').srcObject === null")  # its light is off
+    play(page, "1", 1)
+
+
+def test_several_pictures_are_a_clip(open_page: OpenPage) -> None:
+    page = open_page()
+    names = ["frame 10.png", "frame 2.png", "frame 1.png"]
+    files = []
+    for name in names:
+        file = io.BytesIO()
+        shade = 20 * int(name.split()[1].split(".")[0])
+        Image.fromarray(np.full((64, 64, 3), shade, np.uint8)).save(file, "PNG")
+        files.append({"name": name, "mimeType": "image/png", "buffer": file.getvalue()})
+    page.locator("#file").set_input_files(files)
+    begins(page)
+    assert page.evaluate("jinn.tape.prompt.pictures.length") == 3
+    assert colour_of(page, "given") == [200, 200, 200]  # the last one is the newest
+    play(page, "1", 1)
+
+
+def test_the_end_of_a_video_is_a_clip(open_page: OpenPage, world: World) -> None:
+    height, width = world.size_hw
+    frames_THWC = np.stack([np.full((height, width, 3), 6 * t, np.uint8) for t in range(40)])
+    page = open_page()
+    data = film(frames_THWC, world.fps, "mp4")
+    if not page.evaluate("document.createElement('video').canPlayType('video/mp4; codecs=avc1.42E01E')"):
+        pytest.skip("this Chromium plays no H.264")
+    page.locator("#file").set_input_files({"name": "a.mp4", "mimeType": "video/mp4", "buffer": data})
+    begins(page)
+    window = page.evaluate("jinn.world.window")
+    assert page.evaluate("jinn.tape.prompt.pictures.length") == window
+    assert colour_of(page, "given")[0] > 6 * (40 - window)
+
+
+def test_a_text_becomes_a_world(open_page: OpenPage, world: World, painter: Painter) -> None:
+    page = open_page()  # of a server that draws no texts: the box explains itself
+    assert page.locator("#text").is_disabled()
+    assert "--text" in page.locator("#text-why-not").inner_text()
+    with running(create_app(world, painter=painter)) as address:
+        page = open_page(address)
+        page.locator("#text").fill("a dark cave")
+        page.locator("#paint").click()
+        begins(page)
+        assert page.locator("#text-why-not").is_hidden()
+        page.locator("#screen").focus()
+        play(page, "1", 1)
+
+
+# ---- Time -----------------------------------------------------------------------------------------------
+
+
+def rewind(page: Any, step: int) -> None:
+    scrub = "document.getElementById('scrub')"
+    page.evaluate(f"{scrub}.value = {step}; {scrub}.dispatchEvent(new Event('input'))")
+
+
+def single_steps(page: Any, keys: str) -> list[str]:
+    """Pause, play keys one by one, and give the pixels after each."""
+    if page.locator("#pause").get_attribute("aria-pressed") != "true":
+        page.keyboard.press("p")
+    pixels = []
+    for key in keys:
+        step = page.evaluate("jinn.tape.step")
+        page.keyboard.press(key)
+        until(page, f"jinn.tape.step === {step + 1}")
+        pixels.append(page.evaluate(PIXELS))
+    return pixels
+
+
+def test_rewind_and_take_another_way(open_page: OpenPage) -> None:
+    page = open_page()
+    first = single_steps(page, "1234512345")
+    rewind(page, 4)
+    assert page.evaluate(PIXELS) == first[3]
+    assert page.locator("#status").inner_text() == "looking back"
+    assert page.locator("#place").inner_text() == "4"
+    page.locator("#newest").click()
+    assert page.evaluate(PIXELS) == first[-1]
+    rewind(page, 4)
+    page.keyboard.press("5")  # the way that was taken
+    until(page, "jinn.tape.step === 5")
+    assert page.evaluate(PIXELS) == first[4]
+    rewind(page, 3)
+    page.keyboard.press("1")  # another
+    until(page, "jinn.tape.step === 4")
+    assert page.evaluate(PIXELS) != first[3]
+    assert page.evaluate("jinn.tape.keys.slice(1).map((key) => key.action)") == [0, 1, 2, 0]
+
+
+def test_what_if_and_taking_a_way(open_page: OpenPage, world: World) -> None:
+    page = open_page()
+    single_steps(page, "12")
+    page.keyboard.press("/")
+    until(page, "document.querySelectorAll('#branches canvas').length > 0")
+    assert page.locator("#branches button").count() == world.num_actions
+    page.locator("#branches button").nth(3).click()
+    until(page, "jinn.tape.step === 8 && !jinn.replaying")
+    assert page.evaluate("jinn.tape.keys.slice(3).every((key) => key.action === 3)")
+    assert page.locator("#branches").is_hidden()
+
+
+def test_the_last_action_again(open_page: OpenPage) -> None:
+    page = open_page()
+    single_steps(page, "4.")
+    page.locator("#again").click()
+    until(page, "jinn.tape.step === 3")
+    assert page.evaluate("jinn.tape.keys.slice(1).map((key) => key.action)") == [3, 3, 3]
+
+
+# ---- Keeping --------------------------------------------------------------------------------------------
+
+
+def download(page: Any, button: str) -> bytes:
+    with page.expect_download() as waiting:
+        page.locator(button).click()
+    return Path(waiting.value.path()).read_bytes()
+
+
+def test_a_session_is_shared_and_comes_out_the_same(open_page: OpenPage) -> None:
+    page = open_page()
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(file, "PNG")
+    picture = {"name": "a.png", "mimeType": "image/png", "buffer": file.getvalue()}
+    page.locator("#file").set_input_files(picture)
+    begins(page)
+    frames = single_steps(page, "112345")
+    page.locator("#sampling summary").click()
+    page.locator("#temperature").fill("1.25")
+    page.locator("#steps").fill("3")
+    page.locator("#screen").focus()
+    frames += single_steps(page, "2233")
+    session = download(page, "#save")
+    other = open_page()
+    other.locator("#file").set_input_files(
+        {"name": "s.json", "mimeType": "application/json", "buffer": session}
+    )
+    until(other, "document.getElementById('kept').textContent.includes('the very same frames')")
+    assert other.evaluate("jinn.tape.step") == 10
+    assert other.evaluate(PIXELS) == frames[-1]
+    assert other.locator("#temperature").input_value() == "1.25"
+    for step in (3, 7):
+        rewind(other, step)
+        assert other.evaluate(PIXELS) == frames[step - 1]
+    for bad in (
+        b"{",
+        b"[]",
+        session.replace(b'"seed":', b'"seed":-'),
+        session.replace(b'"action":1', b'"action":77'),
+    ):
+        other.locator("#file").set_input_files(
+            {"name": "s.json", "mimeType": "application/json", "buffer": bad}
+        )
+        until(other, "!document.getElementById('trouble').hidden")
+        assert "session" in other.locator("#trouble").inner_text()
+        play(other, "1", 1)
+
+
+def test_films_and_screenshots(open_page: OpenPage) -> None:
+    page = open_page()
+    single_steps(page, "12345")
+    picture = Image.open(io.BytesIO(download(page, "#picture")))
+    assert picture.size == (512, 512)
+    for button in ("#mp4", "#gif"):
+        with av.open(io.BytesIO(download(page, button))) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 6
+
+
+# ---- Hands ----------------------------------------------------------------------------------------------
+
+
+def test_keys_of_ones_own(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#keys summary").click()
+    page.locator("#bindings button").nth(2).click()
+    page.keyboard.press("x")
+    page.locator("#screen").focus()
+    single_steps(page, "x")
+    assert page.evaluate("jinn.action") == 2
+    assert "X" in page.locator(".action").nth(2).inner_text()
+    page.locator("#usual-keys").click()
+    assert "3" in page.locator(".action").nth(2).inner_text()
+
+
+def test_a_gamepad_plays(open_page: OpenPage) -> None:
+    page = open_page(pads=True)
+    page.evaluate("pads[0].buttons[1].pressed = true")
+    until(page, "jinn.action === 1")
+    page.evaluate("pads[0].buttons[1].pressed = false")
+    until(page, "document.querySelectorAll('.action[aria-pressed=true]').length === 0")
+    page.evaluate("pads[0].axes[0] = -1")  # the world's left
+    until(page, "jinn.action === 0")
+    page.evaluate("pads[0].axes[0] = 0")
+
+
+def test_everything_has_a_name_and_the_keyboard_reaches_it(open_page: OpenPage) -> None:
+    page = open_page()
+    for details in ("sampling", "keys", "time"):
+        page.locator(f"#{details} summary").click()
+    nameless = page.evaluate("""[...document.querySelectorAll('button, input, canvas, a, summary')]
+        .filter((part) => part.checkVisibility() && !part.closest('[aria-hidden=true]'))
+        .filter((part) => !(part.textContent.trim() || part.ariaLabel || part.labels?.length || part.alt
+            || part.getAttribute('aria-labelledby') || part.querySelector('img[alt]')))
+        .map((part) => part.outerHTML)""")
+    assert nameless == []
+    reached = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id"))
+    parts = (
+        "reset pause again what-if auto speed scrub upload draw camera mp4 save open steps temperature seed"
+    )
+    assert {*parts.split(), "usual-keys", "look-ahead"} <= reached
+
+
+def test_waiting_for_a_place(open_page: OpenPage, world: World) -> None:
+    with running(create_app(world, room=Room(places=1))) as address:
+        first = open_page(address)
+        second = open_page(address, frames=0)
+        until(second, "document.getElementById('veil').textContent.includes('number 1 in the queue')")
+        first.close()
+        until(second, "jinn.frames > 0")
 
 
 @pytest.mark.parametrize("viewport", [(390, 664), (664, 390), (320, 568)])

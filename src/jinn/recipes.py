@@ -110,7 +110,7 @@ def coinrun_cpu() -> Recipe:
         ),
         sampling=SamplingConfig(steps=2, temperature=0.6, choice_temperature=0.5),
         tokenizer_training=TrainingConfig(
-            steps=12_000,
+            steps=6_000,
             batch=32,
             frames=1,
             learning_rate=1.5e-3,
@@ -119,7 +119,7 @@ def coinrun_cpu() -> Recipe:
             optimizer="muon",
         ),
         world_training=TrainingConfig(
-            steps=8_000,
+            steps=5_000,
             batch=8,
             frames=8,
             learning_rate=3e-3,
