@@ -36,7 +36,7 @@ from jinn.contracts import JinnError
 from jinn.models.sampling import SamplingConfig
 from jinn.player import Client, Room, create_app, read_picture, running
 from jinn.player.client import Picture
-from jinn.player.history import MOST_KEPT, History
+from jinn.player.history import History, num_bytes
 from jinn.player.pictures import palette, read_pictures
 from jinn.player.scheduler import Frame, Priority, Scheduler
 from jinn.player.server import listen
@@ -142,6 +142,14 @@ def test_describes_the_world(address: str, world: World) -> None:
     assert (told["height"], told["width"]) == tuple(world.size_hw)
     assert told["prompts"] == len(world.prompts)
     assert 1 <= told["fps"] <= 30
+
+
+def test_tells_what_a_frame_spends_its_time_on(address: str, world: World) -> None:
+    told = httpx.get(f"{address}/api/profile", timeout=PATIENCE).json()
+    assert told["backend"] == "torch"
+    assert len(told["parts"]) == 4
+    assert all(ms > 0 for ms in told["parts"].values())
+    assert httpx.get(f"{address}/api/profile").json() == told  # not measured for everyone who asks
 
 
 def test_prompts_are_lossless(address: str, world: World) -> None:
@@ -377,16 +385,17 @@ def test_going_back_and_taking_another_way(address: str) -> None:
         assert np.array_equal(afresh.rollout([3, 3], seed=4)[1:], other)
 
 
-def test_history_is_bounded_and_complete(world: World) -> None:
+def test_history_is_bounded_and_complete(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     state, frame_BHWC = world.reset(world.prompts[:1][None])
     first = Frame(state, frame_BHWC[0].numpy().tobytes(), 0.0, 1, 0.0)
+    monkeypatch.setattr("jinn.player.history.MEMORY", 12 * num_bytes(state))
     history = History(world.prompts[:1][None], 0, first)
     warm = replace(world.config.sampling, temperature=0.9)
     for step in range(1, 1001):
         history.add(step % 5, warm if step > 500 else None, first)
-        assert len(history.kept) <= MOST_KEPT
+        assert len(history.kept) <= 12
     assert history.step == 1000
-    assert max(step - history.before(step) for step in range(1001)) <= 2 * 1000 / MOST_KEPT
+    assert max(step - history.before(step) for step in range(1001)) <= 3 * 1000 / 12
     assert (history.way_to(500), history.way_to(501)) == ((0, None), (1, warm))
     history.go_back(700, first)
     assert history.step == 700

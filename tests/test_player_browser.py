@@ -501,6 +501,14 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(open_page: OpenPage) 
     assert {*parts.split(), "usual-keys", "look-ahead"} <= reached
 
 
+def test_where_the_time_goes(open_page: OpenPage) -> None:
+    page = open_page()
+    play(page, "1", 3)
+    page.locator("#time summary").click()
+    until(page, "document.querySelectorAll('#parts dd').length === 4")
+    until(page, "document.querySelectorAll('#times dd')[0]?.textContent.endsWith(' ms')")
+
+
 def test_waiting_for_a_place(open_page: OpenPage, world: World) -> None:
     with running(create_app(world, room=Room(places=1))) as address:
         first = open_page(address)

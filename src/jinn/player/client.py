@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -57,7 +58,10 @@ class Client:
             self.world: dict[str, Any] = json.load(answer)
         self.seconds = seconds
         self.told: list[dict[str, Any]] = []  # what the server said that is no error: session, queue, gone
-        self.socket = connect(address.replace("http", "ws", 1) + "/ws" + query, **options)
+        self.closing = ExitStack()
+        self.socket = self.closing.enter_context(
+            connect(address.replace("http", "ws", 1) + "/ws" + query, **options)
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -65,7 +69,7 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self.socket.close()
+        self.closing.close()
 
     def send(self, type: str, **fields: object) -> None:
         """Send a message of the protocol."""

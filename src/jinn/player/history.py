@@ -13,10 +13,12 @@ from torch import Tensor
 
 from jinn.models.sampling import SamplingConfig
 from jinn.player.scheduler import Frame
+from jinn.world.state import State
 
-# A state of the built-in world has some 3 MB; of sixteen, none is more than 1/8 of the session away.
-MOST_KEPT = 16
-FIRST_SPACING = 8
+# Of the states that are kept for one player (one of the built-in world has some 3 MB).
+MEMORY = 32 * 2**20
+FEWEST_KEPT = 4
+EVERY = 8  # frames, until there are too many states
 
 
 @dataclass
@@ -30,7 +32,7 @@ class History:
         samplings: how each of these was drawn, the index of one of `ways`.
         ways: the sampling settings that were used.
         kept: some of the frames with their states, by number; 0 is the prompt's.
-        spacing: of the frames kept; doubles when they become too many.
+        most: how many of these there may be.
     """
 
     prompt_BTHWC: Tensor
@@ -40,11 +42,11 @@ class History:
     samplings: array[int] = field(default_factory=lambda: array("H"))
     ways: list[SamplingConfig | None] = field(default_factory=list)
     kept: dict[int, Frame] = field(default_factory=dict)
-    spacing: int = FIRST_SPACING
 
     def __post_init__(self) -> None:
         self.now = self.first
         self.kept[0] = self.first
+        self.most = max(FEWEST_KEPT, MEMORY // num_bytes(self.first.state))
 
     @property
     def step(self) -> int:
@@ -58,11 +60,19 @@ class History:
         self.actions.append(action)
         self.samplings.append(self.ways.index(sampling))
         self.now = frame
-        if self.step % self.spacing == 0:
+        if self.step % EVERY == 0:
             self.kept[self.step] = frame
-        if len(self.kept) > MOST_KEPT:
-            self.spacing *= 2
-            self.kept = {step: kept for step, kept in self.kept.items() if step % self.spacing == 0}
+            self.thin_out(self.most)
+
+    def thin_out(self, most: int) -> None:
+        """Keep fewer states: to go back takes longer then. Those go first that stand closest together."""
+        while len(self.kept) > most:
+            steps = list(self.kept)  # in order
+            gaps = {
+                step: after - before
+                for before, step, after in zip(steps[:-1], steps[1:], [*steps[2:], self.step], strict=True)
+            }
+            del self.kept[min(gaps, key=lambda step: gaps[step])]
 
     def before(self, step: int) -> int:
         """The last frame kept that is not after the given one."""
@@ -77,3 +87,9 @@ class History:
         del self.actions[step:], self.samplings[step:]
         self.kept = {kept: value for kept, value in self.kept.items() if kept <= step}
         self.now = frame
+
+
+def num_bytes(state: State) -> int:
+    """How much memory a state takes."""
+    tensors = (state.tokens_BN, *state.past, *state.drawn)
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

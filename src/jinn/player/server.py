@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -53,6 +54,7 @@ from jinn.player.sessions import (
     Session,
 )
 from jinn.player.text import WHY_NOT, Painter
+from jinn.world.profile import profile
 from jinn.world.rollout import World
 
 USUAL_PORT = 7860
@@ -63,7 +65,9 @@ IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")
 MAX_MESSAGE_BYTES = 4 * MAX_BYTES
 MAX_FILM_BYTES = 48 * 2**20
 FILMS_AT_ONCE = 2
-PARKED_SECONDS = 120.0
+PROFILE_SECONDS = 30.0  # how long what was measured is told again
+# Players who lost their connection: how many, how long, and how many states of each are kept for them.
+MOST_PARKED, PARKED_SECONDS, STATES_PARKED = 32, 120.0, 3
 AN_ADDRESS = 16  # sockets of one network address, if others than this machine may play
 
 
@@ -148,6 +152,8 @@ def create_app(
     idle = _idle_action(world.action_names)
     parked: dict[str, History] = {}
     films = asyncio.Semaphore(FILMS_AT_ONCE)
+    measuring = asyncio.Lock()
+    measured: tuple[float, dict[str, float]] = -PROFILE_SECONDS, {}
     own = world.config.sampling
     described: dict[str, Any] = {
         "name": world.name,
@@ -216,6 +222,13 @@ def create_app(
                 return JSONResponse({"error": str(error)}, 501)
         return Response(data, media_type="video/mp4" if kind == "mp4" else "image/gif")
 
+    async def tell_parts(request: Request) -> Response:
+        nonlocal measured
+        async with measuring:
+            if time.monotonic() > measured[0] + PROFILE_SECONDS:
+                measured = time.monotonic(), await asyncio.to_thread(profile, world)
+        return JSONResponse({"backend": world.backend_name, "parts": measured[1]})
+
     async def play(websocket: WebSocket) -> None:
         await websocket.accept()
         async with room.entered(websocket) as entered:
@@ -227,15 +240,17 @@ def create_app(
             )
             room.playing.add(session)
             try:
-                await session.run()
+                with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
+                    await session.run()
             finally:
                 room.playing.discard(session)
                 if session.history is not None:
                     park(session.name, session.history)
 
     def park(name: str, history: History) -> None:
-        while len(parked) >= room.places:
+        while len(parked) >= MOST_PARKED:
             parked.pop(next(iter(parked)))
+        history.thin_out(STATES_PARKED)
         parked[name] = history
         asyncio.get_running_loop().call_later(PARKED_SECONDS, parked.pop, name, None)
 
@@ -256,6 +271,7 @@ def create_app(
             Route("/", page),
             Route("/api/world", describe),
             Route("/api/prompts/{i:int}.png", show_prompt),
+            Route("/api/profile", tell_parts),
             Route("/api/film.{kind}", make_film, methods=["POST"]),
             WebSocketRoute("/ws", play),
             Mount("/static", StaticFiles(directory=STATIC)),

@@ -598,6 +598,25 @@ function show() {
   if ($("time").open) showTimes();
 }
 
+/** What the model spends its time on, measured anew on the server. */
+async function measureParts() {
+  const { backend, parts } = await (await fetch("api/profile")).json();
+  const whole = Object.values(parts).reduce((a, b) => a + b);
+  list($("parts"), Object.fromEntries(Object.entries(parts).map(([part, ms]) =>
+    [part, `${ms.toFixed(1)} ms, ${((100 * ms) / whole).toFixed(0)}%`])));
+  $("parts-note").textContent = backend === "torch"
+    ? "One player, nobody else computing."
+    : `In PyTorch, part by part; what plays is ${backend}, which is not made of parts.`;
+}
+$("time").ontoggle = () => $("time").open && measureParts();
+
+function list(place, rows) {
+  place.replaceChildren(...Object.entries(rows).flatMap(([what, value]) => [
+    Object.assign(document.createElement("dt"), { textContent: what }),
+    Object.assign(document.createElement("dd"), { textContent: value }),
+  ]));
+}
+
 function showTimes() {
   const ms = (values) => (values.length ? `${median(values).toFixed(1)} ms` : "–");
   const latency = jinn.latencies.slice(-60);
@@ -609,10 +628,7 @@ function showTimes() {
       ? `${Math.max(0, median(latency) - median(times.waited)).toFixed(1)} ms` : "–",
     "frames that were ready when they were asked for": times.ready.length ? `${(100 * jinn.readyShare).toFixed(0)}%` : "–",
   };
-  $("times").replaceChildren(...Object.entries(rows).flatMap(([what, value]) => [
-    Object.assign(document.createElement("dt"), { textContent: what }),
-    Object.assign(document.createElement("dd"), { textContent: value }),
-  ]));
+  list($("times"), rows);
 }
 
 /** Whole multiples of the world's pixels, counted in the pixels of the device. */
