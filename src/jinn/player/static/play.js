@@ -179,7 +179,7 @@ function hasBegun(pixels) {
   }
   if (!starts.includes(begun)) {
     starts.push(begun); // a picture of one's own joins the gallery
-    $("upload").before(startButton(begun, screen.toDataURL(), "your picture"));
+    $("prompts").append(startButton(begun, screen.toDataURL(), "your picture"));
   }
   starts.forEach((start, i) => $("prompts").children[i].setAttribute("aria-pressed", start === begun));
 }
@@ -569,11 +569,12 @@ function show() {
     $("status").dataset.state = state;
     $("status").textContent = words[state];
   }
+  const key = touch ? "button" : "key";
   veil({
     queue: `All places are taken. You are number ${place} in the queue.`,
     lost: "Reconnecting…",
-    paused: "Paused. Each press of a key plays one frame.",
-    past: `Frame ${viewing} of ${tape.step}. Press a key to take another way from here.`,
+    paused: `Paused. Each press of a ${key} plays one frame.`,
+    past: `Frame ${viewing} of ${tape.step}. Press a ${key} to take another way from here.`,
   }[state] ?? "");
   $("pause").setAttribute("aria-pressed", String(paused));
   $("pause").firstElementChild.textContent = paused ? "Resume" : "Pause";
@@ -648,7 +649,7 @@ function build() {
   for (const id of ["screen", "given", "seen"]) Object.assign($(id), { width: world.width, height: world.height });
   $("actions").append(...Array.from({ length: world.actions }, (_, k) => actionButton(k)));
   showKeys();
-  $("upload").before(...starts.map((start, i) => startButton(start, `api/prompts/${i}.png`, `picture ${i + 1}`)));
+  $("prompts").append(...starts.map((start, i) => startButton(start, `api/prompts/${i}.png`, `picture ${i + 1}`)));
   $("file").dataset.all = $("file").accept;
   receiveFiles($("file"), receive);
   const which = touch ? "a button" : keys.usesArrows ? "an arrow or number key" : "a number key";
