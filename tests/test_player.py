@@ -127,7 +127,7 @@ def test_page_loads_nothing_from_elsewhere(address: str) -> None:
     page = httpx.get(address)
     assert page.status_code == 200
     assert "default-src 'self'" in page.headers["content-security-policy"]
-    for name in ("play.js", "keys.js", "link.js", "style.css"):
+    for name in ("play.js", "keys.js", "screen.js", "style.css"):
         answer = httpx.get(f"{address}/static/{name}")
         assert answer.status_code == 200
         assert not re.search(r"https?://|@import|url\(", answer.text)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 import numpy as np
@@ -21,15 +25,11 @@ from jinn.world.rollout import World
 from test_player import tiny_world
 from tiny_pipeline import save_pipeline
 
-REMEMBER_SOCKETS = """
-    window.sockets = [];
-    window.WebSocket = class extends WebSocket { constructor(url) { super(url); sockets.push(this); } };
-"""
 GAMEPAD = """
     window.pads = [{index: 0, axes: [0, 0], buttons: Array.from({length: 16}, () => ({pressed: false}))}];
     navigator.getGamepads = () => pads;
 """
-PIXELS = "document.getElementById('screen').toDataURL()"
+PIXELS = "[...jinn.shown].join()"
 
 OpenPage = Callable[..., Any]
 
@@ -68,7 +68,7 @@ def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        page.add_init_script(REMEMBER_SOCKETS + (GAMEPAD if pads else ""))
+        page.add_init_script(GAMEPAD if pads else "")
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
         page.goto(at)
@@ -210,12 +210,72 @@ def test_speed_and_running_on_its_own(open_page: OpenPage) -> None:
     assert page.locator("#status").inner_text() == "live"
 
 
-def test_reconnects(open_page: OpenPage) -> None:
+@contextmanager
+def cable(address: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A second address of a server, and what cuts all connections through it."""
+    ends: list[socket.socket] = []
+
+    def carry(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        cut((source, target))
+
+    def cut(some: Iterable[socket.socket]) -> None:
+        for end in some:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def listen() -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection((urlsplit(address).hostname, urlsplit(address).port))
+                ends.extend((near, far))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=carry, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=listen, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", lambda: cut(list(ends))
+        cut([listener, *ends])
+
+
+def test_a_lost_connection_is_found_again(open_page: OpenPage, address: str) -> None:
+    with cable(address) as (through, cut):
+        page = open_page(through)
+        single_steps(page, "1234")
+        cut()
+        until(page, "!jinn.connected")
+        assert "Reconnecting" in page.locator("#veil").inner_text()
+        until(page, "jinn.connected && jinn.frames > 5")
+        assert page.evaluate("jinn.tape.step") == 4  # where it was
+        single_steps(page, "12")
+        undisturbed = open_page()
+        undisturbed.locator("#sampling summary").click()
+        undisturbed.locator("#seed").fill(str(page.evaluate("jinn.tape.seed")))
+        undisturbed.locator("#screen").focus()
+        undisturbed.keyboard.press("r")
+        until(undisturbed, "jinn.frames > 1 && jinn.tape.step === 0")
+        single_steps(undisturbed, "123412")
+        assert undisturbed.evaluate(PIXELS) == page.evaluate(PIXELS)
+        page.close()
+
+
+def test_the_screen_shows_the_frame(open_page: OpenPage, world: World) -> None:
     page = open_page()
-    page.evaluate("sockets[0].close()")
-    until(page, "!jinn.connected")
-    until(page, "jinn.connected && jinn.frames > 1")
-    play(page, "1", 1)
+    page.keyboard.press("p")
+    for step in (lambda: single_steps(page, "12"), lambda: rewind(page, 1)):
+        step()
+        page.evaluate("document.getElementById('veil').hidden = true")
+        page.wait_for_timeout(300)
+        seen = Image.open(io.BytesIO(page.locator("#screen").screenshot())).convert("RGB")
+        height, width = world.size_hw
+        scale = seen.width // width
+        pixels_HWC = np.array(page.evaluate("[...jinn.shown]"), np.uint8).reshape(height, width, 3)
+        middles = np.array(seen)[scale // 2 :: scale, scale // 2 :: scale]
+        # The corners are round.
+        assert np.abs(middles[2:-2, 2:-2].astype(int) - pixels_HWC[2:-2, 2:-2]).max() <= 2
 
 
 # ---- Beginnings -----------------------------------------------------------------------------------------

@@ -185,7 +185,6 @@ class Session:
             due = (due if on_beat else turn) + 1 / self.fps
             self.sent += 1
             await self._show(kind, frame, action, key_id, ready, waited=time.monotonic() - turn)
-            self._begin_ahead()
 
     async def _turn(self, due: float) -> None:
         """Wait until there is something to play, the last frame is on the screen and the time has come."""
@@ -359,6 +358,8 @@ class Session:
         if kind == "ack":
             acked = whole(message, "frame", self.sent + 1)
             self.acked = max(self.acked, acked or 0)
+            if self.acked == self.sent and not self.ahead:
+                self._begin_ahead()  # and not before: drawing the frame needs the processor too
             return
         self.touched = time.monotonic()
         if kind == "start":

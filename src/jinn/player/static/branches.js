@@ -1,6 +1,6 @@
 // What if: where every action would lead from here, side by side.
 
-import { paint } from "./keep.js";
+import { paint } from "./paint.js";
 
 const DEPTH = 6; // frames ahead
 const BEAT = 150; // milliseconds a frame, over and over

@@ -3,15 +3,15 @@
 import { branches } from "./branches.js";
 import { watchGamepads } from "./gamepad.js";
 import { bindKeys, capOf, keyOf, usualKeys } from "./keys.js";
-import { connect } from "./link.js";
+import { save, screenshot, toPng } from "./keep.js";
+import { paint } from "./paint.js";
 import { endOfVideo, openCamera, receiveFiles, smaller } from "./pictures.js";
-import { paint, save, screenshot, toPng } from "./keep.js";
+import { connect } from "./screen-link.js";
 import { sketchPad } from "./sketch.js";
 import { fingerprint, readSession, Tape } from "./tape.js";
 
 const $ = (id) => document.getElementById(id);
-const screen = $("screen");
-const glow = $("glow").getContext("2d", { alpha: false });
+const small = document.createElement("canvas"); // what is on the screen, for the page's own use
 const touch = matchMedia("(pointer: coarse)").matches;
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 const newest = (list, value) => [...list.slice(-59), value];
@@ -27,10 +27,10 @@ let ownKeys = chosenKeys();
 let keys = bindKeys(ownKeys, names);
 
 // Measured figures, for the curious and for the tests. Latencies are milliseconds from a key going down
-// to the frame that answers it being drawn.
+// to the frame that answers it being drawn. `shown`: the pixels on the screen.
 const jinn = (window.jinn = {
   world, frames: 0, fps: 0, latencies: [], modelMs: 0, waitedMs: 0, action: -1, connected: false, replaying: false,
-  readyShare: 0, tape: new Tape(world.max_film_frames),
+  shown: null, ready: [], tape: new Tape(world.max_film_frames),
 });
 const { tape } = jinn;
 
@@ -54,12 +54,13 @@ let opened = null; // a session whose first frame is to come
 let shownAt = 0; // when the figures beside the screen were last brought up to date
 let drawnAt = []; // times of the last frames
 let unanswered = []; // {id, time} of presses whose frame has not come yet
-let times = { model: [], waited: [], ready: [] };
+let times = { model: [], waited: [] };
 const held = new Map(); // what is down (a key, a finger, a button) -> press, the latest last
 
 // ---- The connection ---------------------------------------------------------------------------------
 
-const send = connect({
+for (const canvas of [$("screen"), small]) Object.assign(canvas, { width: world.width, height: world.height });
+const link = connect($("screen"), {
   told(message) {
     if (message.type === "error") {
       script = [];
@@ -90,42 +91,42 @@ const send = connect({
     show();
   },
   frame(frame) {
-    const now = performance.now();
+    const { drawn, pixels } = frame;
     if (frame.kind === "what if") return what.take(frame);
-    if (frame.kind === "picture") return given.push(toPng(frame.pixels, world));
-    const pixels = frame.pixels.slice(); // the message's memory would be kept with it
+    if (frame.kind === "picture") return given.push(toPng(pixels, world));
     if (frame.kind === "begin") tape.begin(promptOf(asked), askedSeed, pixels);
     if (frame.kind === "back") tape.back(frame.step, pixels);
     if (frame.kind === "next") {
       tape.add(pixels, { action: frame.action, steps: Number($("steps").value), temperature: Number($("temperature").value) });
-      answered(frame.key, now);
+      answered(frame.key, drawn);
       times = {
         model: newest(times.model, frame.modelMs),
         waited: newest(times.waited, frame.waitedMs),
-        ready: newest(times.ready, frame.ready),
       };
+      jinn.ready.push(frame.ready);
     }
     viewing = null;
     if (paused && !jinn.replaying) what.refresh();
     else what.close();
-    paint(screen, pixels);
-    drawnAt = [...drawnAt.filter((time) => now - time < 2000), now];
+    jinn.shown = pixels;
+    drawnAt = [...drawnAt.filter((time) => drawn - time < 2000), drawn];
     jinn.frames += 1;
     jinn.modelMs = frame.modelMs;
     jinn.waitedMs = frame.waitedMs;
     jinn.action = frame.action;
     if (frame.kind === "begin") hasBegun(pixels);
-    if (frame.kind !== "next" || now - shownAt > 200) {
-      shownAt = now; // nobody reads figures that change with every frame, and laying them out takes time
-      glow.drawImage(screen, 0, 0, 8, 8);
+    if (frame.kind !== "next" || drawn - shownAt > 200) {
+      shownAt = drawn; // nobody reads figures that change with every frame, and laying them out takes time
       show();
     }
     playScript();
   },
 });
 
-function answered(key, now) {
-  for (const press of unanswered) if (press.id <= key) jinn.latencies.push(now - press.time);
+const send = link.send;
+
+function answered(key, drawn) {
+  for (const press of unanswered) if (press.id <= key) jinn.latencies.push(drawn - press.time);
   unanswered = unanswered.filter((press) => press.id > key);
 }
 
@@ -179,7 +180,7 @@ function hasBegun(pixels) {
   }
   if (!starts.includes(begun)) {
     starts.push(begun); // a picture of one's own joins the gallery
-    $("prompts").append(startButton(begun, screen.toDataURL(), "your picture"));
+    $("prompts").append(startButton(begun, toPng(pixels, world), "your picture"));
   }
   starts.forEach((start, i) => $("prompts").children[i].setAttribute("aria-pressed", start === begun));
 }
@@ -198,7 +199,7 @@ function press(source, pressed, time) {
   held.set(source, pressed);
   const action = keys.resolve([...held.values()]);
   keyId += 1;
-  unanswered.push({ id: keyId, time });
+  unanswered.push({ id: keyId, time: performance.timeOrigin + time });
   send({ type: "action", action, id: keyId }); // so that even the shortest press is played
   send({ type: "keys", action, id: keyId });
   lastSent = lastAction = action;
@@ -248,7 +249,8 @@ function look(step) {
   stopScript();
   const before = viewing;
   viewing = step < tape.step ? step : null;
-  paint(screen, tape.frames[step]);
+  jinn.shown = tape.frames[step];
+  link.paint(jinn.shown);
   if ((before === null) !== (viewing === null)) sendSettings();
   show();
 }
@@ -436,7 +438,10 @@ $("draw").onclick = () => {
   pad ??= sketchPad({
     paper: $("paper"), colours: $("colours"), own: $("own-colour"), tools: $("tools"), sizes: $("sizes"),
     undo: $("undo"), clear: $("clear"), copy: $("copy"),
-  }, world, () => screen);
+  }, world, () => {
+    paint(small, jinn.shown);
+    return small;
+  });
   open($("sketch"));
 };
 $("begin-sketch").onclick = async () => {
@@ -472,7 +477,7 @@ for (const button of document.querySelectorAll("[data-close]")) button.onclick =
 const fileName = (what, kind) => `${world.name}-${what}-${tape.step}.${kind}`.replaceAll(/[^\w.-]+/g, "-");
 const keptNote = (sentence) => ($("kept").textContent = sentence);
 
-$("picture").onclick = async () => save(await screenshot(screen), fileName("frame", "png"));
+$("picture").onclick = async () => save(await screenshot(jinn.shown, world), fileName("frame", "png"));
 $("save").onclick = () => {
   const text = JSON.stringify(tape.toSession(world));
   save(new Blob([text], { type: "application/json" }), fileName("session", "json"));
@@ -558,6 +563,10 @@ function veil(sentence) {
 }
 
 function show() {
+  if (jinn.shown) {
+    paint(small, jinn.shown);
+    $("glow").getContext("2d", { alpha: false }).drawImage(small, 0, 0, 8, 8);
+  }
   const resting = held.size === 0 && !$("auto").checked;
   const state = place ? "queue" : !jinn.connected ? "lost" : viewing !== null ? "past" : jinn.replaying ? "again" :
     paused ? "paused" : resting ? "waiting" : "live";
@@ -591,7 +600,6 @@ function show() {
   $("newest").hidden = viewing === null;
   const span = drawnAt.at(-1) - drawnAt[0];
   jinn.fps = span > 0 ? (1000 * (drawnAt.length - 1)) / span : 0;
-  jinn.readyShare = times.ready.length ? times.ready.filter(Boolean).length / times.ready.length : 0;
   $("fps").textContent = jinn.fps && (state === "live") ? jinn.fps.toFixed(1) : "–";
   $("latency").textContent = median(jinn.latencies.slice(-60))?.toFixed(0) ?? "–";
   $("model").textContent = tape.step ? jinn.modelMs.toFixed(0) : "–";
@@ -621,13 +629,15 @@ function list(place, rows) {
 function showTimes() {
   const ms = (values) => (values.length ? `${median(values).toFixed(1)} ms` : "–");
   const latency = jinn.latencies.slice(-60);
+  const ready = jinn.ready.slice(-60);
   const rows = {
     "the model, a frame": ms(times.model),
     "the server, from a frame's turn to its sending": ms(times.waited),
     "key to screen": ms(latency),
     "of it the way there and back, and drawing": latency.length && times.waited.length
       ? `${Math.max(0, median(latency) - median(times.waited)).toFixed(1)} ms` : "–",
-    "frames that were ready when they were asked for": times.ready.length ? `${(100 * jinn.readyShare).toFixed(0)}%` : "–",
+    "frames that were ready when they were asked for": ready.length
+      ? `${((100 * ready.filter(Boolean).length) / ready.length).toFixed(0)}%` : "–",
   };
   list($("times"), rows);
 }
@@ -646,7 +656,7 @@ function fit() {
 function build() {
   document.title = `${world.name} · jinn`;
   $("name").textContent = world.name;
-  for (const id of ["screen", "given", "seen"]) Object.assign($(id), { width: world.width, height: world.height });
+  for (const id of ["given", "seen"]) Object.assign($(id), { width: world.width, height: world.height });
   $("actions").append(...Array.from({ length: world.actions }, (_, k) => actionButton(k)));
   showKeys();
   $("prompts").append(...starts.map((start, i) => startButton(start, `api/prompts/${i}.png`, `picture ${i + 1}`)));
