@@ -119,7 +119,7 @@ def coinrun_cpu() -> Recipe:
             optimizer="muon",
         ),
         world_training=TrainingConfig(
-            steps=4_500,
+            steps=6_000,
             batch=8,
             frames=8,
             learning_rate=3e-3,

@@ -14,7 +14,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from jinn.player.sessions import Session, send
 
-TRY_AGAIN_LATER = 1013
+# Why a socket is closed. 4000 and above are an application's own.
+TRY_AGAIN_LATER, LEFT_ALONE = 1013, 4000
 
 
 @dataclass(eq=False)
@@ -112,14 +113,15 @@ class Room:
             for session in [s for s in self.playing if clock() - s.touched > patience]:
                 session.touched = clock()  # closing takes a moment
                 with suppress(WebSocketDisconnect):
-                    await refuse(session.socket, "you have not played for a while: reload the page to go on")
+                    told = "you have not played for a while: reload the page to go on"
+                    await refuse(session.socket, told, LEFT_ALONE)
 
 
-async def refuse(socket: WebSocket, sentence: str) -> None:
+async def refuse(socket: WebSocket, sentence: str, code: int = TRY_AGAIN_LATER) -> None:
     """Say why, and close."""
     with suppress(WebSocketDisconnect, RuntimeError):
         await send(socket, json.dumps({"type": "error", "message": sentence}))
-        await socket.close(TRY_AGAIN_LATER)
+        await socket.close(code)
 
 
 async def until_gone(socket: WebSocket) -> None:

@@ -65,6 +65,7 @@ IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")
 MAX_MESSAGE_BYTES = 4 * MAX_BYTES
 MAX_FILM_BYTES = 48 * 2**20
 FILMS_AT_ONCE = 2
+FILM_SECONDS = 60.0  # in which its frames must have come
 PROFILE_SECONDS = 30.0  # how long what was measured is told again
 # Players who lost their connection: how many, how long, and how many states of each are kept for them.
 MOST_PARKED, PARKED_SECONDS, STATES_PARKED = 32, 120.0, 3
@@ -152,6 +153,7 @@ def create_app(
     idle = _idle_action(world.action_names)
     parked: dict[str, History] = {}
     films = asyncio.Semaphore(FILMS_AT_ONCE)
+    filming: set[str] = set()  # addresses
     measuring = asyncio.Lock()
     measured: tuple[float, dict[str, float]] = -PROFILE_SECONDS, {}
     own = world.config.sampling
@@ -201,25 +203,28 @@ def create_app(
         if kind not in ("mp4", "gif") or not MIN_FPS <= fps <= MAX_FPS:
             told = f"films are mp4 or gif, of {MIN_FPS:g} to {MAX_FPS:g} frames a second"
             return JSONResponse({"error": told}, 400)
-        async with films:
-            pixels = bytearray()
-            async for part in request.stream():
-                pixels += part
-                if len(pixels) > MAX_FILM_BYTES:
-                    most = described["max_film_frames"]
-                    return JSONResponse(
-                        {"error": f"a film has at most {most} frames: keep a shorter one"}, 413
-                    )
+        who = request.client.host if request.client else ""
+        if who in filming:
+            return JSONResponse({"error": "a film of yours is being made: wait for it"}, 429)
+        filming.add(who)
+        try:
+            async with asyncio.timeout(FILM_SECONDS):
+                pixels = await read_body(request, MAX_FILM_BYTES)
             height, width = world.size_hw
             if not pixels or len(pixels) % (3 * height * width):
-                return JSONResponse(
-                    {"error": f"send frames of {width} x {height} pixels, RGB, one by one"}, 400
+                told = (
+                    f"a film is 1 to {described['max_film_frames']} frames of {width} x {height} pixels, RGB"
                 )
+                return JSONResponse({"error": told}, 400)
             frames_THWC = np.frombuffer(pixels, np.uint8).reshape(-1, height, width, 3)
-            try:
+            async with films:
                 data = await asyncio.to_thread(film, frames_THWC, fps, kind)
-            except JinnError as error:
-                return JSONResponse({"error": str(error)}, 501)
+        except TimeoutError:
+            return JSONResponse({"error": "the frames came too slowly: keep a shorter film"}, 408)
+        except JinnError as error:
+            return JSONResponse({"error": str(error)}, 501)
+        finally:
+            filming.discard(who)
         return Response(data, media_type="video/mp4" if kind == "mp4" else "image/gif")
 
     async def tell_parts(request: Request) -> Response:
@@ -280,6 +285,16 @@ def create_app(
         lifespan=lifespan,
     )
     return app
+
+
+async def read_body(request: Request, most: int) -> bytearray:
+    """What a client sends; nothing if it is too much."""
+    body = bytearray()
+    async for part in request.stream():
+        if len(body) + len(part) > most:
+            return bytearray()
+        body += part
+    return body
 
 
 def world_id(world: World) -> str:

@@ -38,6 +38,7 @@ MAX_STEPS, MAX_TEMPERATURE = 25, 4.0
 MAX_CLIP = 32
 MAX_DEPTH = 16
 MAX_TEXT = 1000
+MAX_MESSAGE = 16_384  # of JSON, in characters
 # A person with ten fingers sends some fifty messages a second, and an acknowledgement for each frame.
 MESSAGES_A_SECOND, MESSAGES_AT_ONCE = 150, 300
 
@@ -202,7 +203,7 @@ class Session:
                 if timeout <= 0:
                     self.scheduler.expect(self, None)
                     return
-            self.scheduler.expect(self, None if wanted is None else max(due, time.monotonic()))
+            self.scheduler.expect(self, due if seen and wanted is not None else None)
             self.changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.changed.wait(), timeout)
@@ -348,12 +349,14 @@ class Session:
 
     async def _obey(self, text: str) -> None:
         """Apply one JSON message; raise `JinnError` if that is not possible."""
-        try:
-            message = json.loads(text)
+        try:  # to read a long one would keep the others waiting
+            message = json.loads(text) if len(text) <= MAX_MESSAGE else None
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            raise JinnError('messages are JSON objects such as {"type": "reset"}')
+            raise JinnError(
+                f'messages are JSON objects of at most {MAX_MESSAGE} characters: {{"type": "reset"}}'
+            )
         kind, actions = message.get("type"), self.world.num_actions
         if kind == "ack":
             acked = whole(message, "frame", self.sent + 1)
@@ -416,7 +419,7 @@ class Session:
         # Hundredths, so that a player cannot make the server remember a million settings.
         temperature = round(number(message, "temperature", 0, MAX_TEMPERATURE, now.temperature), 2)
         wanted = replace(now, steps=int(steps), temperature=temperature)
-        if wanted != now:
+        if wanted != now or not look_ahead:
             self._forget_ahead()
         self.fps, self.paused, self.idle, self.look_ahead = fps, paused, idle, look_ahead
         self.sampling = None if wanted == own else wanted

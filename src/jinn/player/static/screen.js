@@ -29,6 +29,7 @@ function connect() {
   socket.onclose = ({ code }) => {
     if ([1011, 1013].includes(code)) wait = 5000; // broke down, no room: leave time to read why
     postMessage({ closed: true });
+    if (code === 4000) return; // left alone for too long: the place is for others now
     setTimeout(connect, wait);
     wait = Math.min(2 * wait, 5000);
   };
