@@ -547,6 +547,21 @@ def test_an_address_has_a_bounded_number_of_sockets(world: World) -> None:
         raise AssertionError("no place came free")
 
 
+def test_a_thousand_sockets_harm_only_their_owner(world: World) -> None:
+    room = Room(places=8, waiting_places=32, patience_to_begin=1.0)
+    with running(create_app(world, room=room)) as address, ExitStack() as stack:
+        where = urlsplit(address)
+        for _ in range(1000):  # that never say a word
+            stack.enter_context(socket.create_connection((where.hostname, where.port)))
+        for _ in range(30):  # that take places and do nothing with them
+            stack.enter_context(connect(address.replace("http", "ws") + "/ws"))
+        polite = stack.enter_context(Player(address))
+        while (told := polite.hear())["type"] == "queue":
+            pass  # those before are sent away one after the other
+        assert told["type"] == "session"
+        polite.rollout([0, 1])
+
+
 def test_who_has_left_the_page_alone_gives_his_place_back(world: World) -> None:
     with running(create_app(world, room=Room(places=1, patience=0.0))) as address, Player(address) as player:
         with pytest.raises(JinnError, match="not played for a while"):
@@ -825,14 +840,13 @@ def test_bad_addresses_are_told(host: str, port: int) -> None:
         listen(host, port)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_stops_cleanly(world: World, tmp_path: Path, how: signal.Signals) -> None:
-    world.save(tmp_path)
+def serving(world: World, folder: Path, **options: object) -> tuple[subprocess.Popen[str], str]:
+    """A server in a process of its own, and the address that it prints."""
+    world.save(folder)
     program = "import sys; from jinn.player import serve; from jinn import World; "
-    program += "serve(World.load(sys.argv[1]), open_browser=False)"
+    program += f"serve(World.load(sys.argv[1]), open_browser=False, **{options!r})"
     process = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)],
+        [sys.executable, "-c", program, str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -841,7 +855,27 @@ def test_stops_cleanly(world: World, tmp_path: Path, how: signal.Signals) -> Non
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line.startswith("jinn is playing "), process.communicate()
-    address = line.split(" at ")[1].split()[0]
+    return process, line.split(" at ")[1].split()[0]
+
+
+def test_other_machines_need_the_token_that_is_printed(world: World, tmp_path: Path) -> None:
+    process, printed = serving(world, tmp_path, host="0.0.0.0")
+    try:
+        address, token = printed.split("/?token=")
+        assert len(token) >= 16
+        assert httpx.get(address).status_code == 403
+        assert httpx.get(printed).status_code == 200
+        with Player(address, token=token) as player:
+            player.rollout([0])
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stops_cleanly(world: World, tmp_path: Path, how: signal.Signals) -> None:
+    process, address = serving(world, tmp_path)
     with Player(address) as player:  # somebody plays on while it stops
         player.rollout([0], seed=0)
         player.send("settings", idle=0, fps=30)

@@ -28,6 +28,7 @@ class Room:
         an_address: sockets that one network address may have open, waiting ones too; None: any number.
         patience: seconds after which a player who touches nothing gives his place back.
         patience_when_full: the same while somebody waits for it.
+        patience_to_begin: the same for a player who has not begun anything yet, while somebody waits.
     """
 
     places: int = 64
@@ -35,6 +36,7 @@ class Room:
     an_address: int | None = None
     patience: float = 900.0
     patience_when_full: float = 60.0
+    patience_to_begin: float = 10.0
     playing: set[Session] = field(default_factory=set)
     queue: list[asyncio.Event] = field(default_factory=list)
     open: Counter[str] = field(default_factory=Counter)
@@ -109,12 +111,18 @@ class Room:
         """Take the places of those who have left their pages alone."""
         while True:
             await asyncio.sleep(tick)
-            patience = self.patience_when_full if self.queue else self.patience
-            for session in [s for s in self.playing if clock() - s.touched > patience]:
-                session.touched = clock()  # closing takes a moment
-                with suppress(WebSocketDisconnect):
-                    told = "you have not played for a while: reload the page to go on"
-                    await refuse(session.socket, told, LEFT_ALONE)
+            await asyncio.gather(*(self._dismiss(s, clock()) for s in self.playing if self._gone(s, clock())))
+
+    def _gone(self, session: Session, now: float) -> bool:
+        patience = self.patience_when_full if self.queue else self.patience
+        if self.queue and session.history is None:
+            patience = self.patience_to_begin
+        return now - session.touched > patience
+
+    async def _dismiss(self, session: Session, now: float) -> None:
+        session.touched = now  # closing takes a moment
+        told = "you have not played for a while: reload the page to go on"
+        await refuse(session.socket, told, LEFT_ALONE)
 
 
 async def refuse(socket: WebSocket, sentence: str, code: int = TRY_AGAIN_LATER) -> None:

@@ -66,6 +66,7 @@ MAX_MESSAGE_BYTES = 4 * MAX_BYTES
 MAX_FILM_BYTES = 48 * 2**20
 FILMS_AT_ONCE = 2
 FILM_SECONDS = 60.0  # in which its frames must have come
+MAX_SOCKETS = 65_536
 PROFILE_SECONDS = 30.0  # how long what was measured is told again
 # Players who lost their connection: how many, how long, and how many states of each are kept for them.
 MOST_PARKED, PARKED_SECONDS, STATES_PARKED = 32, 120.0, 3
@@ -326,6 +327,15 @@ def listen(host: str, port: int | None) -> socket.socket:
         raise JinnError(f"cannot listen at {host} port {wanted} ({why}): choose another --port") from None
 
 
+def _allow_many_sockets() -> None:
+    """Unix lets a process open as many files as it asks for, up to a limit; the usual is a thousand."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MAX_SOCKETS), most))
+
+
 def _usual_port() -> int:
     text = os.environ.get("JINN_PORT") or str(USUAL_PORT)
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
@@ -334,6 +344,7 @@ def _usual_port() -> int:
 
 
 def _config(app: Starlette) -> uvicorn.Config:
+    _allow_many_sockets()
     return uvicorn.Config(
         app,
         log_level="warning",
