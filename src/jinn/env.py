@@ -1,0 +1,216 @@
+"""A world as an environment: one batch of roll-outs behind Gymnasium's two interfaces.
+
+    import gymnasium, jinn.env
+
+    env = gymnasium.make("jinn/World-v0", world="coinrun")
+    envs = gymnasium.make_vec("jinn/World-v0", num_envs=16, world="runs/mine", prompts="stores/mine")
+
+Observations are frames (uint8, ``HWC``), actions are the world's latent ones, or a game's own through a map.
+A world knows neither rewards nor ends: a judge gives them (`jinn.judges`), and episodes are cut at a horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from jinn.contracts import JinnError, check_frames
+from jinn.data.clips import ClipSampler, read_clips
+from jinn.data.store import FrameStore
+from jinn.judges import Judge, nothing
+from jinn.world.backends import Backend, use_backend
+from jinn.world.rollout import World
+from jinn.world.state import State, stack, take
+
+
+class WorldVectorEnv(VectorEnv[Any, Any, Any]):
+    """Many roll-outs of a world, computed as one batch.
+
+    An environment whose episode has ended begins anew with the step after it, whatever its action is
+    (Gymnasium's `AutoresetMode.NEXT_STEP`).
+
+    Args:
+        num_envs: B.
+        world: a `World`, or the name or folder of one.
+        prompts: what episodes begin from: a store of frames (or its folder), frames ``PTHWC``; None: the
+            prompts that came with the world.
+        context: frames of a prompt, where it comes from a store.
+        split: of the store.
+        horizon: steps after which an episode is cut (truncated).
+        judge: gives rewards and ends; None gives none.
+        actions: a map: a game's action k is played as the latent action ``actions[k]``. None: actions are
+            latent ones.
+        as_tensors: give and take torch tensors on the world's device, and nothing is copied to the host. By
+            default they are NumPy arrays, as Gymnasium has it.
+        backend, device: how and where a world that is given by name computes.
+        render_mode: "rgb_array" or None.
+
+    Raises:
+        JinnError: no such world or store, frames of another size, a map to actions that do not exist.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012 Gymnasium's own form
+        "render_modes": ["rgb_array"],
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        world: World | str | Path = "coinrun",
+        prompts: FrameStore | str | Path | Tensor | None = None,
+        context: int = 1,
+        split: str = "all",
+        horizon: int = 500,
+        judge: Judge | None = None,
+        actions: Sequence[int] | None = None,
+        as_tensors: bool = False,
+        backend: Backend = "auto",
+        device: str | torch.device = "cpu",
+        render_mode: str | None = None,
+    ) -> None:
+        if not isinstance(world, World):
+            world = use_backend(World.load(world, device), backend)
+        if min(num_envs, context, horizon) < 1:
+            raise JinnError("num_envs, context and horizon must be at least 1")
+        latent = range(world.num_actions)
+        if actions is not None and (not actions or any(action not in latent for action in actions)):
+            raise JinnError(f"the map has actions that this world lacks: it has 0 to {latent[-1]}")
+        self.world, self.num_envs, self.horizon = world, num_envs, horizon
+        self.judge, self.as_tensors, self.render_mode = judge or nothing, as_tensors, render_mode
+        self.metadata = {**self.metadata, "render_fps": world.fps}
+        self.map_U = torch.tensor(list(latent if actions is None else actions))
+        self.prompts_PTHWC: Tensor | None = None
+        self.sampler: ClipSampler | None = None
+        if prompts is None:
+            self.prompts_PTHWC = world.prompts.unsqueeze(1)
+        elif isinstance(prompts, Tensor):
+            check_frames(prompts, world.size_hw)
+            self.prompts_PTHWC = prompts
+        else:
+            store = prompts if isinstance(prompts, FrameStore) else FrameStore.open(prompts)
+            if tuple(store.size_hw) != tuple(world.size_hw):
+                raise JinnError(f"the store's frames are {store.size_hw}, the world's {world.size_hw}")
+            self.sampler = ClipSampler(store, context, 0, split)
+        self.single_observation_space = spaces.Box(0, 255, (*world.size_hw, 3), np.uint8)
+        self.single_action_space = spaces.Discrete(len(self.map_U))
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.state: State | None = None
+        self.frames_BHWC = torch.empty(0)
+        self.steps_B = np.zeros(num_envs, np.int64)
+        self.over_B = np.zeros(num_envs, bool)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin all episodes.
+
+        Args:
+            seed: of prompts and of the worlds' chance; the same seed and actions give the same episodes.
+            options: none are known.
+        """
+        super().reset(seed=seed)
+        self.state, self.frames_BHWC = self._begin(self.num_envs)
+        self.steps_B[:] = 0
+        self.over_B[:] = False
+        return self._given(self.frames_BHWC), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """One step of all: observations, rewards, terminations, truncations, infos."""
+        if self.state is None:
+            raise JinnError("reset the environment before its first step")
+        actions_B = torch.as_tensor(actions).cpu().long().reshape(-1)
+        if len(actions_B) != self.num_envs or not (
+            actions_B.min() >= 0 and actions_B.max() < len(self.map_U)
+        ):
+            raise JinnError(f"a step takes {self.num_envs} actions from 0 to {len(self.map_U) - 1}")
+        before_BHWC = self.frames_BHWC
+        self.state, self.frames_BHWC = self.world.step(self.state, self.map_U[actions_B])
+        rewards, ended = self.judge(before_BHWC, actions_B, self.frames_BHWC)
+        rewards_B, ended_B = rewards.cpu().numpy().astype(np.float32), ended.cpu().numpy().astype(bool)
+        self.steps_B += 1
+        fresh = np.flatnonzero(self.over_B)
+        if len(fresh):
+            self._replace(fresh)
+            rewards_B[fresh], ended_B[fresh], self.steps_B[fresh] = 0, False, 0
+        cut_B = (self.steps_B >= self.horizon) & ~ended_B
+        self.over_B = ended_B | cut_B
+        given = (self._given(torch.from_numpy(x)) for x in (rewards_B, ended_B, cut_B))
+        return (self._given(self.frames_BHWC), *given, {})
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """The present frames, where `render_mode` asks for them."""
+        if self.render_mode is None:
+            return None
+        return tuple(self.frames_BHWC.cpu().numpy())
+
+    def _begin(self, count: int) -> tuple[State, Tensor]:
+        """New roll-outs from prompts drawn by the environment's chance."""
+        seeds = self.np_random.integers(2**31, size=count).tolist()
+        if self.prompts_PTHWC is not None:
+            rows = self.np_random.integers(len(self.prompts_PTHWC), size=count)
+            return self.world.reset(self.prompts_PTHWC[torch.from_numpy(rows)], seeds)
+        assert self.sampler is not None
+        numbers = self.np_random.integers(2**48, size=count).tolist()
+        places = [self.sampler.numbered(range(number, number + 1)) for number in numbers]
+        episodes, starts = (np.concatenate(part) for part in zip(*places, strict=True))
+        return self.world.reset(read_clips(self.sampler.store, episodes, starts, self.sampler.frames), seeds)
+
+    def _replace(self, rows: np.ndarray) -> None:
+        """Begin anew in some rows of the batch."""
+        assert self.state is not None
+        state, frames_BHWC = self._begin(len(rows))
+        order = np.arange(self.num_envs)
+        order[rows] = self.num_envs + np.arange(len(rows))
+        self.state = take(stack([self.state, state]), order.tolist())
+        there = torch.from_numpy(order).to(self.frames_BHWC.device)
+        self.frames_BHWC = torch.cat([self.frames_BHWC, frames_BHWC])[there]
+
+    def _given(self, values: Tensor) -> Any:
+        return values.to(self.world.device) if self.as_tensors else values.cpu().numpy()
+
+
+class WorldEnv(gymnasium.Env[Any, Any]):
+    """One roll-out of a world; arguments as of `WorldVectorEnv`."""
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 Gymnasium's own form
+
+    def __init__(self, **options: Any) -> None:
+        self.batch = WorldVectorEnv(1, **options)
+        self.render_mode = self.batch.render_mode
+        self.metadata = {**self.metadata, "render_fps": self.batch.world.fps}
+        self.observation_space = self.batch.single_observation_space
+        self.action_space = self.batch.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        super().reset(seed=seed)
+        observations, info = self.batch.reset(seed=seed, options=options)
+        return observations[0], info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One step; after the last one of an episode comes `reset`."""
+        observations, rewards, ended, cut, info = self.batch.step([int(action)])
+        return observations[0], float(rewards[0]), bool(ended[0]), bool(cut[0]), info
+
+    def render(self) -> Any:
+        """The present frame, where `render_mode` asks for it."""
+        frames = self.batch.render()
+        return frames[0] if frames else None
+
+
+gymnasium.register(
+    "jinn/World-v0", entry_point="jinn.env:WorldEnv", vector_entry_point="jinn.env:WorldVectorEnv"
+)
