@@ -1,0 +1,108 @@
+"""What an agent sees and acts with: IMPALA's residual network (Espeholt et al. 2018), as Procgen uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jinn.checkpoint import load_weights, read_tensors, write_tensors
+from jinn.contracts import JinnError, to_float
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes.
+
+    Attributes:
+        actions: how many there are.
+        size_hw: of the frames, pixels.
+        channels: of the three stages, each of which halves the picture.
+        width: of the layer behind them.
+    """
+
+    actions: int
+    size_hw: tuple[int, int] = (64, 64)
+    channels: tuple[int, ...] = (16, 32, 32)
+    width: int = 256
+
+
+class Residual(nn.Module):
+    """Two convolutions beside the stream."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return x_BCHW + self.second(F.relu(self.first(F.relu(x_BCHW))))
+
+
+class Network(nn.Module):
+    """Frames to logits of actions and a value."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        stages: list[nn.Module] = []
+        before, (height, width) = 3, config.size_hw
+        for channels in config.channels:
+            stages += [
+                nn.Conv2d(before, channels, 3, padding=1),
+                nn.MaxPool2d(3, stride=2, padding=1),
+                Residual(channels),
+                Residual(channels),
+            ]
+            before, height, width = channels, -(-height // 2), -(-width // 2)
+        self.eye = nn.Sequential(*stages)
+        self.middle = nn.Linear(before * height * width, config.width)
+        self.policy = nn.Linear(config.width, config.actions)
+        self.value = nn.Linear(config.width, 1)
+        # Nearly equal logits at first: every action is tried.
+        nn.init.orthogonal_(self.policy.weight, 0.01)
+        nn.init.zeros_(self.policy.bias)
+        nn.init.orthogonal_(self.value.weight, 1.0)
+        nn.init.zeros_(self.value.bias)
+        for part in self.eye.modules():
+            if isinstance(part, nn.Conv2d):  # what convolutions on a CPU are fastest with
+                part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, frames_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 frames to ``logits_BA`` and ``values_B``."""
+        x_BCHW = to_float(frames_BHWC).permute(0, 3, 1, 2)
+        x_BD = F.relu(self.middle(F.relu(self.eye(x_BCHW)).flatten(1)))
+        return self.policy(x_BD), self.value(x_BD).squeeze(-1)
+
+    @torch.inference_mode()
+    def act(self, frames_BHWC: Tensor, chance: torch.Generator) -> Tensor:
+        """int64 ``actions_B``, drawn from the policy."""
+        logits_BA, _ = self(frames_BHWC)
+        return draw(logits_BA, chance)
+
+    def save(self, path: Path | str) -> None:
+        """Write the weights as safetensors."""
+        write_tensors(Path(path), self.state_dict())
+
+    @classmethod
+    def load(cls, path: Path | str, config: NetworkConfig) -> Network:
+        """The inverse of `save`.
+
+        Raises:
+            JinnError: there is no such file, or it is of a network of other sizes.
+        """
+        weights = read_tensors(Path(path))
+        if "policy.weight" not in weights or len(weights["policy.weight"]) != config.actions:
+            raise JinnError(f"{path} holds no policy of {config.actions} actions")
+        network = cls(config)
+        load_weights(network, weights, Path(path))
+        return network.eval()
+
+
+def draw(logits_BA: Tensor, chance: torch.Generator) -> Tensor:
+    """One action a row; the chance is the CPU's, so that a seed is the same on every device."""
+    shares_BA = logits_BA.float().softmax(-1).cpu()
+    return torch.multinomial(shares_BA, 1, generator=chance).squeeze(-1).to(logits_BA.device)

@@ -1,0 +1,226 @@
+"""Proximal policy optimisation (Schulman et al. 2017), with Procgen's settings (Cobbe et al. 2020).
+
+Frames in, actions out, over any environment with Gymnasium's vector interface: EnvPool's games and the
+dreams of `jinn.env` alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jinn.agents.network import Network, NetworkConfig, draw
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """How long and how an agent learns.
+
+    Attributes:
+        steps: of all environments together.
+        length: steps of each environment between two updates.
+        epochs: how often an update goes through them.
+        minibatches: parts of each epoch.
+        learning_rate: of Adam; falls linearly to nothing.
+        discount, trace: gamma and lambda of the generalised advantage estimate.
+        clip: how far the policy's ratio may go, and the value.
+        entropy: weight of its bonus.
+        value: weight of the value's error.
+        max_norm: the gradient is scaled down to this length.
+    """
+
+    steps: int = 25_000_000
+    length: int = 256
+    epochs: int = 3
+    minibatches: int = 8
+    learning_rate: float = 5e-4
+    discount: float = 0.999
+    trace: float = 0.95
+    clip: float = 0.2
+    entropy: float = 0.01
+    value: float = 0.5
+    max_norm: float = 0.5
+
+
+@dataclass
+class Rollout:
+    """What was seen between two updates: T steps of B environments.
+
+    Attributes:
+        frames_TBHWC: uint8.
+        actions_TB, logprobs_TB, values_TB: taken, how likely they were, and what the network expected.
+        rewards_TB: scaled.
+        ended_TB: the step ended its episode for good.
+        over_TB: the step ended its episode, for good or cut.
+        empty_TB: a step that only began the next episode: its action was ignored, nothing is learnt from it.
+        last_values_B: expected after the last step.
+    """
+
+    frames_TBHWC: Tensor
+    actions_TB: Tensor
+    logprobs_TB: Tensor
+    values_TB: Tensor
+    rewards_TB: Tensor
+    ended_TB: Tensor
+    over_TB: Tensor
+    empty_TB: Tensor
+    last_values_B: Tensor
+
+
+class RewardScale:
+    """Divides rewards by the spread of discounted returns so far (as Procgen's baselines do).
+
+    Args:
+        num_envs: B.
+        discount: gamma.
+    """
+
+    def __init__(self, num_envs: int, discount: float) -> None:
+        self.discount = discount
+        self.returns_B = np.zeros(num_envs)
+        self.count, self.mean, self.square = 1e-4, 0.0, 0.0
+
+    def __call__(self, rewards_B: np.ndarray, over_B: np.ndarray) -> np.ndarray:
+        """Scaled rewards of one step."""
+        self.returns_B = self.returns_B * self.discount + rewards_B
+        for value in self.returns_B:  # Welford's way: no sum of large squares
+            self.count += 1
+            off = value - self.mean
+            self.mean += off / self.count
+            self.square += off * (value - self.mean)
+        self.returns_B[over_B] = 0.0
+        return rewards_B / np.sqrt(self.square / self.count + 1e-8)
+
+
+def train_ppo(
+    envs: Any,
+    config: PPOConfig,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    network: Network | None = None,
+    on_update: Callable[[dict[str, float], Network], None] = lambda *_: None,
+) -> Network:
+    """Learn a policy by playing.
+
+    Args:
+        envs: a Gymnasium vector environment of uint8 frames and discrete actions, whose step after the last
+            one of an episode begins the next (`AutoresetMode.NEXT_STEP`; EnvPool's do so too).
+        config: see `PPOConfig`.
+        seed: of weights, actions and minibatches.
+        device: where the network computes.
+        network: goes on from this one; None begins anew.
+        on_update: told after each update: steps so far, mean return and number of the episodes that ended
+            since the last one, entropy, and how much of the value's variance is explained.
+    """
+    chance = torch.Generator().manual_seed(seed)
+    B = int(envs.num_envs)
+    if network is None:
+        height, width, _ = envs.single_observation_space.shape
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = Network(NetworkConfig(int(envs.single_action_space.n), (height, width)))
+    network = network.to(device).train()
+    optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, eps=1e-5)
+    scale = RewardScale(B, config.discount)
+    frames_BHWC, over_B = tensor(envs.reset()[0], device), np.zeros(B, bool)
+    earned_B, returns = np.zeros(B), []
+    updates = max(1, config.steps // (B * config.length))
+    for update in range(updates):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * (1 - update / updates)
+        rows: list[tuple[Tensor, ...]] = []
+        for _ in range(config.length):
+            with torch.inference_mode():
+                logits_BA, values_B = network(frames_BHWC)
+                actions_B = draw(logits_BA, chance)
+                logprobs_B = logits_BA.log_softmax(-1).gather(-1, actions_B[:, None]).squeeze(-1)
+            shown, rewards, ended, cut, _ = envs.step(actions_B.cpu().numpy())
+            empty_B, rewards_B = over_B, np.asarray(rewards, np.float64)
+            ended_B = np.asarray(ended, bool)
+            over_B = ended_B | np.asarray(cut, bool)
+            earned_B += rewards_B
+            returns += earned_B[over_B].tolist()
+            earned_B[over_B] = 0.0
+            scaled_B = scale(rewards_B, over_B).astype(np.float32)
+            told = (torch.from_numpy(x.copy()).to(device) for x in (scaled_B, ended_B, over_B, empty_B))
+            rows.append((frames_BHWC, actions_B, logprobs_B, values_B, *told))
+            frames_BHWC = tensor(shown, device)
+        with torch.inference_mode():
+            last_values_B = network(frames_BHWC)[1]
+        seen = [torch.stack(part) for part in zip(*rows, strict=True)]
+        rollout = Rollout(*seen, last_values_B=last_values_B)  # type: ignore[misc]
+        report = learn(network, optimizer, rollout, config, chance)
+        report["steps"] = (update + 1) * B * config.length
+        report["episodes"] = len(returns)
+        report["return"] = float(np.mean(returns)) if returns else float("nan")
+        returns = []
+        on_update(report, network)
+    return network.eval()
+
+
+def advantages(rollout: Rollout, discount: float, trace: float) -> Tensor:
+    """Generalised advantage estimates ``TB`` (Schulman et al. 2016), none of which reaches over an episode's end.
+
+    An episode that was cut goes on in the value of its last frame: that frame is the next step's, the
+    empty one.
+    """
+    next_values_TB = torch.cat([rollout.values_TB[1:], rollout.last_values_B[None]])
+    goes_on_TB = 1 - rollout.ended_TB.float()
+    surprise_TB = rollout.rewards_TB + discount * next_values_TB * goes_on_TB - rollout.values_TB
+    found_TB = torch.zeros_like(surprise_TB)
+    later_B = torch.zeros_like(rollout.last_values_B)
+    for t in reversed(range(len(surprise_TB))):
+        later_B = surprise_TB[t] + discount * trace * later_B * (1 - rollout.over_TB[t].float())
+        found_TB[t] = later_B
+    return found_TB
+
+
+def learn(
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    rollout: Rollout,
+    config: PPOConfig,
+    chance: torch.Generator,
+) -> dict[str, float]:
+    """One update: some epochs over what was seen."""
+    advantages_TB = advantages(rollout, config.discount, config.trace)
+    returns_TB = advantages_TB + rollout.values_TB
+    real_X = (~rollout.empty_TB).flatten().nonzero().squeeze(-1)
+    frames_XHWC = rollout.frames_TBHWC.flatten(0, 1)
+    actions_X, logprobs_X, values_X, advantages_X, returns_X = (
+        x.flatten().clone()  # made in inference mode, which autograd cannot use
+        for x in (rollout.actions_TB, rollout.logprobs_TB, rollout.values_TB, advantages_TB, returns_TB)
+    )
+    entropies = []
+    for _ in range(config.epochs):
+        order = real_X[torch.randperm(len(real_X), generator=chance).to(real_X.device)]
+        for rows in order.chunk(config.minibatches):
+            logits_RA, now_R = network(frames_XHWC[rows].clone())
+            log_RA = logits_RA.log_softmax(-1)
+            ratio_R = (log_RA.gather(-1, actions_X[rows, None]).squeeze(-1) - logprobs_X[rows]).exp()
+            worth_R = advantages_X[rows]
+            worth_R = (worth_R - worth_R.mean()) / (worth_R.std() + 1e-8)
+            clipped_R = ratio_R.clamp(1 - config.clip, 1 + config.clip)
+            policy_loss = -torch.minimum(ratio_R * worth_R, clipped_R * worth_R).mean()
+            near_R = values_X[rows] + (now_R - values_X[rows]).clamp(-config.clip, config.clip)
+            errors_R = torch.maximum((now_R - returns_X[rows]) ** 2, (near_R - returns_X[rows]) ** 2)
+            entropy = -(log_RA.exp() * log_RA).sum(-1).mean()
+            loss = policy_loss + config.value * 0.5 * errors_R.mean() - config.entropy * entropy
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
+            optimizer.step()
+            entropies.append(float(entropy.detach()))
+    unexplained = F.mse_loss(values_X[real_X], returns_X[real_X]) / returns_X[real_X].var().clamp_min(1e-8)
+    return {"entropy": float(np.mean(entropies)), "explained": 1 - float(unexplained)}
+
+
+def tensor(frames: Any, device: str | torch.device) -> Tensor:
+    """Frames of an environment, NumPy's or torch's, on a device."""
+    return torch.as_tensor(frames).to(device)
