@@ -165,7 +165,7 @@ def train_ppo(
 
 
 def advantages(rollout: Rollout, discount: float, trace: float) -> Tensor:
-    """Generalised advantage estimates ``TB`` (Schulman et al. 2016), none of which reaches over an episode's end.
+    """Generalised advantage estimates ``TB`` (Schulman et al. 2016); none reaches over an episode's end.
 
     An episode that was cut goes on in the value of its last frame: that frame is the next step's, the
     empty one.
