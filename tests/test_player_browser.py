@@ -578,6 +578,55 @@ def test_waiting_for_a_place(open_page: OpenPage, world: World) -> None:
         until(second, "jinn.frames > 0")
 
 
+def test_everything_works_with_a_finger(open_page: OpenPage, painter: Painter, world: World) -> None:
+    with running(create_app(world, painter=painter)) as address:
+        page = open_page(
+            address,
+            viewport={"width": 390, "height": 844},
+            has_touch=True,
+            is_mobile=True,
+            permissions=["camera"],
+        )
+        page.locator("#draw").tap()
+        page.locator("#colours button").nth(5).tap()
+        page.locator("#tools [value=fill]").tap()
+        page.locator("#paper").tap()
+        box = page.locator("#sketch").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+        page.locator("#begin-sketch").tap()
+        begins(page)
+        sketch = page.evaluate("jinn.tape.prompt.pictures[0]")
+        page.locator("#camera").tap()
+        until(page, "document.getElementById('video').videoWidth > 0")
+        page.locator("#begin-photo").tap()
+        until(page, f"jinn.tape.prompt.pictures[0] !== '{sketch}'")
+        page.locator("#text").fill("blue sky")
+        frames = page.evaluate("jinn.frames")
+        page.locator("#paint").tap()
+        until(page, f"jinn.frames > {frames} && jinn.action === -1")
+        page.locator("#pause").tap()
+        for k in (0, 1, 2, 3):
+            page.locator(".action").nth(k).tap()
+            until(page, f"jinn.tape.step === {k + 1}")
+        last = page.evaluate(PIXELS)
+        session = download(page, "#save")
+        assert len(download(page, "#gif")) > 100
+        rewind(page, 2)
+        page.locator(".action").nth(4).tap()
+        until(page, "jinn.tape.step === 3")
+        page.locator("#what-if").tap()
+        until(page, "document.querySelectorAll('#branches canvas').length > 0")
+        page.locator("#branches button").nth(1).tap()
+        until(page, "jinn.tape.step === 9 && !jinn.replaying")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.locator("#file").set_input_files(
+            {"name": "s.json", "mimeType": "application/json", "buffer": session}
+        )
+        until(page, "document.getElementById('kept').textContent.includes('the very same frames')")
+        assert page.evaluate(PIXELS) == last
+
+
 @pytest.mark.parametrize("viewport", [(390, 664), (664, 390), (320, 568)])
 def test_fits_a_phone(open_page: OpenPage, viewport: tuple[int, int]) -> None:
     width, height = viewport
