@@ -17,7 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -516,19 +516,25 @@ def test_a_slow_player_slows_nobody(address: str) -> None:
 def test_a_flood_of_keys_harms_nobody_else(address: str) -> None:
     with Player(address) as flood, Player(address) as other:
         flood.rollout([])
-        done = threading.Event()
 
         def shout() -> None:
-            while not done.is_set():
-                flood.send("keys", action=1)
+            with suppress(ConnectionClosed):
+                while True:
+                    flood.send("keys", action=1)
 
-        thread = threading.Thread(target=shout)
-        thread.start()
-        try:
-            other.rollout([0, 1, 2, 3])
-        finally:
-            done.set()
-            thread.join()
+        def listen() -> None:
+            with suppress(ConnectionClosed, JinnError):
+                while True:
+                    flood.receive(acknowledge=False)
+
+        threads = [threading.Thread(target=target) for target in (shout, listen)]
+        for thread in threads:
+            thread.start()
+        other.rollout([0, 1, 2, 3])
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert flood.socket.close_code == 1008  # in the end he is not heard at all
+        other.rollout([0, 1])
 
 
 def test_an_address_has_a_bounded_number_of_sockets(world: World) -> None:

@@ -41,6 +41,9 @@ MAX_TEXT = 1000
 MAX_MESSAGE = 16_384  # of JSON, in characters
 # A person with ten fingers sends some fifty messages a second, and an acknowledgement for each frame.
 MESSAGES_A_SECOND, MESSAGES_AT_ONCE = 150, 300
+# Who sends more is read more slowly, and not for ever: what he has sent may be there long after he has left.
+FLOOD_SECONDS = 5.0
+POLICY = 1008
 
 # Makes a uint8 (H, W, 3) picture of a text; of any size.
 TextToPicture = Callable[[str], Awaitable[np.ndarray]]
@@ -309,7 +312,7 @@ class Session:
 
     async def _hear(self) -> None:
         """Obey messages until the browser leaves; answer those that cannot be obeyed with a sentence."""
-        allowed, counted = float(MESSAGES_AT_ONCE), time.monotonic()
+        allowed, counted, flooding = float(MESSAGES_AT_ONCE), time.monotonic(), 0.0
         while True:
             received = await self.socket.receive()
             if received["type"] == "websocket.disconnect":
@@ -317,8 +320,14 @@ class Session:
             now = time.monotonic()
             allowed = min(MESSAGES_AT_ONCE, allowed + (now - counted) * MESSAGES_A_SECOND) - 1
             counted = now
-            if allowed < 0:  # who floods the server is not read for a while, and so fills his own pipe
+            if allowed < 0:
                 await asyncio.sleep(-allowed / MESSAGES_A_SECOND)
+                flooding -= allowed / MESSAGES_A_SECOND
+                if flooding > FLOOD_SECONDS:
+                    await self.tell(f"more than {MESSAGES_A_SECOND} messages a second are too many")
+                    return await self.socket.close(POLICY)
+            elif allowed > MESSAGES_AT_ONCE / 2:
+                flooding = 0.0
             try:
                 if (data := received.get("bytes")) is not None:
                     await self._take_picture(data)
