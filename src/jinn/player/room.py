@@ -122,7 +122,9 @@ class Room:
     async def _dismiss(self, session: Session, now: float) -> None:
         session.touched = now  # closing takes a moment
         told = "you have not played for a while: reload the page to go on"
-        await refuse(session.socket, told, LEFT_ALONE)
+        with suppress(TimeoutError):  # who does not even read keeps nobody waiting
+            async with asyncio.timeout(5.0):
+                await refuse(session.socket, told, LEFT_ALONE)
 
 
 async def refuse(socket: WebSocket, sentence: str, code: int = TRY_AGAIN_LATER) -> None:

@@ -118,6 +118,7 @@ class Session:
         self.order: Begin | Back | None = None
         self.clip: list[Tensor] = []  # frames of a prompt of several pictures, as they come
         self.clip_frames = 0
+        self.next_seed: int | None = None  # of the picture or clip that is to come
         self.history: History | None = None
         self.ahead: dict[int, Job] = {}  # what follows the present frame, by action
         self.what_if: asyncio.Task[None] | None = None
@@ -353,8 +354,6 @@ class Session:
             frames_THWC = torch.cat(self.clip)
             self.clip, self.clip_frames = [], 0
         self._restart(Begin(frames_THWC[None], self.next_seed, show=True))
-
-    next_seed: int | None = None  # of the picture or clip that is to come
 
     async def _obey(self, text: str) -> None:
         """Apply one JSON message; raise `JinnError` if that is not possible."""
