@@ -55,7 +55,7 @@ def save_pipeline(folder: Path) -> Path:
             up_block_types=("UpDecoderBlock2D",) * 2,
             latent_channels=4,
         ),
-        scheduler=diffusers.DDIMScheduler(),
+        scheduler=diffusers.DDIMScheduler(steps_offset=1, clip_sample=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
