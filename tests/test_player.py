@@ -286,6 +286,7 @@ def test_no_frame_before_the_last_was_seen(address: str) -> None:
         ('{"type": "back", "step": 0}', "start"),
         ('{"type": "what_if", "depth": 1000}', "start"),
         ('{"type": "settings", "steps": 0}', "steps"),
+        ('{"type": "settings", "steps": 2.5}', "steps"),
         ('{"type": "settings", "temperature": -1}', "temperature"),
         ('{"type": "settings", "look_ahead": 1}', "look_ahead"),
         ('{"type": "clip", "frames": 33}', "frames"),
@@ -389,9 +390,9 @@ def test_going_back_and_taking_another_way(address: str) -> None:
 
 def test_history_is_bounded_and_complete(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     state, frame_BHWC = world.reset(world.prompts[:1][None])
-    first = Frame(state, frame_BHWC[0].numpy().tobytes(), 0.0, 1, 0.0)
+    first = Frame(state, frame_BHWC[0].numpy().tobytes(), 0.0)
     monkeypatch.setattr("jinn.player.history.MEMORY", 12 * num_bytes(state))
-    history = History(world.prompts[:1][None], 0, first)
+    history = History(world.prompts[:1][None], first)
     warm = replace(world.config.sampling, temperature=0.9)
     for step in range(1, 1001):
         history.add(step % 5, warm if step > 500 else None, first)

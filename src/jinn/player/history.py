@@ -27,7 +27,7 @@ class History:
 
     Attributes:
         prompt_BTHWC: uint8, B = 1: what it began from.
-        seed: of its chance.
+        first: the prompt's frame; its state holds the seed.
         actions: the action that led to each frame after the prompt.
         samplings: how each of these was drawn, the index of one of `ways`.
         ways: the sampling settings that were used.
@@ -36,7 +36,6 @@ class History:
     """
 
     prompt_BTHWC: Tensor
-    seed: int
     first: Frame
     actions: array[int] = field(default_factory=lambda: array("H"))
     samplings: array[int] = field(default_factory=lambda: array("H"))

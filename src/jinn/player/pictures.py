@@ -1,4 +1,4 @@
-"""Pictures in and out: a stranger's upload to frames of the world, frames to a PNG, a film, a palette."""
+"""Pictures in and out: a stranger's upload to frames of the world, frames to a PNG and a palette."""
 
 from __future__ import annotations
 

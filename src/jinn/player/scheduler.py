@@ -42,15 +42,11 @@ class Frame:
         state: of one player.
         pixels: RGB, row by row.
         model_ms: what the model needed for the batch that it was part of.
-        batch: how many players were in that batch.
-        done: when it was finished, `time.monotonic`.
     """
 
     state: State
     pixels: bytes
     model_ms: float
-    batch: int
-    done: float
 
 
 @dataclass(eq=False)
@@ -205,9 +201,8 @@ class Scheduler:
         pixels_BHWC = frames_BHWC.cpu().numpy()
         model_ms = 1000 * (time.perf_counter() - begun)
         alone = [state] if len(jobs) == 1 else [take(state, [row]) for row in range(len(jobs))]
-        done = time.monotonic()
         return [
-            Frame(one, pixels_HWC.tobytes(), model_ms, len(jobs), done)
+            Frame(one, pixels_HWC.tobytes(), model_ms)
             for one, pixels_HWC in zip(alone, pixels_BHWC, strict=True)
         ]
 

@@ -240,10 +240,8 @@ def create_app(
         async with room.entered(websocket) as entered:
             if not entered:
                 return
-            draw = painter
-            session = Session(
-                websocket, world, scheduler(), prompts, idle, parked, draw, described["text_why_not"]
-            )
+            why_not = described["text_why_not"]
+            session = Session(websocket, world, app.state.scheduler, prompts, idle, parked, painter, why_not)
             room.playing.add(session)
             try:
                 with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
@@ -259,10 +257,6 @@ def create_app(
         history.thin_out(STATES_PARKED)
         parked[name] = history
         asyncio.get_running_loop().call_later(PARKED_SECONDS, parked.pop, name, None)
-
-    def scheduler() -> Scheduler:
-        found: Scheduler = app.state.scheduler
-        return found
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -216,7 +216,7 @@ class Session:
         seed = secrets.randbelow(2**31) if order.seed is None else order.seed
         self._forget_ahead()
         frame = await result(self.scheduler.begin(lambda: self.world.reset(order.frames_BTHWC, seed=[seed])))
-        self.history = History(order.frames_BTHWC, seed, frame)
+        self.history = History(order.frames_BTHWC, frame)
         if order.show:
             for frame_HWC in order.frames_BTHWC[0]:
                 header = HEADER.pack(Kind.PICTURE, 0, NO_ACTION, 0, self.key_id, 0, 0.0, 0.0)
@@ -423,10 +423,11 @@ class Session:
         paused = truth(message, "paused", self.paused)
         look_ahead = truth(message, "look_ahead", self.look_ahead)
         idle = whole(message, "idle", self.world.num_actions) if "idle" in message else self.idle
-        steps = number(message, "steps", 1, MAX_STEPS, now.steps)
+        steps = whole(message, "steps", MAX_STEPS + 1, default=now.steps, first=1)
+        assert steps is not None
         # Hundredths, so that a player cannot make the server remember a million settings.
         temperature = round(number(message, "temperature", 0, MAX_TEMPERATURE, now.temperature), 2)
-        wanted = replace(now, steps=int(steps), temperature=temperature)
+        wanted = replace(now, steps=steps, temperature=temperature)
         if wanted != now or not look_ahead:
             self._forget_ahead()
         self.fps, self.paused, self.idle, self.look_ahead = fps, paused, idle, look_ahead
@@ -483,13 +484,15 @@ async def result(job: Job) -> Frame:
     return await asyncio.wrap_future(job.frame)
 
 
-def whole(message: dict[str, Any], name: str, end: int, default: int | None = None) -> int | None:
-    """The message's whole number in [0, end) of that name; the default where there is none."""
+def whole(
+    message: dict[str, Any], name: str, end: int, default: int | None = None, first: int = 0
+) -> int | None:
+    """The message's whole number in [first, end) of that name; the default where there is none."""
     value = message.get(name)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < end:
-        raise JinnError(f"{name} must be a whole number from 0 to {end - 1}")
+    if isinstance(value, bool) or not isinstance(value, int) or not first <= value < end:
+        raise JinnError(f"{name} must be a whole number from {first} to {end - 1}")
     return value
 
 
