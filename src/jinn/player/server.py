@@ -157,31 +157,7 @@ def create_app(
     filming: set[str] = set()  # addresses
     measuring = asyncio.Lock()
     measured: tuple[float, dict[str, float]] = -PROFILE_SECONDS, {}
-    own = world.config.sampling
-    described: dict[str, Any] = {
-        "name": world.name,
-        "id": world_id(world),
-        "actions": world.num_actions,
-        "legend": [asdict(meaning) for meaning in world.legend] if world.legend else None,
-        "idle": idle,
-        "height": world.size_hw[0],
-        "width": world.size_hw[1],
-        "fps": min(max(world.fps, MIN_FPS), MAX_FPS),
-        "fps_range": [MIN_FPS, MAX_FPS],
-        "sampling": {"steps": own.steps, "temperature": own.temperature},
-        "steps_range": [1, MAX_STEPS],
-        "temperature_range": [0, MAX_TEMPERATURE],
-        "window": world.config.dynamics.transformer.window,
-        "prompts": len(prompts),
-        "palette": palette(np.concatenate([frames_BTHWC[0].numpy() for frames_BTHWC in prompts])),
-        "max_upload_bytes": MAX_BYTES,
-        "max_clip_frames": MAX_CLIP,
-        "max_what_if_frames": MAX_DEPTH,
-        "max_film_frames": MAX_FILM_BYTES // (3 * world.size_hw[0] * world.size_hw[1]),
-        "max_text": MAX_TEXT,
-        "text": painter is not None,
-        "text_why_not": "" if painter else WHY_NOT,
-    }
+    described = describe_world(world, prompts, idle, painter)
 
     async def page(request: Request) -> Response:
         return FileResponse(STATIC / "index.html")
@@ -280,6 +256,37 @@ def create_app(
         lifespan=lifespan,
     )
     return app
+
+
+def describe_world(
+    world: World, prompts: list[Tensor], idle: int | None, painter: Painter | None
+) -> dict[str, Any]:
+    """What a client is told of a world and of this server's limits."""
+    own = world.config.sampling
+    return {
+        "name": world.name,
+        "id": world_id(world),
+        "actions": world.num_actions,
+        "legend": [asdict(meaning) for meaning in world.legend] if world.legend else None,
+        "idle": idle,
+        "height": world.size_hw[0],
+        "width": world.size_hw[1],
+        "fps": min(max(world.fps, MIN_FPS), MAX_FPS),
+        "fps_range": [MIN_FPS, MAX_FPS],
+        "sampling": {"steps": own.steps, "temperature": own.temperature},
+        "steps_range": [1, MAX_STEPS],
+        "temperature_range": [0, MAX_TEMPERATURE],
+        "window": world.config.dynamics.transformer.window,
+        "prompts": len(prompts),
+        "palette": palette(np.concatenate([frames_BTHWC[0].numpy() for frames_BTHWC in prompts])),
+        "max_upload_bytes": MAX_BYTES,
+        "max_clip_frames": MAX_CLIP,
+        "max_what_if_frames": MAX_DEPTH,
+        "max_film_frames": MAX_FILM_BYTES // (3 * world.size_hw[0] * world.size_hw[1]),
+        "max_text": MAX_TEXT,
+        "text": painter is not None,
+        "text_why_not": "" if painter else WHY_NOT,
+    }
 
 
 async def read_body(request: Request, most: int) -> bytearray:

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError
-from jinn.models.sampling import frame_noise
 from jinn.models.transformer import Past
 from jinn.world.rollout import World
 
@@ -107,9 +106,7 @@ class _Frame(nn.Module):
 def _export(world: World, place: Path) -> None:
     world = world.to("cpu").eval()
     state, _ = world.reset(world.prompts[:1, None])
-    steps, places = world.config.sampling.steps, state.tokens_BN.shape[1]
-    noise_SBNU = frame_noise(state.seeds_B, state.frames_B, steps, places, len(world.dynamics.levels))
-    inputs = flat((*state[:3], torch.zeros(1, dtype=torch.long), noise_SBNU))
+    inputs = flat((*state[:3], torch.zeros(1, dtype=torch.long), world.noise(state)))
     with torch.no_grad():
         program = torch.onnx.export(
             _Frame(world),

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import torch
 
-from jinn.models.sampling import frame_noise
 from jinn.world.rollout import World, sample_frame
 
 
@@ -25,8 +24,7 @@ def profile(world: World, repeats: int = 5) -> dict[str, float]:
     """
     state, _ = world.reset(world.prompts[:1, None])
     sampling, dynamics = world.config.sampling, world.dynamics
-    places, digits = state.tokens_BN.shape[1], len(dynamics.levels)
-    noise_SBNU = frame_noise(state.seeds_B, state.frames_B, sampling.steps, places, digits).to(world.device)
+    noise_SBNU = world.noise(state)
     actions_B1 = torch.zeros(1, 1, dtype=torch.long, device=world.device)
     change_BND = dynamics.change(state.tokens_BN.unsqueeze(1), actions_B1).squeeze(1)
     tokens_BN = state.tokens_BN

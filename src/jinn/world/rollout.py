@@ -194,17 +194,22 @@ class World(nn.Module):
             JinnError: actions out of range, or not one for each roll-out.
         """
         self._check_actions(actions_B, (len(state.seeds_B),))
-        places, digits = state.tokens_BN.shape[1], len(self.dynamics.levels)
         sampling = sampling or self.config.sampling
-        noise_SBNU = frame_noise(state.seeds_B, state.frames_B, sampling.steps, places, digits)
+        noise_SBNU = self.noise(state, sampling)
         device = self.device
         next_frame = self.backend
         if next_frame is None or sampling != self.config.sampling:
             next_frame = partial(self.next_frame, sampling=sampling)
         tokens_BN, past, drawn, frame_BHWC = next_frame(
-            state.tokens_BN, state.past, state.drawn, actions_B.to(device), noise_SBNU.to(device)
+            state.tokens_BN, state.past, state.drawn, actions_B.to(device), noise_SBNU
         )
         return State(tokens_BN, past, drawn, state.seeds_B, state.frames_B + 1), frame_BHWC
+
+    def noise(self, state: State, sampling: SamplingConfig | None = None) -> Tensor:
+        """The uniform ``noise_SBNU`` that the next frame is drawn with, on the world's device."""
+        steps, places = (sampling or self.config.sampling).steps, state.tokens_BN.shape[1]
+        digits = len(self.dynamics.levels)
+        return frame_noise(state.seeds_B, state.frames_B, steps, places, digits).to(self.device)
 
     @torch.inference_mode()
     def observe(self, state: State, actions_B: Tensor, tokens_BN: Tensor) -> State:
