@@ -13,8 +13,9 @@ gymnasium = pytest.importorskip("gymnasium", reason="agents need gymnasium")
 
 from gymnasium.vector import VectorEnv  # noqa: E402
 
-from jinn.agents.network import Network, NetworkConfig  # noqa: E402
-from jinn.agents.play import play  # noqa: E402
+from jinn.agents.clone import CloneConfig, Dictionary, clone  # noqa: E402
+from jinn.agents.network import Network  # noqa: E402
+from jinn.agents.play import actor, play  # noqa: E402
 from jinn.agents.ppo import PPOConfig, Rollout, advantages, train_ppo  # noqa: E402
 from jinn.contracts import JinnError  # noqa: E402
 
@@ -62,16 +63,89 @@ def test_ppo_learns_and_is_the_same_for_a_seed(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_ppo(Lamps(8), config, seed=1, on_update=compare)
     assert again == reports[:3]
-    network.save(tmp_path / "policy.safetensors")
-    kept = Network.load(tmp_path / "policy.safetensors", network.config)
+    network.save(tmp_path)
+    kept = Network.load(tmp_path)
     chance = torch.Generator().manual_seed(0)
     returns = play(Lamps(8, seed=9), lambda frames: kept.act(frames, chance), episodes=40)
     assert len(returns) == 40
     assert returns.mean() > 4.5
     random = play(Lamps(8, seed=9), lambda frames: torch.randint(3, (8,), generator=chance), episodes=200)
     assert 1.2 < random.mean() < 2.2
-    with pytest.raises(JinnError, match="4 actions"):
-        Network.load(tmp_path / "policy.safetensors", NetworkConfig(4))
+    with pytest.raises(JinnError, match="no agent"):
+        Network.load(tmp_path / "nowhere")
+
+
+def test_ppo_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    config = PPOConfig(steps=3072, length=32, epochs=2, minibatches=4, learning_rate=2e-3, save_every=5)
+    reports: list[dict[str, float]] = []
+
+    def stop(report: dict[str, float], _: Network) -> None:
+        reports.append(report)
+        if len(reports) == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_ppo(Lamps(8), config, seed=1, folder=tmp_path, on_update=stop)
+    network = train_ppo(Lamps(8), config, seed=2, folder=tmp_path, on_update=stop)
+    steps = [report["steps"] / 256 for report in reports]
+    assert steps == [*range(1, 9), *range(6, 13)]
+    assert reports[-1]["return"] > 4.5
+    again = train_ppo(Lamps(8), config, seed=3, folder=tmp_path, on_update=stop)  # nothing is left to do
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    act = actor(tmp_path)
+    returns = play(Lamps(8), lambda frames: torch.from_numpy(act(frames.numpy())), episodes=16)
+    assert returns.mean() > 4.5
+
+
+def shown(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frames of lamps and the key that is right in each."""
+    lamps = Lamps(count, seed)
+    frames, _ = lamps.reset()
+    return torch.from_numpy(frames), torch.from_numpy(lamps.lit)
+
+
+def test_a_policy_is_cloned_from_latent_actions_and_finds_its_keys() -> None:
+    """The latent actions are the true ones under other numbers; two of them stand for the same key."""
+    frames, keys = shown(300, seed=0)
+    chance = torch.Generator().manual_seed(0)
+    latents = torch.tensor([2, 0, 3])[keys]
+    latents[(keys == 1) & (torch.rand(300, generator=chance) < 0.5)] = 1
+    latents[::7] = -1  # the last frames of videos
+    told: list[float] = []
+    config = CloneConfig(steps=120, batch=32, shift=1)
+    policy = clone(frames, latents, 4, config, seed=0, on_step=lambda _, loss: told.append(loss))
+    assert len(told) == 120
+    assert told[-1] < 0.6 < 1.2 < told[0]
+    labelled = latents[:40] >= 0
+    for some, least, most in ((labelled, 4.5, 5.0), (labelled & False, 1.2, 2.2)):
+        dictionary = Dictionary(latents[:40][some], keys[:40][some], 4, 3)
+        returns = play(
+            Lamps(8, 9), lambda x, d=dictionary: d.to_true(policy.act(x, chance), chance), episodes=80
+        )
+        assert least <= returns.mean() <= most
+    again = clone(frames, latents, 4, config, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), again.parameters(), strict=True))
+    with pytest.raises(JinnError, match="no frame"):
+        clone(frames, torch.full((300,), -1), 4)
+    with pytest.raises(JinnError, match="there are 3"):
+        clone(frames, latents, 3)
+
+
+def test_the_dictionary_maps_both_ways() -> None:
+    latents, keys = torch.tensor([0, 0, 0, 1, 1, 3]), torch.tensor([2, 2, 1, 1, 1, 0])
+    dictionary = Dictionary(latents, keys, 4, 5)
+    assert dictionary.to_latent() == [3, 1, 0, 0, 0]  # keys 3 and 4 were never seen
+    drawn = dictionary.to_true(torch.tensor([0, 1, 2, 3]).repeat(3000), torch.Generator().manual_seed(0))
+    drawn = drawn.reshape(-1, 4)
+    assert (drawn[:, 0] == 2).float().mean() == pytest.approx(2 / 3, abs=0.04)
+    assert set(drawn[:, 0].tolist()) == {1, 2}
+    assert set(drawn[:, 1].tolist()) == {1}
+    assert torch.bincount(drawn[:, 2]).float() / 3000 == pytest.approx(torch.full((5,), 0.2), abs=0.04)
+    with pytest.raises(JinnError, match="6 latent actions for 5"):
+        Dictionary(latents, keys[:5], 4, 5)
+    with pytest.raises(JinnError, match="0 to 2"):
+        Dictionary(latents, keys, 3, 5)
 
 
 def test_advantages_stop_at_the_end_of_an_episode() -> None:

@@ -9,7 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jinn.checkpoint import load_weights, read_tensors, write_tensors
+from jinn.checkpoint import (
+    from_dict,
+    load_weights,
+    read_json,
+    read_tensors,
+    to_dict,
+    write_json,
+    write_tensors,
+)
 from jinn.contracts import JinnError, to_float
 
 
@@ -83,22 +91,25 @@ class Network(nn.Module):
         logits_BA, _ = self(frames_BHWC)
         return draw(logits_BA, chance)
 
-    def save(self, path: Path | str) -> None:
-        """Write the weights as safetensors."""
-        write_tensors(Path(path), self.state_dict())
+    def save(self, folder: Path | str) -> None:
+        """Write ``config.json`` and ``policy.safetensors`` into a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", to_dict(self.config))
+        write_tensors(folder / "policy.safetensors", self.state_dict())
 
     @classmethod
-    def load(cls, path: Path | str, config: NetworkConfig) -> Network:
+    def load(cls, folder: Path | str) -> Network:
         """The inverse of `save`.
 
         Raises:
-            JinnError: there is no such file, or it is of a network of other sizes.
+            JinnError: there is no agent in the folder, or it is damaged.
         """
-        weights = read_tensors(Path(path))
-        if "policy.weight" not in weights or len(weights["policy.weight"]) != config.actions:
-            raise JinnError(f"{path} holds no policy of {config.actions} actions")
-        network = cls(config)
-        load_weights(network, weights, Path(path))
+        folder = Path(folder)
+        if not (folder / "policy.safetensors").exists():
+            raise JinnError(f"there is no agent in {folder}: it would have a policy.safetensors")
+        network = cls(from_dict(NetworkConfig, read_json(folder / "config.json")))
+        load_weights(network, read_tensors(folder / "policy.safetensors"), folder)
         return network.eval()
 
 

@@ -1,13 +1,16 @@
-"""How often a policy succeeds."""
+"""Agents that play: how often they succeed, and what their play looks like."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from jinn.agents.network import Network
 
 # Frames uint8 BHWC -> actions int64 B.
 Policy = Callable[[Tensor], Tensor]
@@ -38,3 +41,16 @@ def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
             done[i].append(earned_B[i])
             earned_B[i] = 0.0
     return np.array([returns[:each] for returns in done]).flatten()
+
+
+def actor(folder: Path | str, seed: int = 0) -> Callable[[np.ndarray], np.ndarray]:
+    """An agent as a policy of ``jinn data``: uint8 ``obs_BHWC`` to an action each.
+
+    In a file of two lines, ``from jinn.agents.play import actor`` and ``act = actor("runs/expert")``, it
+    plays by ``jinn data envpool:CoinrunHard-v0 --policy FILE.py:act``.
+
+    Raises:
+        JinnError: there is no agent in the folder.
+    """
+    network, chance = Network.load(folder), torch.Generator().manual_seed(seed)
+    return lambda frames_BHWC: network.act(torch.from_numpy(frames_BHWC), chance).numpy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jinn.agents.network import Network, NetworkConfig, draw
+from jinn.checkpoint import load_weights, read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class PPOConfig:
         entropy: weight of its bonus.
         value: weight of the value's error.
         max_norm: the gradient is scaled down to this length.
+        save_every: updates between checkpoints.
     """
 
     steps: int = 25_000_000
@@ -46,6 +49,11 @@ class PPOConfig:
     entropy: float = 0.01
     value: float = 0.5
     max_norm: float = 0.5
+    save_every: int = 10
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.length, self.epochs, self.minibatches, self.save_every) < 1:
+            raise ValueError("steps, length, epochs, minibatches and save_every are at least 1")
 
 
 @dataclass
@@ -104,6 +112,7 @@ def train_ppo(
     seed: int = 0,
     device: str | torch.device = "cpu",
     network: Network | None = None,
+    folder: Path | None = None,
     on_update: Callable[[dict[str, float], Network], None] = lambda *_: None,
 ) -> Network:
     """Learn a policy by playing.
@@ -114,9 +123,14 @@ def train_ppo(
         config: see `PPOConfig`.
         seed: of weights, actions and minibatches.
         device: where the network computes.
-        network: goes on from this one; None begins anew.
+        network: where it begins, a cloned policy for one; None begins anew.
+        folder: keeps the agent, and what learning needs to go on from there: the same call does so. The
+            environments begin anew then.
         on_update: told after each update: steps so far, mean return and number of the episodes that ended
             since the last one, entropy, and how much of the value's variance is explained.
+
+    Raises:
+        JinnError: what the folder holds is of another network.
     """
     chance = torch.Generator().manual_seed(seed)
     B = int(envs.num_envs)
@@ -128,10 +142,11 @@ def train_ppo(
     network = network.to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, eps=1e-5)
     scale = RewardScale(B, config.discount)
+    first = resume(folder, network, optimizer, scale, chance) if folder else 0
     frames_BHWC, over_B = tensor(envs.reset()[0], device), np.zeros(B, bool)
     earned_B, returns = np.zeros(B), []
     updates = max(1, config.steps // (B * config.length))
-    for update in range(updates):
+    for update in range(first, updates):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * (1 - update / updates)
         rows: list[tuple[Tensor, ...]] = []
@@ -161,7 +176,53 @@ def train_ppo(
         report["return"] = float(np.mean(returns)) if returns else float("nan")
         returns = []
         on_update(report, network)
+        if folder and ((update + 1) % config.save_every == 0 or update + 1 == updates):
+            save(folder, network, optimizer, scale, chance, update + 1)
     return network.eval()
+
+
+def save(
+    folder: Path,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    scale: RewardScale,
+    chance: torch.Generator,
+    updates: int,
+) -> None:
+    """Keep the agent for those who play it, and ``learning.safetensors`` for `resume`."""
+    network.save(folder)
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for i, parameter in enumerate(network.parameters()):
+        tensors |= {f"adam.{i}.{name}": value for name, value in optimizer.state[parameter].items()}
+    tensors["scale"] = torch.tensor([scale.count, scale.mean, scale.square], dtype=torch.float64)
+    tensors |= {"chance": chance.get_state(), "updates": torch.tensor(updates)}
+    write_tensors(folder / "learning.safetensors", tensors)
+
+
+def resume(
+    folder: Path,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    scale: RewardScale,
+    chance: torch.Generator,
+) -> int:
+    """Take up what `save` kept; returns the updates that were made, 0 if there is nothing."""
+    place = folder / "learning.safetensors"
+    if not place.exists():
+        return 0
+    kept = read_tensors(place)
+    weights = {name.removeprefix("network."): x for name, x in kept.items() if name.startswith("network.")}
+    load_weights(network, weights, place)
+    for i, parameter in enumerate(network.parameters()):
+        names = [name for name in kept if name.startswith(f"adam.{i}.")]
+        optimizer.state[parameter] = {
+            # The count of steps stays on the CPU, where Adam looks at it.
+            name.rpartition(".")[2]: kept[name] if name.endswith(".step") else kept[name].to(parameter.device)
+            for name in names
+        }
+    scale.count, scale.mean, scale.square = kept["scale"].tolist()
+    chance.set_state(kept["chance"])
+    return int(kept["updates"])
 
 
 def advantages(rollout: Rollout, discount: float, trace: float) -> Tensor:

@@ -70,7 +70,8 @@ def open_games(
     return _open_gymnasium(name, seed, num_envs)
 
 
-def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Games:
+def make_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Any:
+    """EnvPool's own Procgen environments, ``BHWC``; arguments and errors as of `open_games`."""
     try:
         with redirect_stderr(io.StringIO()):  # it imports the old gym, which prints an advertisement
             import envpool
@@ -81,7 +82,7 @@ def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs
     if not hasattr(envpool.make_spec(name).config, "start_level"):
         raise JinnError(f"envpool:{name} is not a Procgen game: try CoinrunHard-v0, or name it gymnasium:...")
     start, count = levels or (0, 0)  # a count of 0 means all levels
-    env = envpool.make(
+    return envpool.make(
         name,
         env_type="gymnasium",
         num_envs=num_envs,
@@ -91,6 +92,10 @@ def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs
         seed=seed % 2**31,
         channel_first=False,
     )
+
+
+def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Games:
+    env = make_envpool(name, seed, levels, num_envs)
     num_actions = int(env.action_space.n)
 
     def reset() -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,108 @@
+"""An expert of a Procgen game: PPO on the real game, then its score on levels that it never saw.
+
+python scripts/expert.py CoinrunHard-v0 --out runs/expert_hard --steps 25000000
+jinn data envpool:CoinrunHard-v0 --policy runs/expert_hard/act.py:act --levels 30000:5000 --out stores/expert
+
+The same command goes on where the last one was stopped. On two cores it makes a few hundred steps a second,
+so `--begin-as-runner` first clones the policy that ``jinn data`` calls runner, which knows to run and jump.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jinn.agents.clone import CloneConfig, clone
+from jinn.agents.game import Game
+from jinn.agents.network import Network
+from jinn.agents.play import play
+from jinn.agents.ppo import PPOConfig, train_ppo
+from jinn.checkpoint import write_json, write_text
+from jinn.data.rollouts import rollouts
+from jinn.evaluation.metrics import bootstrap
+
+TRAIN, TEST = (0, 10_000), (20_000, 1_000)  # level seeds
+
+ACT = '''\
+"""The agent of this folder: jinn data envpool:{game} --policy {file}:act"""
+
+from pathlib import Path
+
+from jinn.agents.play import actor
+
+act = actor(Path(__file__).parent)  # after {steps:,} steps
+'''
+
+
+def main(
+    game: str,
+    /,
+    out: Path,
+    ppo: PPOConfig = PPOConfig(),  # noqa: B008 it is frozen
+    num_envs: int = 64,
+    begin_as_runner: bool = False,
+    episodes: int = 500,
+    seed: int = 0,
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+) -> None:
+    """Train, save, and measure.
+
+    Args:
+        game: EnvPool's name of a Procgen game.
+        out: Folder of the agent; if it exists, learning goes on from there.
+        ppo: How long and how it learns.
+        num_envs: Games side by side.
+        begin_as_runner: Clone the runner first.
+        episodes: How many episodes on levels from 20,000 on it is measured on.
+        seed: Of everything.
+        device: Where the network computes.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    network = None
+    if begin_as_runner and not (out / "learning.safetensors").exists():
+        network = runner(game, seed, device)
+    began, log = time.perf_counter(), (out / "log.jsonl").open("a")
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task("", total=ppo.steps, text="")
+
+        def on_update(report: dict[str, float], _: Network) -> None:
+            report["seconds"] = time.perf_counter() - began
+            log.write(json.dumps(report) + "\n")
+            log.flush()
+            bar.update(task, completed=report["steps"], text=f"return {report['return']:.2f}")
+
+        envs = Game(game, num_envs, TRAIN, seed)
+        network = train_ppo(envs, ppo, seed, device, network, out, on_update)
+    write_text(out / "act.py", ACT.format(game=game, file=out / "act.py", steps=ppo.steps))
+    chance = torch.Generator().manual_seed(seed)
+    figures = {}
+    for name, levels in (("trained on", TRAIN), ("test", TEST)):
+        envs = Game(game, 50, levels, seed + 1)
+        returns = play(envs, lambda frames: network.act(frames.to(device), chance).cpu(), episodes)
+        for what, values in (("return", returns), ("solved", (returns > 0).astype(float))):
+            found = bootstrap(values, 0)
+            figures[f"{name} {what}"] = [found.value, found.low, found.high]
+            print(f"{name} levels, {what}: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]")
+    write_json(out / "report.json", {"game": game, "steps": ppo.steps, "episodes": episodes, **figures})
+
+
+def runner(game: str, seed: int, device: str) -> Network:
+    """A network that does what the runner does; a fifth of its presses are random, so it still explores."""
+    seen = list(rollouts(f"envpool:{game}", 60_000, seed, TRAIN, "runner"))
+    frames_XHWC = torch.from_numpy(np.concatenate([piece.frames_THWC for piece in seen]))
+    actions = [piece.actions_T for piece in seen if piece.actions_T is not None]
+    count = int(Game(game, 1).single_action_space.n)
+    return clone(
+        frames_XHWC, torch.from_numpy(np.concatenate(actions)), count, CloneConfig(1_000), seed, device
+    )
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

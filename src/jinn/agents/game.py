@@ -1,0 +1,78 @@
+"""The real game behind Gymnasium's vector interface, so that what plays the dream plays it too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from jinn.contracts import JinnError
+from jinn.data.games import PROCGEN_FPS, make_envpool
+
+
+class Game(gymnasium.vector.VectorEnv[Any, Any, Any]):
+    """Procgen's games, many at a time, with their rewards; the step after an episode's end begins the next.
+
+    Args:
+        name: of EnvPool, such as ``CoinrunHard-v0``.
+        num_envs: B.
+        levels: first level seed and number of levels; None plays all there are.
+        seed: of the levels' order, until `reset` is given another one.
+        render_mode: "rgb_array" or None.
+
+    Raises:
+        JinnError: no such game, or EnvPool is not installed.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012 Gymnasium's own form
+        "render_modes": ["rgb_array"],
+        "render_fps": PROCGEN_FPS,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
+
+    def __init__(
+        self,
+        name: str = "CoinrunHard-v0",
+        num_envs: int = 16,
+        levels: tuple[int, int] | None = None,
+        seed: int = 0,
+        render_mode: str | None = None,
+    ) -> None:
+        if num_envs < 1:
+            raise JinnError("num_envs must be at least 1")
+        self.name, self.num_envs, self.levels, self.render_mode = name, num_envs, levels, render_mode
+        self.pool = make_envpool(name, seed, levels, num_envs)
+        space = self.pool.observation_space
+        self.single_observation_space = spaces.Box(0, 255, space.shape, np.uint8)
+        self.single_action_space = spaces.Discrete(int(self.pool.action_space.n))
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.frames_BHWC = np.zeros(self.observation_space.shape, np.uint8)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin all episodes; a seed begins the order of levels anew."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self.pool.close()
+            self.pool = make_envpool(self.name, seed, self.levels, self.num_envs)
+        self.frames_BHWC, info = self.pool.reset()
+        return self.frames_BHWC, {"level_seed": info["level_seed"].copy()}
+
+    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One step of all: frames, rewards, terminations, truncations, and the level each is in."""
+        self.frames_BHWC, rewards, ended, cut, info = self.pool.step(np.asarray(actions, np.int32))
+        return self.frames_BHWC, rewards, ended, cut, {"level_seed": info["level_seed"].copy()}
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """The present frames, where `render_mode` asks for them."""
+        return None if self.render_mode is None else tuple(self.frames_BHWC)
+
+    def close_extras(self, **_: Any) -> None:
+        """Let EnvPool's threads go."""
+        self.pool.close()
