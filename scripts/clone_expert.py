@@ -1,0 +1,224 @@
+"""The paper's figure of agents (appendix E): what is cloned from videos without actions, by labelled steps.
+
+python scripts/clone_expert.py CoinrunHard-v0 stores/expert_hard --world coinrun --out report_agents
+
+Latent actions label an expert's videos, which the latent action model never saw; a policy is cloned from
+them; a few steps whose true actions are known make the dictionary from latent to true actions; and levels that
+nobody saw are played. Beside it: a policy cloned from true actions (the oracle), the same oracle behind a
+dictionary of as few steps (what a perfect latent action model would give), and random presses. What is done is
+kept in OUT/rows.jsonl: the same command goes on from there, other games join the figure OUT/agents.svg.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from jinn.agents.clone import CloneConfig, Dictionary, clone
+from jinn.agents.game import Game
+from jinn.agents.network import Network
+from jinn.agents.play import play
+from jinn.checkpoint import write_text
+from jinn.contracts import JinnError
+from jinn.data.clips import load_frames
+from jinn.data.store import FrameStore
+from jinn.evaluation.report.charts import HEIGHT, WIDTH, Line, line_chart
+from jinn.evaluation.report.page import STATIC
+from jinn.evaluation.results import Figure
+from jinn.world.label import label
+from jinn.world.rollout import World
+
+LABELLED = (0, 100, 200, 400, 600, 800, 1000)
+TEST = (20_000, 1_000)  # level seeds
+NOISE = 0.1  # how often the paper's oracle presses at random
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+
+# Read off the paper's figure: shares of test levels solved, by labelled steps; then the two lines.
+PAPER = {
+    "CoinrunEasy-v0": ((0.29, 0.458, 0.483, 0.525, 0.518, 0.506, 0.530), 0.546, 0.338),
+    "CoinrunHard-v0": ((0.26, 0.451, 0.494, 0.536, 0.518, 0.526, 0.519), 0.514, 0.252),
+}
+
+
+def main(
+    game: str,
+    store: Path,
+    /,
+    world: str = "coinrun",
+    out: Path = Path("report_agents"),
+    cloning: CloneConfig = CloneConfig(),  # noqa: B008 it is frozen
+    seeds: int = 5,
+    episodes: int = 100,
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+) -> None:
+    """Label, clone, look up, play; then draw.
+
+    Args:
+        game: EnvPool's name of a Procgen game.
+        store: Videos of its expert, with true actions for the dictionary and the oracle.
+        world: Whose latent actions label them.
+        out: Folder of the figure.
+        cloning: How policies are cloned.
+        seeds: How many, from 0: of policies, labelled steps and levels' order.
+        episodes: How many each of them plays.
+        device: Where networks compute.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    place = out / "rows.jsonl"
+    rows: list[dict[str, Any]] = (
+        [json.loads(x) for x in place.read_text().splitlines()] if place.exists() else []
+    )
+    done = {(row["game"], row["who"], row["labelled"], row["seed"]) for row in rows}
+    frames = FrameStore.open(store)
+    loaded = World.load(world, device)
+    levels = {frames.level_seed(episode) for episode in range(frames.num_episodes)}
+    if any(level is not None and TEST[0] <= level < sum(TEST) for level in levels):
+        raise JinnError(f"{store} shows levels that the agents are tested on: record others, see expert.py")
+    if np.isin(frames.groups, loaded.trained_on).any():
+        raise JinnError(
+            f"{world} was trained on levels of {store}: record others, such as --levels 30000:5000"
+        )
+    frames_XHWC, actions_X = load_frames(frames, torch.device("cpu")), true_actions(frames)
+    latents_X = torch.from_numpy(label(loaded, frames))
+    A, U = loaded.num_actions, int(Game(game, 1).single_action_space.n)
+    known_K = ((latents_X >= 0) & (actions_X >= 0)).nonzero().squeeze(-1)
+
+    def row(who: str, labelled: int, seed: int, policy: Callable[[Tensor], Tensor]) -> None:
+        if (game, who, labelled, seed) in done:
+            return
+        returns = play(Game(game, 50, TEST, seed), policy, episodes)
+        rows.append(
+            {
+                "game": game,
+                "who": who,
+                "labelled": labelled,
+                "seed": seed,
+                "solved": float((returns > 0).mean()),
+                "return": float(returns.mean()),
+                "episodes": len(returns),
+            }
+        )
+        with place.open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+        print(json.dumps(rows[-1]), flush=True)
+
+    for seed in range(seeds):
+        chance = torch.Generator().manual_seed(seed)
+        order_K = known_K[torch.randperm(len(known_K), generator=chance)]
+        imitator = kept(out / "policies" / f"{game}-latent-{seed}", frames_XHWC, latents_X, A, cloning, seed)
+        oracle = kept(out / "policies" / f"{game}-true-{seed}", frames_XHWC, actions_X, U, cloning, seed)
+        row("random", 0, seed, lambda x, c=chance: torch.randint(U, (len(x),), generator=c))
+        row("oracle", 0, seed, lambda x, p=oracle, c=chance: p.act(x, c))
+        row("oracle, a tenth random", 0, seed, lambda x, p=oracle, c=chance: noisy(p.act(x, c), U, c))
+        for count in LABELLED:
+            some_K = order_K[:count]
+            for who, policy, seen_X, codes in (
+                ("cloned", imitator, latents_X, A),
+                ("perfect latent actions", oracle, actions_X, U),
+            ):
+                book = Dictionary(seen_X[some_K], actions_X[some_K], codes, U)
+                row(who, count, seed, lambda x, p=policy, b=book, c=chance: b.to_true(p.act(x, c), c))
+    write_text(out / "agents.svg", figure(rows))
+    print(table(rows))
+
+
+def true_actions(store: FrameStore) -> Tensor:
+    """int64, one a frame in the store's order."""
+    parts = [store.actions(episode, 0, int(length)) for episode, length in enumerate(store.lengths)]
+    if any(part is None for part in parts):
+        raise JinnError(f"{store.path} has no true actions: record a game")
+    return torch.from_numpy(np.concatenate(parts).astype(np.int64))
+
+
+def kept(
+    folder: Path, frames_XHWC: Tensor, actions_X: Tensor, count: int, config: CloneConfig, seed: int
+) -> Network:
+    """A policy, cloned once."""
+    if not (folder / "policy.safetensors").exists():
+        clone(frames_XHWC, actions_X, count, config, seed).save(folder)
+    return Network.load(folder)
+
+
+def noisy(actions_B: Tensor, count: int, chance: torch.Generator) -> Tensor:
+    """A tenth of the actions are random ones."""
+    random_B = torch.randint(count, actions_B.shape, generator=chance)
+    return torch.where(torch.rand(actions_B.shape, generator=chance) < NOISE, random_B, actions_B)
+
+
+def over_seeds(rows: list[dict[str, Any]]) -> Figure:
+    """Mean of the seeds' shares, and Student's interval of it."""
+    shares = [row["solved"] for row in rows]
+    mean = float(np.mean(shares))
+    spread = (
+        STUDENT.get(len(shares), 1.96) * float(np.std(shares, ddof=1)) / math.sqrt(len(shares))
+        if len(shares) > 1
+        else math.nan
+    )
+    return Figure(mean, mean - spread, mean + spread, sum(row["episodes"] for row in rows), 0)
+
+
+def lines_of(rows: list[dict[str, Any]], game: str) -> list[Line]:
+    """Ours, and the paper's where it has any."""
+
+    def ours(who: str, labelled: int) -> Figure:
+        return over_seeds([r for r in rows if (r["game"], r["who"], r["labelled"]) == (game, who, labelled)])
+
+    def flat(figure: Figure) -> list[tuple[float, Figure]]:
+        return [(float(x), figure) for x in LABELLED]
+
+    lines = [
+        Line("cloned", 1, [(float(n), ours("cloned", n)) for n in LABELLED]),
+        Line("perfect LAM", 2, [(float(n), ours("perfect latent actions", n)) for n in LABELLED]),
+        Line("oracle", 3, flat(ours("oracle, a tenth random", 0)), dashed=True),
+        Line("random", 0, flat(ours("random", 0)), dashed=True),
+    ]
+    if game in PAPER:
+        shares, oracle, random = (x for x in PAPER[game])
+        exact = lambda x: Figure(x, x, x, 500, 0)  # noqa: E731
+        points = [(float(n), exact(x)) for n, x in zip(LABELLED, shares, strict=True)]
+        lines += [
+            Line("paper: cloned", 4, points),
+            Line("paper: oracle", 5, flat(exact(oracle)), dashed=True),
+            Line("paper: random", 6, flat(exact(random)), dashed=True),
+        ]
+    return lines
+
+
+def figure(rows: list[dict[str, Any]]) -> str:
+    """All games side by side, as one drawing that stands alone."""
+    games = list(dict.fromkeys(row["game"] for row in rows))
+    drawn = ""
+    for i, game in enumerate(games):
+        chart = line_chart(
+            lines_of(rows, game),
+            f"{game}: test levels solved",
+            f"{game}: labelled steps",
+            "{:.0%}".format,
+            (0, 1),
+        )
+        drawn += chart.replace("<svg ", f'<svg x="{i * WIDTH}" width="{WIDTH}" height="{HEIGHT}" ', 1)
+    style = (STATIC / "report.css").read_text(encoding="utf-8")
+    size = f'width="{WIDTH * len(games)}" height="{HEIGHT}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>{drawn}</svg>\n'
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown, a line a game and kind."""
+    text = [f"| | {' | '.join(map(str, LABELLED))} |", "|---" * (1 + len(LABELLED)) + "|"]
+    for game in dict.fromkeys(row["game"] for row in rows):
+        for line in lines_of(rows, game):
+            cells = [f"{100 * f.value:.0f} [{100 * f.low:.0f}, {100 * f.high:.0f}]" for _, f in line.points]
+            text.append(f"| {game}, {line.label} | {' | '.join(cells)} |")
+    return "\n".join(text)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

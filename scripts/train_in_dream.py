@@ -1,0 +1,185 @@
+"""An agent that learns in a dream alone, and what it is worth in the real game.
+
+python scripts/train_in_dream.py CoinrunHard-v0 stores/coinrun --world coinrun --out report_dream
+
+A thousand labelled steps of the real game tell two things: which latent action each key stands for, and what
+a coin and an end look like (a head of rewards). Then PPO plays the world, from moments of the videos, with the
+game's own keys. Measured: its score in the dream and in levels that nobody saw, random presses in both, and
+PPO in the real game with as many frames as the dream was made of. OUT/dream.gif shows dreams of the agent, with
+a golden edge where it was rewarded: whether a coin was there, or the head was fooled. The same command goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from jinn.agents.clone import Dictionary
+from jinn.agents.game import Game
+from jinn.agents.network import Network
+from jinn.agents.play import play
+from jinn.agents.ppo import PPOConfig, train_ppo
+from jinn.checkpoint import read_json, write_json
+from jinn.data.store import FrameStore
+from jinn.env import WorldVectorEnv
+from jinn.evaluation.metrics import bootstrap
+from jinn.judges import Head, learn_head
+from jinn.world.backends import use_backend
+from jinn.world.rollout import World
+
+TRAIN, TEST = (0, 10_000), (20_000, 1_000)  # level seeds
+HOLD = 6  # steps for which labelled play holds a key, on the mean
+
+
+def main(
+    game: str,
+    store: Path,
+    /,
+    world: str = "coinrun",
+    out: Path = Path("report_dream"),
+    ppo: PPOConfig = PPOConfig(steps=300_000, length=128, discount=0.99),  # noqa: B008 it is frozen
+    num_envs: int = 32,
+    horizon: int = 128,
+    labelled: int = 1_000,
+    real_steps: int = 600_000,
+    episodes: int = 200,
+    seed: int = 0,
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+) -> None:
+    """Label, learn to judge, train in the dream and in reality, measure both.
+
+    Args:
+        game: EnvPool's name of the Procgen game that the world has learned.
+        store: Videos of it, whose moments dreams begin from.
+        world: The dream.
+        out: Folder of agents and figures.
+        ppo: How long and how the agent learns in the dream.
+        num_envs: Dreams side by side.
+        horizon: Steps of a dream.
+        labelled: Steps of the real game whose keys, rewards and ends are told.
+        real_steps: Steps of PPO in the real game, to compare with; 0 leaves it out.
+        episodes: How many episodes each score is of.
+        seed: Of everything.
+        device: Where networks compute.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    loaded = use_backend(World.load(world, device), "auto")
+    keys, head = learned_labels(game, loaded, labelled, out, seed)
+    moments = FrameStore.open(store)
+
+    def dream(count: int, split: str) -> WorldVectorEnv:
+        return WorldVectorEnv(
+            count, loaded, moments, 1, split, horizon, head.judge, keys, render_mode="rgb_array"
+        )
+
+    dreamer = learned(dream(num_envs, "train"), ppo, seed, device, out / "dreamer", "in the dream")
+    chance = torch.Generator().manual_seed(seed)
+    agents: dict[str, Callable[[Tensor], Tensor]] = {
+        "random": lambda x: torch.randint(len(keys), (len(x),), generator=chance),
+        "trained in the dream": lambda x: dreamer.act(x.to(device), chance).cpu(),
+    }
+    if real_steps:
+        settings = PPOConfig(steps=real_steps)
+        realist = learned(Game(game, 64, TRAIN, seed), settings, seed, device, out / "realist", "in the game")
+        agents["trained in the game"] = lambda x: realist.act(x.to(device), chance).cpu()
+    report: dict[str, Any] = {"world": world, "steps": ppo.steps, "labelled": labelled, "keys": keys}
+    for who, policy in agents.items():
+        for where, envs in (("dream", dream(num_envs, "heldout")), ("game", Game(game, 50, TEST, seed + 1))):
+            returns = play(envs, policy, episodes)
+            found = bootstrap((returns > 0).astype(float), seed)
+            report[f"{who}, {where}"] = [found.value, found.low, found.high]
+            print(f"{who}, {where}: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] earn something")
+    write_json(out / "report.json", report)
+    film(dream(16, "heldout"), agents["trained in the dream"], horizon, out / "dream.gif")
+
+
+def learned_labels(game: str, world: World, count: int, out: Path, seed: int) -> tuple[list[int], Head]:
+    """Keys as latent actions, and the head of rewards, from so many labelled steps."""
+    if (out / "head.safetensors").exists():
+        return read_json(out / "keys.json"), Head.load(out / "head.safetensors")
+    before_XHWC, actions_X, after_XHWC, rewards_X, ended_X = labelled_steps(game, count, seed)
+    pairs_XTHWC = torch.stack([before_XHWC, after_XHWC], 1).to(world.device)
+    with torch.inference_mode():
+        latents_X = torch.cat([world.latent_actions.encode(x)[:, 0] for x in pairs_XTHWC.split(64)]).cpu()
+    book = Dictionary(latents_X, actions_X, world.num_actions, int(actions_X.max()) + 1)
+    head = learn_head(before_XHWC, after_XHWC, rewards_X, ended_X, seed)
+    write_json(out / "keys.json", book.to_latent())
+    head.save(out / "head.safetensors")
+    return book.to_latent(), head
+
+
+def labelled_steps(game: str, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Steps of the real game under held random keys; up to a third of them end an episode."""
+    envs, chance = Game(game, 16, TRAIN, seed), np.random.default_rng(seed)
+    keys = int(envs.single_action_space.n)
+    plain: list[tuple[Any, ...]] = []
+    ends: list[tuple[Any, ...]] = []
+    before, over_B = envs.reset()[0].copy(), np.zeros(16, bool)
+    held_B = chance.integers(keys, size=16)
+    while len(ends) < count // 3:
+        held_B = np.where(chance.random(16) < 1 / HOLD, chance.integers(keys, size=16), held_B)
+        after, rewards, ended, cut, _ = envs.step(held_B)
+        for i in np.flatnonzero(~over_B):
+            step = (before[i].copy(), held_B[i], after[i].copy(), rewards[i], ended[i])
+            if ended[i]:
+                ends.append(step)
+            elif chance.random() < 0.1:  # neighbours teach little
+                plain.append(step)
+        before, over_B = after.copy(), ended | cut
+    rows = [ends[i] for i in chance.permutation(len(ends))[: count // 3]]
+    rows += [plain[i] for i in chance.permutation(len(plain))[: count - len(rows)]]
+    first, actions, second, rewards, over = (np.stack(part) for part in zip(*rows, strict=True))
+    return (
+        torch.from_numpy(first),
+        torch.from_numpy(actions).long(),
+        torch.from_numpy(second),
+        torch.from_numpy(rewards).float(),
+        torch.from_numpy(over),
+    )
+
+
+def learned(envs: Any, ppo: PPOConfig, seed: int, device: str, folder: Path, where: str) -> Network:
+    """PPO with a bar."""
+    columns = (TextColumn(where), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, TimeRemainingColumn()) as bar:
+        task = bar.add_task("", total=ppo.steps, text="")
+
+        def on_update(report: dict[str, float], _: Network) -> None:
+            bar.update(task, completed=report["steps"], text=f"return {report['return']:.2f}")
+            with (folder / "log.jsonl").open("a") as file:
+                file.write(f"{report}\n".replace("'", '"'))
+
+        folder.mkdir(parents=True, exist_ok=True)
+        return train_ppo(envs, ppo, seed, device, None, folder, on_update)
+
+
+def film(envs: WorldVectorEnv, policy: Callable[[Tensor], Tensor], steps: int, place: Path) -> None:
+    """Dreams side by side; a frame that was rewarded has a golden edge, one that only ended it a red one."""
+    frames_BHWC, _ = envs.reset(seed=0)
+    pictures = []
+    for _ in range(steps):
+        frames_BHWC, rewards, ended, _, _ = envs.step(policy(torch.from_numpy(frames_BHWC)))
+        shown_BHWC = frames_BHWC.copy()
+        for rows, colour in ((ended, (220, 40, 40)), (rewards > 0, (255, 200, 0))):
+            for edge in np.s_[:, :3], np.s_[:, -3:], np.s_[:, :, :3], np.s_[:, :, -3:]:
+                part = shown_BHWC[rows]
+                part[edge] = colour
+                shown_BHWC[rows] = part
+        B, H, W, _ = shown_BHWC.shape
+        grid = shown_BHWC.reshape(B // 8, 8, H, W, 3).swapaxes(1, 2).reshape(B // 8 * H, 8 * W, 3)
+        pictures.append(Image.fromarray(grid))
+    rate = round(1000 / float(envs.metadata["render_fps"]))
+    pictures[0].save(place, save_all=True, append_images=pictures[1:], duration=rate, loop=0)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
