@@ -3,10 +3,11 @@
 python scripts/clone_expert.py CoinrunHard-v0 stores/expert_hard --world coinrun --out report_agents
 
 Latent actions label an expert's videos, which the latent action model never saw; a policy is cloned from
-them; a few steps whose true actions are known make the dictionary from latent to true actions; and levels that
-nobody saw are played. Beside it: a policy cloned from true actions (the oracle), the same oracle behind a
-dictionary of as few steps (what a perfect latent action model would give), and random presses. What is done is
-kept in OUT/rows.jsonl: the same command goes on from there, other games join the figure OUT/agents.svg.
+them; a few steps whose true actions are known make the dictionary from latent to true actions; and levels
+that nobody saw are played. Beside it: a policy cloned from true actions (the oracle), the same oracle
+behind a dictionary of as few steps (what a perfect latent action model would give), and random presses.
+What is done is kept in OUT/rows.jsonl: the same command goes on from there, other games join the figure
+OUT/agents.svg.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 python scripts/train_in_dream.py CoinrunHard-v0 stores/coinrun --world coinrun --out report_dream
 
-A thousand labelled steps of the real game tell two things: which latent action each key stands for, and what
-a coin and an end look like (a head of rewards). Then PPO plays the world, from moments of the videos, with the
-game's own keys. Measured: its score in the dream and in levels that nobody saw, random presses in both, and
-PPO in the real game with as many frames as the dream was made of. OUT/dream.gif shows dreams of the agent, with
-a golden edge where it was rewarded: whether a coin was there, or the head was fooled. The same command goes on
-where it stopped.
+A thousand labelled steps of the real game tell two things: which latent action each key stands for, and
+what a coin and an end look like (a head of rewards). Then PPO plays the world, from moments of the videos,
+with the game's own keys. Measured: its score in the dream and in levels that nobody saw, random presses in
+both, and PPO in the real game with as many frames as the dream was made of. OUT/dream.gif shows dreams of
+the agent, with a golden edge where it was rewarded: whether a coin was there, or the head was fooled. The
+same command goes on where it stopped.
 """
 
 from __future__ import annotations
