@@ -14,10 +14,14 @@ gymnasium = pytest.importorskip("gymnasium", reason="agents need gymnasium")
 from gymnasium.vector import VectorEnv  # noqa: E402
 
 from jinn.agents.clone import CloneConfig, Dictionary, clone  # noqa: E402
-from jinn.agents.network import Network  # noqa: E402
+from jinn.agents.game import Game  # noqa: E402
+from jinn.agents.network import Network, NetworkConfig, new_network  # noqa: E402
 from jinn.agents.play import actor, play  # noqa: E402
 from jinn.agents.ppo import PPOConfig, Rollout, advantages, train_ppo  # noqa: E402
 from jinn.contracts import JinnError  # noqa: E402
+from jinn.data.rollouts import rollouts  # noqa: E402
+from jinn.env import WorldVectorEnv  # noqa: E402
+from test_player import tiny_world  # noqa: E402
 
 
 class Lamps(VectorEnv[Any, Any, Any]):
@@ -130,6 +134,73 @@ def test_a_policy_is_cloned_from_latent_actions_and_finds_its_keys() -> None:
         clone(frames, torch.full((300,), -1), 4)
     with pytest.raises(JinnError, match="there are 3"):
         clone(frames, latents, 3)
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    half = 1.96 * values.std() / len(values) ** 0.5
+    return values.mean() - half, values.mean() + half
+
+
+def test_agents_learn_in_the_real_game() -> None:
+    """Cloned from little play of the runner, then taught by rewards; on levels that neither has seen."""
+    pytest.importorskip("envpool", reason="the real game needs EnvPool")
+    game, chance = "CoinrunEasy-v0", torch.Generator().manual_seed(0)
+
+    def earned(policy: Any) -> np.ndarray:
+        envs, total = Game(game, 16, levels=(100, 50), seed=1), np.zeros(16)
+        frames, _ = envs.reset()
+        for _ in range(150):
+            frames, rewards, _, _, _ = envs.step(policy(torch.from_numpy(frames)))
+            total += rewards
+        envs.close()
+        return total
+
+    seen = list(rollouts(f"envpool:{game}", 4000, 0, (0, 50), "runner"))
+    frames_XHWC = torch.from_numpy(np.concatenate([piece.frames_THWC for piece in seen]))
+    actions_X = torch.from_numpy(np.concatenate([piece.actions_T for piece in seen]))
+    network = new_network(NetworkConfig(15, (64, 64), (4, 8, 8), 32), seed=0)
+    config = CloneConfig(steps=100, batch=64, learning_rate=3e-3)
+    clone(frames_XHWC, actions_X, 15, config, network=network)
+    _, random_most = mean_interval(earned(lambda x: torch.randint(15, (len(x),), generator=chance)))
+    cloned_least, _ = mean_interval(earned(lambda x: network.act(x, chance)))
+    assert cloned_least > random_most
+    settings = PPOConfig(steps=1024, length=64)
+    train_ppo(Game(game, 16, levels=(0, 50)), settings, network=network)
+    taught_least, _ = mean_interval(earned(lambda x: network.act(x, chance)))
+    assert taught_least > random_most
+
+
+def test_the_real_game_is_one_of_gymnasiums() -> None:
+    pytest.importorskip("envpool", reason="the real game needs EnvPool")
+    envs = Game("CoinrunEasy-v0", 4, levels=(0, 5), render_mode="rgb_array")
+    first, info = envs.reset(seed=3)
+    assert envs.observation_space.contains(first)
+    assert set(info["level_seed"]) <= set(range(5))
+    frames = [envs.step([7, 8, 4, 1])[0].copy() for _ in range(10)]
+    assert np.array_equal(np.stack(envs.render()), frames[-1])
+    assert np.array_equal(envs.reset(seed=3)[0], first)
+    assert all(np.array_equal(envs.step([7, 8, 4, 1])[0], frame) for frame in frames)
+    envs.close()
+    with pytest.raises(JinnError, match="no 'Coinrun'"):
+        Game("Coinrun")
+    with pytest.raises(JinnError, match="at least 1"):
+        Game(num_envs=0)
+
+
+def test_an_agent_learns_in_the_dream() -> None:
+    """What is red is good there."""
+
+    def judge(before: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> Any:
+        redness = after[..., 0].float().mean((1, 2)) - after[..., 1].float().mean((1, 2))
+        return redness / 25, torch.zeros(len(after), dtype=torch.bool)
+
+    envs = WorldVectorEnv(16, tiny_world(), horizon=10, judge=judge)
+    chance = torch.Generator().manual_seed(0)
+    random = play(envs, lambda x: torch.randint(5, (len(x),), generator=chance), episodes=32)
+    config = PPOConfig(steps=2560, length=32, epochs=2, minibatches=4, learning_rate=4e-3, discount=0.9)
+    network = train_ppo(envs, config)
+    learned = play(envs, lambda x: network.act(x, chance), episodes=32)
+    assert mean_interval(learned)[0] > mean_interval(random)[1] + 1
 
 
 def test_the_dictionary_maps_both_ways() -> None:

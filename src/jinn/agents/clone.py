@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jinn.agents.network import Network, NetworkConfig
+from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.contracts import JinnError, check_frames
 
 
@@ -41,6 +41,7 @@ def clone(
     config: CloneConfig | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    network: Network | None = None,
     on_step: Callable[[int, float], None] = lambda *_: None,
 ) -> Network:
     """Learn which action follows a frame. The paper's policy also sees the three frames before; ours one.
@@ -52,6 +53,7 @@ def clone(
         config: see `CloneConfig`.
         seed: of weights, order and shifts.
         device: where to train.
+        network: what learns; None makes a new one.
         on_step: told (steps done, loss).
 
     Raises:
@@ -64,10 +66,9 @@ def clone(
         raise JinnError("there is no frame with an action to learn from")
     if int(actions_X.max()) >= num_actions:
         raise JinnError(f"an action of {int(actions_X.max())} where there are {num_actions} of them")
-    height, width = frames_XHWC.shape[1:3]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Network(NetworkConfig(num_actions, (height, width)))
+    if network is None:
+        height, width = frames_XHWC.shape[1:3]
+        network = new_network(NetworkConfig(num_actions, (height, width)), seed)
     network = network.to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate)
     chance = torch.Generator().manual_seed(seed)

@@ -113,6 +113,13 @@ class Network(nn.Module):
         return network.eval()
 
 
+def new_network(config: NetworkConfig, seed: int) -> Network:
+    """An untrained network whose weights depend on the seed only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(config)
+
+
 def draw(logits_BA: Tensor, chance: torch.Generator) -> Tensor:
     """One action a row; the chance is the CPU's, so that a seed is the same on every device."""
     shares_BA = logits_BA.float().softmax(-1).cpu()

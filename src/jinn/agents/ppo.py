@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jinn.agents.network import Network, NetworkConfig, draw
+from jinn.agents.network import Network, NetworkConfig, draw, new_network
 from jinn.checkpoint import load_weights, read_tensors, write_tensors
 
 
@@ -136,9 +136,7 @@ def train_ppo(
     B = int(envs.num_envs)
     if network is None:
         height, width, _ = envs.single_observation_space.shape
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = Network(NetworkConfig(int(envs.single_action_space.n), (height, width)))
+        network = new_network(NetworkConfig(int(envs.single_action_space.n), (height, width)), seed)
     network = network.to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, eps=1e-5)
     scale = RewardScale(B, config.discount)
