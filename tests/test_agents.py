@@ -198,7 +198,7 @@ def test_an_agent_learns_in_the_dream() -> None:
     chance = torch.Generator().manual_seed(0)
     random = play(envs, lambda x: torch.randint(5, (len(x),), generator=chance), episodes=32)
     config = PPOConfig(steps=2560, length=32, epochs=2, minibatches=4, learning_rate=4e-3, discount=0.9)
-    network = train_ppo(envs, config)
+    network = train_ppo(envs, config, network=new_network(NetworkConfig(5, (32, 32), (8, 16), 64), seed=0))
     learned = play(envs, lambda x: network.act(x, chance), episodes=32)
     assert mean_interval(learned)[0] > mean_interval(random)[1] + 1
 
