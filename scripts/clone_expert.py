@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
+from expert import TEST
 from torch import Tensor
 
 from jinn.agents.clone import CloneConfig, Dictionary, clone
@@ -38,7 +39,6 @@ from jinn.world.label import label
 from jinn.world.rollout import World
 
 LABELLED = (0, 100, 200, 400, 600, 800, 1000)
-TEST = (20_000, 1_000)  # level seeds
 NOISE = 0.1  # how often the paper's oracle presses at random
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
@@ -70,7 +70,7 @@ def main(
         cloning: How policies are cloned.
         seeds: How many, from 0: of policies, labelled steps and levels' order.
         episodes: How many each of them plays.
-        device: Where networks compute.
+        device: Where the world labels.
     """
     out.mkdir(parents=True, exist_ok=True)
     place = out / "rows.jsonl"

@@ -1,6 +1,6 @@
 """An expert of a Procgen game: PPO on the real game, then its score on levels that it never saw.
 
-python scripts/expert.py CoinrunHard-v0 --out runs/expert_hard --steps 25000000
+python scripts/expert.py CoinrunHard-v0 --out runs/expert_hard --ppo.steps 25000000
 jinn data envpool:CoinrunHard-v0 --policy runs/expert_hard/act.py:act --levels 30000:5000 --out stores/expert
 
 The same command goes on where the last one was stopped. On two cores it makes a few hundred steps a second,
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,19 +68,7 @@ def main(
     network = None
     if begin_as_runner and not (out / "learning.safetensors").exists():
         network = runner(game, seed, device)
-    began, log = time.perf_counter(), (out / "log.jsonl").open("a")
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task("", total=ppo.steps, text="")
-
-        def on_update(report: dict[str, float], _: Network) -> None:
-            report["seconds"] = time.perf_counter() - began
-            log.write(json.dumps(report) + "\n")
-            log.flush()
-            bar.update(task, completed=report["steps"], text=f"return {report['return']:.2f}")
-
-        envs = Game(game, num_envs, TRAIN, seed)
-        network = train_ppo(envs, ppo, seed, device, network, out, on_update)
+    network = learned(Game(game, num_envs, TRAIN, seed), ppo, seed, device, out, network)
     write_text(out / "act.py", ACT.format(game=game, file=out / "act.py", steps=ppo.steps))
     chance = torch.Generator().manual_seed(seed)
     figures = {}
@@ -91,6 +80,24 @@ def main(
             figures[f"{name} {what}"] = [found.value, found.low, found.high]
             print(f"{name} levels, {what}: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]")
     write_json(out / "report.json", {"game": game, "steps": ppo.steps, "episodes": episodes, **figures})
+
+
+def learned(
+    envs: Any, ppo: PPOConfig, seed: int, device: str, folder: Path, network: Network | None = None
+) -> Network:
+    """PPO with a bar, and a line of FOLDER/log.jsonl for each update."""
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    columns = (TextColumn(folder.name), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, TimeRemainingColumn()) as bar, (folder / "log.jsonl").open("a") as log:
+        task = bar.add_task("", total=ppo.steps, text="")
+
+        def on_update(report: dict[str, float], _: Network) -> None:
+            log.write(json.dumps({**report, "seconds": time.perf_counter() - began}) + "\n")
+            log.flush()
+            bar.update(task, completed=report["steps"], text=f"return {report['return']:.2f}")
+
+        return train_ppo(envs, ppo, seed, device, network, folder, on_update)
 
 
 def runner(game: str, seed: int, device: str) -> Network:

@@ -19,15 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
+from expert import TEST, TRAIN, learned
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from jinn.agents.clone import Dictionary
 from jinn.agents.game import Game
-from jinn.agents.network import Network
 from jinn.agents.play import play
-from jinn.agents.ppo import PPOConfig, train_ppo
+from jinn.agents.ppo import PPOConfig
 from jinn.checkpoint import read_json, write_json
 from jinn.data.store import FrameStore
 from jinn.env import WorldVectorEnv
@@ -36,7 +35,6 @@ from jinn.judges import Head, learn_head
 from jinn.world.backends import use_backend
 from jinn.world.rollout import World
 
-TRAIN, TEST = (0, 10_000), (20_000, 1_000)  # level seeds
 HOLD = 6  # steps for which labelled play holds a key, on the mean
 
 
@@ -81,7 +79,7 @@ def main(
             count, loaded, moments, 1, split, horizon, head.judge, keys, render_mode="rgb_array"
         )
 
-    dreamer = learned(dream(num_envs, "train"), ppo, seed, device, out / "dreamer", "in the dream")
+    dreamer = learned(dream(num_envs, "train"), ppo, seed, device, out / "dreamer")
     chance = torch.Generator().manual_seed(seed)
     agents: dict[str, Callable[[Tensor], Tensor]] = {
         "random": lambda x: torch.randint(len(keys), (len(x),), generator=chance),
@@ -89,7 +87,7 @@ def main(
     }
     if real_steps:
         settings = PPOConfig(steps=real_steps)
-        realist = learned(Game(game, 64, TRAIN, seed), settings, seed, device, out / "realist", "in the game")
+        realist = learned(Game(game, 64, TRAIN, seed), settings, seed, device, out / "realist")
         agents["trained in the game"] = lambda x: realist.act(x.to(device), chance).cpu()
     report: dict[str, Any] = {"world": world, "steps": ppo.steps, "labelled": labelled, "keys": keys}
     for who, policy in agents.items():
@@ -110,7 +108,7 @@ def learned_labels(game: str, world: World, count: int, out: Path, seed: int) ->
     pairs_XTHWC = torch.stack([before_XHWC, after_XHWC], 1).to(world.device)
     with torch.inference_mode():
         latents_X = torch.cat([world.latent_actions.encode(x)[:, 0] for x in pairs_XTHWC.split(64)]).cpu()
-    book = Dictionary(latents_X, actions_X, world.num_actions, int(actions_X.max()) + 1)
+    book = Dictionary(latents_X, actions_X, world.num_actions, int(Game(game, 1).single_action_space.n))
     head = learn_head(before_XHWC, after_XHWC, rewards_X, ended_X, seed)
     write_json(out / "keys.json", book.to_latent())
     head.save(out / "head.safetensors")
@@ -145,21 +143,6 @@ def labelled_steps(game: str, count: int, seed: int) -> tuple[Tensor, Tensor, Te
         torch.from_numpy(rewards).float(),
         torch.from_numpy(over),
     )
-
-
-def learned(envs: Any, ppo: PPOConfig, seed: int, device: str, folder: Path, where: str) -> Network:
-    """PPO with a bar."""
-    columns = (TextColumn(where), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(*columns, TimeRemainingColumn()) as bar:
-        task = bar.add_task("", total=ppo.steps, text="")
-
-        def on_update(report: dict[str, float], _: Network) -> None:
-            bar.update(task, completed=report["steps"], text=f"return {report['return']:.2f}")
-            with (folder / "log.jsonl").open("a") as file:
-                file.write(f"{report}\n".replace("'", '"'))
-
-        folder.mkdir(parents=True, exist_ok=True)
-        return train_ppo(envs, ppo, seed, device, None, folder, on_update)
 
 
 def film(envs: WorldVectorEnv, policy: Callable[[Tensor], Tensor], steps: int, place: Path) -> None:
