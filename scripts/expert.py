@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jinn.agents.clone import CloneConfig, clone
 from jinn.agents.game import Game
-from jinn.agents.network import Network
+from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.play import play
 from jinn.agents.ppo import PPOConfig, train_ppo
 from jinn.checkpoint import write_json, write_text
@@ -47,6 +47,7 @@ def main(
     out: Path,
     ppo: PPOConfig = PPOConfig(),  # noqa: B008 it is frozen
     num_envs: int = 64,
+    channels: tuple[int, ...] = NetworkConfig(0).channels,
     begin_as_runner: bool = False,
     episodes: int = 500,
     seed: int = 0,
@@ -59,15 +60,16 @@ def main(
         out: Folder of the agent; if it exists, learning goes on from there.
         ppo: How long and how it learns.
         num_envs: Games side by side.
+        channels: Of the network's stages; 8 16 16 learns three times as fast on a CPU.
         begin_as_runner: Clone the runner first.
         episodes: How many episodes on levels from 20,000 on it is measured on.
         seed: Of everything.
         device: Where the network computes.
     """
     out.mkdir(parents=True, exist_ok=True)
-    network = None
+    network = new_network(NetworkConfig(actions_of(game), channels=channels), seed)
     if begin_as_runner and not (out / "learning.safetensors").exists():
-        network = runner(game, seed, device)
+        network = as_runner(network, game, seed, device)
     network = learned(Game(game, num_envs, TRAIN, seed), ppo, seed, device, out, network)
     write_text(out / "act.py", ACT.format(game=game, file=out / "act.py", steps=ppo.steps))
     chance = torch.Generator().manual_seed(seed)
@@ -100,15 +102,18 @@ def learned(
         return train_ppo(envs, ppo, seed, device, network, folder, on_update)
 
 
-def runner(game: str, seed: int, device: str) -> Network:
-    """A network that does what the runner does; a fifth of its presses are random, so it still explores."""
+def as_runner(network: Network, game: str, seed: int, device: str) -> Network:
+    """It then does what the runner does; a fifth of its presses are random, so it still explores."""
     seen = list(rollouts(f"envpool:{game}", 60_000, seed, TRAIN, "runner"))
     frames_XHWC = torch.from_numpy(np.concatenate([piece.frames_THWC for piece in seen]))
     actions = [piece.actions_T for piece in seen if piece.actions_T is not None]
-    count = int(Game(game, 1).single_action_space.n)
-    return clone(
-        frames_XHWC, torch.from_numpy(np.concatenate(actions)), count, CloneConfig(1_000), seed, device
-    )
+    actions_X = torch.from_numpy(np.concatenate(actions))
+    return clone(frames_XHWC, actions_X, actions_of(game), CloneConfig(1_000), seed, device, network)
+
+
+def actions_of(game: str) -> int:
+    """How many buttons the game has."""
+    return int(Game(game, 1).single_action_space.n)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
 
     Args:
         envs: as of `jinn.agents.ppo.train_ppo`.
-        policy: acts for all of them.
+        policy: acts; it sees the environments whose episodes still count, so it may not remember them.
         episodes: how many at least; rounded up to as many for each environment.
 
     Returns:
@@ -32,8 +32,9 @@ def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
     each = -(-episodes // int(envs.num_envs))
     earned_B, done = np.zeros(envs.num_envs), [[] for _ in range(envs.num_envs)]  # type: ignore[var-annotated]
     frames, over_B = envs.reset()[0], np.zeros(envs.num_envs, bool)
-    while min(map(len, done)) < each:
-        actions_B = policy(torch.as_tensor(frames)).cpu().numpy()
+    while (needed := np.array([len(returns) < each for returns in done])).any():
+        actions_B = np.zeros(envs.num_envs, np.int64)
+        actions_B[needed] = policy(torch.as_tensor(frames)[torch.from_numpy(needed)]).cpu().numpy()
         frames, rewards, ended, cut, _ = envs.step(actions_B)
         earned_B += np.where(over_B, 0.0, rewards)  # the step that only begins the next episode earns nothing
         over_B = np.asarray(ended, bool) | np.asarray(cut, bool)
