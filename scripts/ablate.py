@@ -24,6 +24,7 @@ from torch import Tensor
 
 from jinn.data.clips import ClipSampler, read_clips, spread_clips
 from jinn.data.store import FrameStore
+from jinn.data.stream import Recorded
 from jinn.evaluation.clips import choose
 from jinn.evaluation.measure import Networks, measure_clips
 from jinn.evaluation.metrics import bootstrap, psnr
@@ -194,7 +195,7 @@ def trained(
         now = replace(now, checkpoint_every=10**9)
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            clips = clips_of(store, now, seed + 1, lambda _: loaded)
+            clips = clips_of(Recorded(store), now, seed + 1, lambda _: loaded)
             train(stage, clips, now, Path(folder), seed + 1, Ranks(ParallelConfig(), device))
             return time.perf_counter() - began
 

@@ -23,6 +23,7 @@ from jinn.cli import main
 from jinn.contracts import JinnError
 from jinn.data.clips import ClipSampler, chance_of, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
+from jinn.data.stream import Recorded
 from jinn.data.synthetic import write_game
 from jinn.models.quantize import VQConfig
 from jinn.models.transformer import STTransformer, TransformerConfig
@@ -268,7 +269,7 @@ def test_a_signal_stops_all_ranks_at_the_same_step(game: FrameStore, tmp_path: P
 @pytest.mark.parametrize("size", [2, 4, 8])
 def test_ranks_share_the_clips_of_one_and_go_on_in_another_number(game: FrameStore, size: int) -> None:
     phase = short().world_training
-    clips = clips_of(game, phase, seed=3)
+    clips = clips_of(Recorded(game), phase, seed=3)
     for step in (0, 1, 7):
         whole = clips(step, range(phase.batch))
         parts = [clips(step, Ranks(rank=rank, size=size).rows(phase.batch)) for rank in range(size)]

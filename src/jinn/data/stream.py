@@ -1,8 +1,9 @@
-"""An environment as a source for training: played while it is learned from, and forgotten again.
+"""Sources for training: an environment that is played while it is learned from, or a store of frames.
 
-A stream is cut into blocks, each a small frame store of its own. What a block holds is a pure function of the
-stream's config and the block's number, so a run that goes on plays again what it needs. Only the blocks in
-use lie on the disk: the one that is learned from, and the next, which is played meanwhile.
+A stream is played and forgotten again: it is cut into blocks, each a small frame store of its own. What a
+block holds is a pure function of the stream's config and the block's number, so a run that goes on plays
+again what it needs. Only the blocks in use lie on the disk: the one that is learned from, and the next, which
+is played meanwhile.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jinn.checkpoint import to_dict
 from jinn.contracts import JinnError
 from jinn.data.ingest import DEFAULT_SIZE_HW, ingest, level_name
 from jinn.data.store import FrameStore
@@ -89,6 +92,21 @@ class FrameStream:
         groups = (group_hash(level_name(self.source, level)) for level in range(first, first + count))
         return np.unique(np.array([group for group in groups if not is_heldout(group)], np.uint64))
 
+    @property
+    def shown(self) -> tuple[FrameStore, str]:
+        """Frames for previews and prompts, and which split of them."""
+        return self.test, "all"
+
+    @property
+    def measured_in(self) -> Path:
+        """Where the frames to measure on lie, or will."""
+        return self.folder / "test"
+
+    @property
+    def play(self) -> dict[str, Any]:
+        """How it is played, as JSON has it."""
+        return {"source": self.source, **to_dict(self.config)}
+
     def block(self, number: int) -> FrameStore:
         """A block; the next one is played in the meantime, and those before are removed."""
         ahead = self._ahead.result() if self._ahead else None  # whichever it is: nothing plays two at a time
@@ -122,3 +140,31 @@ class FrameStream:
         policy, place = policies[max(number, 0) % len(policies)], self.folder / name
         ingest([self.source], place, frames=frames, seed=seed, levels=levels, policy=policy)
         return FrameStore.open(place)
+
+
+class Recorded:
+    """A store as a stream of one block, so that training need not ask which it learns from.
+
+    Attributes:
+        shown, trained_on, measured_in: as of a `FrameStream`, by the store's own splits.
+        play: None, for nothing is played.
+    """
+
+    num_blocks = 1
+    play = None
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store, self.size_hw = store, store.size_hw
+        self.shown = store, "heldout" if len(store.select("heldout")) else "train"
+        self.trained_on = np.unique(store.groups[store.select("train")])
+        self.measured_in = store.path
+
+    def block(self, _: int) -> FrameStore:
+        """The store."""
+        return self._store
+
+    def close(self) -> None:
+        """It stays."""
+
+
+Source = FrameStream | Recorded

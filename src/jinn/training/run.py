@@ -21,7 +21,7 @@ from jinn.checkpoint import from_dict, read_json, to_dict, write_json
 from jinn.contracts import JinnError
 from jinn.data.clips import ClipSampler, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
-from jinn.data.stream import FrameStream
+from jinn.data.stream import FrameStream, Recorded, Source
 from jinn.models.conv_tokenizer import ConvTokenizerConfig
 from jinn.models.dynamics import DynamicsConfig
 from jinn.models.latent_actions import LatentActionsConfig
@@ -65,7 +65,7 @@ class Recipe:
 
 def run_recipe(
     recipe: Recipe,
-    source: FrameStore | FrameStream,
+    frames: FrameStore | FrameStream,
     run: Path,
     name: str,
     seed: int = 0,
@@ -77,7 +77,7 @@ def run_recipe(
 
     Args:
         recipe: the configs.
-        source: the "train" split of a store is trained on, its "heldout" split (if any) gives prompts and
+        frames: the "train" split of a store is trained on, its "heldout" split (if any) gives prompts and
             previews; of a stream, the test levels do.
         run: the run's folder.
         name: of the world.
@@ -94,46 +94,36 @@ def run_recipe(
         JinnError: the run was begun with another recipe or seed, or the recipe does not fit the hardware.
         Interrupted: the user stopped it; call again to go on.
     """
+    source = Recorded(frames) if isinstance(frames, FrameStore) else frames
     recipe = fit_size(recipe, source.size_hw)
     with join(parallel, torch.device(device)) as ranks:
         check(recipe, ranks)
         if ranks.first:
             begin(run, recipe, seed, source)
         ranks.agree(0)
-        if not isinstance(source, FrameStream):
-            world = new_world(recipe, source, name, seed)
-            world.trained_on = np.unique(source.groups[source.select("train")])
-            return train_all(recipe, source, source, run, world, seed, ranks, on_step)
-        if ranks.size > 1:
+        if source.play and ranks.size > 1:
             raise JinnError("several processes cannot share one stream: make a store with jinn data first")
-        world = new_world(recipe, source.test, name, seed)
+        world = new_world(recipe, source.shown[0], name, seed)
         world.trained_on = source.trained_on
         try:
-            return train_all(recipe, source, source.test, run, world, seed, ranks, on_step)
+            return train_all(recipe, source, run, world, seed, ranks, on_step)
         finally:
             source.close()
 
 
 def train_all(
     recipe: Recipe,
-    source: FrameStore | FrameStream,
-    store: FrameStore,
+    source: Source,
     run: Path,
     world: World,
     seed: int,
     ranks: Ranks,
     on_step: OnStep,
 ) -> World:
-    """All phases of a run; see `run_recipe`.
-
-    Args:
-        source: what is learned from.
-        store: whose frames are shown in previews.
-    """
+    """All phases of a run; see `run_recipe`."""
     device = ranks.device
     frames_of = lru_cache(maxsize=1)(partial(frames_on, device=device))
-    held_out = len(store.select("heldout"))
-    split = "all" if store is not source else "heldout" if held_out else "train"
+    store, split = source.shown
 
     def settled() -> None:
         # The dynamics stay where they are: `spread` takes them to the GPU block by block.
@@ -201,7 +191,7 @@ def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
 
 
 def clips_of(
-    source: FrameStore | FrameStream,
+    source: Source,
     phase: TrainingConfig,
     seed: int,
     frames_of: Callable[[FrameStore], Tensor | None] = lambda _: None,
@@ -217,12 +207,10 @@ def clips_of(
     samplers: dict[int, ClipSampler] = {}  # at most that of the present block
 
     def clips(step: int, rows: range) -> Tensor:
-        blocks = source.num_blocks if isinstance(source, FrameStream) else 1
-        number = min(step * blocks // phase.steps, blocks - 1)
+        number = min(step * source.num_blocks // phase.steps, source.num_blocks - 1)
         if number not in samplers:
             samplers.clear()
-            store = source.block(number) if isinstance(source, FrameStream) else source
-            samplers[number] = ClipSampler(store, phase.frames, seed)
+            samplers[number] = ClipSampler(source.block(number), phase.frames, seed)
         sampler, first = samplers[number], step * phase.batch
         places = sampler.numbered(range(first + rows.start, first + rows.stop))
         if (frames_FHWC := frames_of(sampler.store)) is not None:
@@ -241,26 +229,24 @@ def fit_size(recipe: Recipe, size_hw: tuple[int, int]) -> Recipe:
     )
 
 
-def begin(run: Path, recipe: Recipe, seed: int, source: FrameStore | FrameStream) -> None:
+def begin(run: Path, recipe: Recipe, seed: int, source: Source) -> None:
     """Write the run's config, or check it against the one that the run began with."""
     place = run / "config.json"
-    stream = {"source": source.source, **to_dict(source.config)} if isinstance(source, FrameStream) else None
     if place.exists():
         saved = read_json(place)
         if saved["seed"] != seed or from_dict(Recipe, saved["recipe"], str(place)) != recipe:
             raise JinnError(
                 f"{run} was begun with another recipe or seed: give the same ones, or another --out"
             )
-        if saved.get("stream") != json.loads(json.dumps(stream)):
+        if saved.get("stream") != json.loads(json.dumps(source.play)):
             raise JinnError(f"{run} was begun with other frames: give the same source, or another --out")
         return
     if run.exists() and any(run.iterdir()):
         raise JinnError(f"{run} holds something that is not a run: give another --out")
     run.mkdir(parents=True, exist_ok=True)
     # Where frames to measure on are, for `jinn eval RUN`; a run may go on with the same store elsewhere.
-    store = source.folder / "test" if isinstance(source, FrameStream) else source.path
-    values = {"seed": seed, "store": str(store.resolve()), "stream": stream, "recipe": to_dict(recipe)}
-    write_json(place, values)
+    where = {"store": str(source.measured_in.resolve()), "stream": source.play}
+    write_json(place, {"seed": seed, **where, "recipe": to_dict(recipe)})
 
 
 def prompts(store: FrameStore, count: int) -> Tensor:
