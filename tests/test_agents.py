@@ -51,10 +51,16 @@ class Lamps(VectorEnv[Any, Any, Any]):
         return self.light(), rewards, self.over.copy(), np.zeros(self.num_envs, bool), {}
 
 
+def small(actions: int = 3) -> Network:
+    return new_network(NetworkConfig(actions, (16, 24), (8, 16), 64), seed=1)
+
+
 def test_ppo_learns_and_is_the_same_for_a_seed(tmp_path: Path) -> None:
     config = PPOConfig(steps=3072, length=32, epochs=2, minibatches=4, learning_rate=2e-3)
     reports: list[dict[str, float]] = []
-    network = train_ppo(Lamps(8), config, seed=1, on_update=lambda report, _: reports.append(report))
+    network = train_ppo(
+        Lamps(8), config, 1, network=small(), on_update=lambda report, _: reports.append(report)
+    )
     assert reports[0]["return"] < 3 < 4.5 < reports[-1]["return"]
     assert reports[-1]["steps"] == 3072
     again: list[dict[str, float]] = []
@@ -65,7 +71,7 @@ def test_ppo_learns_and_is_the_same_for_a_seed(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_ppo(Lamps(8), config, seed=1, on_update=compare)
+        train_ppo(Lamps(8), config, 1, network=small(), on_update=compare)
     assert again == reports[:3]
     network.save(tmp_path)
     kept = Network.load(tmp_path)
@@ -73,7 +79,9 @@ def test_ppo_learns_and_is_the_same_for_a_seed(tmp_path: Path) -> None:
     returns = play(Lamps(8, seed=9), lambda frames: kept.act(frames, chance), episodes=40)
     assert len(returns) == 40
     assert returns.mean() > 4.5
-    random = play(Lamps(8, seed=9), lambda frames: torch.randint(3, (8,), generator=chance), episodes=200)
+    random = play(
+        Lamps(8, seed=9), lambda frames: torch.randint(3, (len(frames),), generator=chance), episodes=200
+    )
     assert 1.2 < random.mean() < 2.2
     with pytest.raises(JinnError, match="no agent"):
         Network.load(tmp_path / "nowhere")
@@ -89,12 +97,14 @@ def test_ppo_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_ppo(Lamps(8), config, seed=1, folder=tmp_path, on_update=stop)
-    network = train_ppo(Lamps(8), config, seed=2, folder=tmp_path, on_update=stop)
+        train_ppo(Lamps(8), config, 1, network=small(), folder=tmp_path, on_update=stop)
+    network = train_ppo(Lamps(8), config, 2, network=small(), folder=tmp_path, on_update=stop)
     steps = [report["steps"] / 256 for report in reports]
     assert steps == [*range(1, 9), *range(6, 13)]
     assert reports[-1]["return"] > 4.5
-    again = train_ppo(Lamps(8), config, seed=3, folder=tmp_path, on_update=stop)  # nothing is left to do
+    again = train_ppo(
+        Lamps(8), config, 3, network=small(), folder=tmp_path, on_update=stop
+    )  # nothing is left to do
     for name, value in network.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
     act = actor(tmp_path)
@@ -118,7 +128,7 @@ def test_a_policy_is_cloned_from_latent_actions_and_finds_its_keys() -> None:
     latents[::7] = -1  # the last frames of videos
     told: list[float] = []
     config = CloneConfig(steps=120, batch=32, shift=1)
-    policy = clone(frames, latents, 4, config, seed=0, on_step=lambda _, loss: told.append(loss))
+    policy = clone(frames, latents, 4, config, network=small(4), on_step=lambda _, loss: told.append(loss))
     assert len(told) == 120
     assert told[-1] < 0.6 < 1.2 < told[0]
     labelled = latents[:40] >= 0
@@ -128,7 +138,7 @@ def test_a_policy_is_cloned_from_latent_actions_and_finds_its_keys() -> None:
             Lamps(8, 9), lambda x, d=dictionary: d.to_true(policy.act(x, chance), chance), episodes=80
         )
         assert least <= returns.mean() <= most
-    again = clone(frames, latents, 4, config, seed=0)
+    again = clone(frames, latents, 4, config, network=small(4))
     assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), again.parameters(), strict=True))
     with pytest.raises(JinnError, match="no frame"):
         clone(frames, torch.full((300,), -1), 4)
