@@ -233,18 +233,26 @@ def measure(world: World, store: FrameStore, count: int, only_tokenizer: bool) -
     return {name: values.double().tolist() for name, values in figures.items()}
 
 
-def summary(runs: list[dict[str, list[float]]]) -> str:
-    """Means over clips and seeds; the interval is over clips, of the mean over seeds."""
+def summary(runs: list[dict[str, list[float]]], less: list[dict[str, list[float]]] | None = None) -> str:
+    """Means over clips and seeds, less those of other runs; intervals are over clips, of means over seeds.
+
+    Clips differ far more than recipes do, so the difference clip by clip tells recipes apart where the
+    intervals of their means overlap.
+    """
     cells = []
     for name in runs[0]:
-        figure = bootstrap(torch.tensor([run[name] for run in runs]).mean(0).numpy(), 0)
-        cells.append(f"{name} {figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]")
+        values = torch.tensor([run[name] for run in runs]).mean(0)
+        if less:
+            values = values - torch.tensor([run[name] for run in less]).mean(0)
+        figure = bootstrap(values.numpy(), 0)
+        cells.append(f"{name} {figure.value:{'+' if less else ''}.2f} [{figure.low:.2f}, {figure.high:.2f}]")
     return " | ".join(cells)
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """Rows of all seeds as markdown, with what the seeds' means are apart."""
+    """Rows of all seeds as markdown, with what the seeds' means are apart, and each less the first row."""
     text = []
+    base = [line["figures"] for line in lines if line["row"] == lines[0]["row"]]
     for row in dict.fromkeys(line["row"] for line in lines):
         of_row = [line for line in lines if line["row"] == row]
         first = next(iter(of_row[0]["figures"]))
@@ -254,6 +262,10 @@ def table(lines: list[dict[str, Any]]) -> str:
             f"| {row} | {steps} | {summary([line['figures'] for line in of_row])} | seeds' {first}: "
             f"{', '.join(f'{mean:.2f}' for mean in means)} |"
         )
+        if len(of_row) == len(base) and row != lines[0]["row"]:
+            text.append(
+                f"| less {lines[0]['row']} | | {summary([line['figures'] for line in of_row], base)} | |"
+            )
     return "\n".join(text)
 
 

@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(f"jinn: {error}", style="red", markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
+        errors.print("jinn: stopped")
         return 130
     return 0
 
