@@ -93,6 +93,7 @@ ROWS: dict[str, dict[str, Change]] = {
         "learning rate doubled": lambda recipe: world_training(
             learning_rate=2 * recipe.world_training.learning_rate
         )(recipe),
+        "rate held for 0.7": world_training(hold=0.7),
         "paper's masks": dynamics(clean_frames=0.0),
         "half of the frames clean": dynamics(clean_frames=0.5),
         "no previous frame": dynamics(previous_frame=False),

@@ -243,6 +243,13 @@ def test_the_schedule_warms_up_and_ends_where_it_should() -> None:
     assert max(rates) == pytest.approx(1.0)
     assert rates[9:] == sorted(rates[9:], reverse=True)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
+    held = [learning_rate(replace(config, hold=0.5), step) for step in range(100)]
+    assert held[:10] == rates[:10]
+    assert held[10:55] == pytest.approx([1.0] * 45)
+    assert held[55:] == sorted(held[55:], reverse=True)
+    assert held[-1] == pytest.approx(0.1, abs=0.01)
+    with pytest.raises(ValueError, match="share of the steps"):
+        replace(config, hold=1.0)
 
 
 def new_world(recipe: Recipe) -> World:

@@ -26,6 +26,8 @@ class TrainingConfig:
         learning_rate: the highest, after the warm-up.
         final_learning_rate: at the end of the cosine.
         warmup: steps of linear warm-up.
+        hold: share of the steps after it that keep the highest rate, before the cosine begins; the paper's
+            schedule holds none.
         betas: of AdamW.
         weight_decay: on matrices only (the paper does not say on what).
         optimizer: "adamw" is the paper's; "muon" moves the matrices by `Muon` and the rest by AdamW.
@@ -41,6 +43,7 @@ class TrainingConfig:
     learning_rate: float = 3e-4
     final_learning_rate: float = 3e-5
     warmup: int = 100
+    hold: float = 0.0
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 1e-2
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -60,14 +63,17 @@ class TrainingConfig:
         )
         if min(counts) < 1:
             raise ValueError("steps, batch, frames and the three intervals are whole numbers of at least 1")
+        if not 0 <= self.hold < 1:
+            raise ValueError("hold is a share of the steps, from 0 to less than 1")
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to the final learning rate."""
+    """Linear warm-up, a stretch at the highest rate if wanted, then a cosine to the final learning rate."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
-    cosine = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    after = max(1, config.steps - config.warmup)
+    progress = ((step - config.warmup) / after - config.hold) / (1 - config.hold)
+    cosine = (1 + math.cos(math.pi * min(1.0, max(0.0, progress)))) / 2
     return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * cosine
 
 
