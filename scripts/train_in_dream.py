@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from expert import TEST, TRAIN, learned
+from expert import TEST, TRAIN, actions_of, learned
 from PIL import Image
 from torch import Tensor
 
 from jinn.agents.clone import Dictionary
 from jinn.agents.game import Game
+from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.play import play
 from jinn.agents.ppo import PPOConfig
 from jinn.checkpoint import read_json, write_json
@@ -45,10 +46,11 @@ def main(
     world: str = "coinrun",
     out: Path = Path("report_dream"),
     ppo: PPOConfig = PPOConfig(steps=300_000, length=128, discount=0.99),  # noqa: B008 it is frozen
+    real: PPOConfig = PPOConfig(steps=600_000),  # noqa: B008 it is frozen
+    channels: tuple[int, ...] = NetworkConfig(0).channels,
     num_envs: int = 32,
     horizon: int = 128,
     labelled: int = 1_000,
-    real_steps: int = 600_000,
     episodes: int = 200,
     seed: int = 0,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
@@ -61,10 +63,11 @@ def main(
         world: The dream.
         out: Folder of agents and figures.
         ppo: How long and how the agent learns in the dream.
+        real: The same in the real game, to compare with: as many steps as the world has seen frames.
+        channels: Of the agents' networks; 8 16 16 learns three times as fast on a CPU.
         num_envs: Dreams side by side.
         horizon: Steps of a dream.
         labelled: Steps of the real game whose keys, rewards and ends are told.
-        real_steps: Steps of PPO in the real game, to compare with; 0 leaves it out.
         episodes: How many episodes each score is of.
         seed: Of everything.
         device: Where networks compute.
@@ -79,16 +82,17 @@ def main(
             count, loaded, moments, 1, split, horizon, head.judge, keys, render_mode="rgb_array"
         )
 
-    dreamer = learned(dream(num_envs, "train"), ppo, seed, device, out / "dreamer")
+    def new() -> Network:
+        return new_network(NetworkConfig(len(keys), channels=channels), seed)
+
+    dreamer = learned(dream(num_envs, "train"), ppo, seed, device, out / "dreamer", new())
+    realist = learned(Game(game, 64, TRAIN, seed), real, seed, device, out / "realist", new())
     chance = torch.Generator().manual_seed(seed)
     agents: dict[str, Callable[[Tensor], Tensor]] = {
         "random": lambda x: torch.randint(len(keys), (len(x),), generator=chance),
         "trained in the dream": lambda x: dreamer.act(x.to(device), chance).cpu(),
+        "trained in the game": lambda x: realist.act(x.to(device), chance).cpu(),
     }
-    if real_steps:
-        settings = PPOConfig(steps=real_steps)
-        realist = learned(Game(game, 64, TRAIN, seed), settings, seed, device, out / "realist")
-        agents["trained in the game"] = lambda x: realist.act(x.to(device), chance).cpu()
     report: dict[str, Any] = {"world": world, "steps": ppo.steps, "labelled": labelled, "keys": keys}
     for who, policy in agents.items():
         for where, envs in (("dream", dream(num_envs, "heldout")), ("game", Game(game, 50, TEST, seed + 1))):
@@ -108,7 +112,7 @@ def learned_labels(game: str, world: World, count: int, out: Path, seed: int) ->
     pairs_XTHWC = torch.stack([before_XHWC, after_XHWC], 1).to(world.device)
     with torch.inference_mode():
         latents_X = torch.cat([world.latent_actions.encode(x)[:, 0] for x in pairs_XTHWC.split(64)]).cpu()
-    book = Dictionary(latents_X, actions_X, world.num_actions, int(Game(game, 1).single_action_space.n))
+    book = Dictionary(latents_X, actions_X, world.num_actions, actions_of(game))
     head = learn_head(before_XHWC, after_XHWC, rewards_X, ended_X, seed)
     write_json(out / "keys.json", book.to_latent())
     head.save(out / "head.safetensors")
