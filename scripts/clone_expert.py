@@ -5,7 +5,9 @@ python scripts/clone_expert.py CoinrunHard-v0 stores/expert_hard --world coinrun
 Latent actions label an expert's videos, which the latent action model never saw; a policy is cloned from
 them; a few steps whose true actions are known make the dictionary from latent to true actions; and levels
 that nobody saw are played. Beside it: a policy cloned from true actions (the oracle), the same oracle
-behind a dictionary of as few steps (what a perfect latent action model would give), and random presses.
+behind a dictionary of as few steps (what a perfect latent action model would give), random presses, which
+are also what a dictionary of no steps gives, and blind ones: as often as in the labelled steps, whatever the
+frame. What the latent actions are worth is what lies above the blind line.
 What is done is kept in OUT/rows.jsonl: the same command goes on from there, other games join the figure
 OUT/agents.svg.
 """
@@ -128,7 +130,7 @@ def main(
         row("random", 0, seed, lambda x, c=chance: torch.randint(U, (len(x),), generator=c))
         row("oracle", 0, seed, lambda x, p=oracle, c=chance: p.act(x, c))
         row("oracle, a tenth random", 0, seed, lambda x, p=oracle, c=chance: noisy(p.act(x, c), U, c))
-        for count in LABELLED:
+        for count in LABELLED[1:]:
             some_K = order_K[:count]
             for who, policy, seen_X, codes in (
                 ("cloned", imitator, latents_X, A),
@@ -136,6 +138,8 @@ def main(
             ):
                 book = Dictionary(seen_X[some_K], actions_X[some_K], codes, U)
                 row(who, count, seed, lambda x, p=policy, b=book, c=chance: b.to_true(p.act(x, c), c))
+            shares = torch.bincount(actions_X[some_K], minlength=U).double()
+            row("blind", count, seed, lambda x, s=shares, c=chance: s.multinomial(len(x), True, generator=c))
     write_text(out / "agents.svg", figure(rows))
     print(table(rows))
 
@@ -172,14 +176,17 @@ def lines_of(rows: list[dict[str, Any]], game: str) -> list[Line]:
     def ours(who: str, labelled: int) -> Figure:
         return over_seeds([r for r in rows if (r["game"], r["who"], r["labelled"]) == (game, who, labelled)])
 
+    def curve(who: str) -> list[tuple[float, Figure]]:
+        return [(float(n), ours(who, n) if n else ours("random", 0)) for n in LABELLED]
+
     def flat(figure: Figure) -> list[tuple[float, Figure]]:
         return [(float(x), figure) for x in LABELLED]
 
     lines = [
-        Line("cloned", 1, [(float(n), ours("cloned", n)) for n in LABELLED]),
-        Line("perfect LAM", 2, [(float(n), ours("perfect latent actions", n)) for n in LABELLED]),
+        Line("cloned", 1, curve("cloned")),
+        Line("perfect LAM", 2, curve("perfect latent actions")),
+        Line("blind", 0, curve("blind")),
         Line("oracle", 3, flat(ours("oracle, a tenth random", 0)), dashed=True),
-        Line("random", 0, flat(ours("random", 0)), dashed=True),
     ]
     if game in PAPER:
         shares, oracle, random = (x for x in PAPER[game])
