@@ -8,11 +8,13 @@ pixels that it has (as in Finn et al. 2016) instead of painting every one anew.
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jinn.models.transformer import grid_of, patchify
+from jinn.models.transformer import grid_of
 
 
 def displaced(pixels_BTHWC: Tensor, reach: int) -> Tensor:
@@ -36,9 +38,17 @@ def matching_costs(now_BTHWC: Tensor, next_BTHWC: Tensor, reach: int, patch: int
         ``BTNM``, the mean absolute difference, less its mean over M and divided by its spread: flat
         patches, that say nothing about motion, stay near zero.
     """
-    M = (2 * reach + 1) ** 2
-    costs = (displaced(now_BTHWC, reach) - next_BTHWC.unsqueeze(2)).abs().mean(-1)
-    costs_BTNM = patchify(costs.permute(0, 1, 3, 4, 2), patch).unflatten(-1, (-1, M)).mean(-2)
+    B, T, H, W, _ = now_BTHWC.shape
+    now_XCHW, next_XCHW = (x.flatten(0, 1).permute(0, 3, 1, 2).contiguous() for x in (now_BTHWC, next_BTHWC))
+    now_XCHW = F.pad(now_XCHW, (reach, reach, reach, reach), mode="replicate")
+    rows, columns = grid_of((H, W), patch)
+    beyond = (0, columns * patch - W, 0, rows * patch - H)
+    costs = []
+    # One displacement after another, in the order of `displaced`: all at once leave every cache.
+    for dy, dx in product(range(2 * reach, -1, -1), repeat=2):
+        off_X1HW = (now_XCHW[:, :, dy : dy + H, dx : dx + W] - next_XCHW).abs().mean(1, keepdim=True)
+        costs.append(F.avg_pool2d(F.pad(off_X1HW, beyond), patch).flatten(1))
+    costs_BTNM = torch.stack(costs, dim=-1).unflatten(0, (B, T))
     centred = costs_BTNM - costs_BTNM.mean(-1, keepdim=True)
     return centred / (centred.square().mean(-1, keepdim=True).sqrt() + 0.01)
 
