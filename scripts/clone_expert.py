@@ -30,7 +30,7 @@ from jinn.agents.clone import CloneConfig, Dictionary, clone
 from jinn.agents.game import Game
 from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.play import play
-from jinn.checkpoint import write_text
+from jinn.checkpoint import read_tensors, write_tensors, write_text
 from jinn.contracts import JinnError
 from jinn.data.clips import load_frames
 from jinn.data.store import FrameStore
@@ -92,7 +92,10 @@ def main(
             f"{world} was trained on levels of {store}: record others, such as --levels 30000:5000"
         )
     frames_XHWC, actions_X = load_frames(frames, torch.device("cpu")), true_actions(frames)
-    latents_X = torch.from_numpy(label(loaded, frames))
+    labels = out / f"{game}-latents.safetensors"
+    if not labels.exists():
+        write_tensors(labels, {"latents": torch.from_numpy(label(loaded, frames))})
+    latents_X = read_tensors(labels)["latents"]
     A, U = loaded.num_actions, actions_of(game)
     known_K = ((latents_X >= 0) & (actions_X >= 0)).nonzero().squeeze(-1)
 
