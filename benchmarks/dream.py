@@ -39,7 +39,10 @@ def main() -> None:
 
 
 HORIZON = 30  # steps
-NOTE = f"Steps of all environments together, a head of rewards as judge, episodes of {HORIZON} steps."
+NOTE = (
+    f"Steps of all environments together, a head of rewards as judge, episodes of {HORIZON} steps; "
+    "one run each, one after another."
+)
 
 
 def steps_a_second(world: str, size: int, backend: Backend, device: str, steps: int) -> float:

@@ -109,7 +109,7 @@ def coinrun_cpu() -> Recipe:
             factored=True,
             context_noise=0.05,
         ),
-        sampling=SamplingConfig(steps=2, temperature=0.3, choice_temperature=0.5),
+        sampling=SamplingConfig(steps=1, temperature=0.3, choice_temperature=0.5),
         tokenizer_training=TrainingConfig(
             steps=6_000,
             batch=32,
