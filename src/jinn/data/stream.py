@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jinn.checkpoint import to_dict
 from jinn.contracts import JinnError
 from jinn.data.ingest import DEFAULT_SIZE_HW, ingest, level_name
 from jinn.data.store import FrameStore
@@ -105,7 +104,7 @@ class FrameStream:
     @property
     def play(self) -> dict[str, Any]:
         """How it is played, as JSON has it."""
-        return {"source": self.source, **to_dict(self.config)}
+        return {"source": self.source, **asdict(self.config)}
 
     def block(self, number: int) -> FrameStore:
         """A block; the next one is played in the meantime, and those before are removed."""
