@@ -26,6 +26,7 @@ from jinn.evaluation.suite import Protocol, evaluate
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import RECIPES, paper_coinrun, tiny
 from jinn.training.checkpoints import newest
+from jinn.training.loop import Interrupted
 from jinn.training.optim import TrainingConfig, learning_rate, make_optimizers, orthogonal
 from jinn.training.run import Recipe, run_recipe
 from jinn.world.label import label
@@ -198,6 +199,17 @@ def test_ctrl_c_saves_and_says_how_to_go_on(game: FrameStore, tmp_path: Path) ->
     assert process.returncode == 130, said
     assert "the same command goes on from there" in said
     assert "Traceback" not in said
+
+
+def test_a_stop_in_the_last_step_of_a_phase_is_a_stop(game: FrameStore, tmp_path: Path) -> None:
+    def press(stage: str, step: int, steps: int, *_: float) -> None:
+        if (stage, step) == ("tokenizer", steps):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        run_recipe(short(), game, tmp_path / "run", "x", on_step=press)
+    assert newest(tmp_path / "run" / "checkpoints" / "tokenizer") is not None
+    assert not (tmp_path / "run" / "checkpoints" / "latent_actions").exists()
 
 
 def test_another_recipe_or_seed_in_the_same_folder_is_refused(game: FrameStore, tmp_path: Path) -> None:

@@ -183,6 +183,8 @@ def train(
                 saver.wait()
                 raise Interrupted(step)
         saver.wait()
+        if ranks.any(stop.is_set()):  # in the last step, or while it was saved: the next phase must not begin
+            raise Interrupted(step)
     for name, module in modules.items():
         setattr(world, name, gather(module, outlines[name], torch.device("cpu")))
 
