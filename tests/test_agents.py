@@ -102,9 +102,8 @@ def test_ppo_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     steps = [report["steps"] / 256 for report in reports]
     assert steps == [*range(1, 9), *range(6, 13)]
     assert reports[-1]["return"] > 4.5
-    again = train_ppo(
-        Lamps(8), config, 3, network=small(), folder=tmp_path, on_update=stop
-    )  # nothing is left to do
+    # Nothing is left to do.
+    again = train_ppo(Lamps(8), config, 3, network=small(), folder=tmp_path, on_update=stop)
     for name, value in network.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
     act = actor(tmp_path)

@@ -435,9 +435,8 @@ def test_motion_helpers_agree_with_a_known_shift() -> None:
     torch.testing.assert_close(every[0, 0, shift, 4:8, 4:8], moved[0, 0, 4:8, 4:8])
     costs = matching_costs(picture, moved, 2, 4)
     assert int(costs[0, 0, 4].argmin()) == shift  # the middle one of 3 x 3 patches
-    every_cost = (
-        (displaced(picture, 2) - moved.unsqueeze(2)).abs().mean(-1)[0, 0]
-    )  # patches are 4 pixels wide
+    every_cost = (displaced(picture, 2) - moved.unsqueeze(2)).abs().mean(-1)[0, 0]
+    # Patches are 4 pixels wide.
     means = every_cost.reshape(25, 3, 4, 3, 4).mean((2, 4)).reshape(25, 9).T
     means = means - means.mean(-1, keepdim=True)
     torch.testing.assert_close(costs[0, 0], means / (means.square().mean(-1, keepdim=True).sqrt() + 0.01))
