@@ -145,6 +145,17 @@ def test_a_policy_is_cloned_from_latent_actions_and_finds_its_keys() -> None:
         clone(frames, latents, 3)
 
 
+def test_a_folded_network_sees_every_pixel() -> None:
+    """Of a square of pixels none is left out, and each tells another thing."""
+    network = new_network(NetworkConfig(3, (16, 24), (8, 16), 64, fold=2), seed=0)
+    frames = torch.zeros(16 * 24, 16, 24, 3, dtype=torch.uint8)
+    frames.view(16 * 24, 16 * 24, 3)[torch.arange(16 * 24), torch.arange(16 * 24)] = 255
+    logits = network(torch.cat([frames, frames[:1] * 0]))[0]
+    assert len(logits.detach().unique(dim=0)) == 16 * 24 + 1
+    with pytest.raises(ValueError, match="16 x 24"):
+        NetworkConfig(3, (16, 24), fold=5)
+
+
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
     half = 1.96 * values.std() / len(values) ** 0.5
     return values.mean() - half, values.mean() + half
@@ -167,7 +178,7 @@ def test_agents_learn_in_the_real_game() -> None:
     seen = list(rollouts(f"envpool:{game}", 4000, 0, (0, 50), "runner"))
     frames_XHWC = torch.from_numpy(np.concatenate([piece.frames_THWC for piece in seen]))
     actions_X = torch.from_numpy(np.concatenate([piece.actions_T for piece in seen]))
-    network = new_network(NetworkConfig(15, (64, 64), (4, 8, 8), 32), seed=0)
+    network = new_network(NetworkConfig(15, (64, 64), (4, 8, 16), 64, fold=2), seed=0)
     config = CloneConfig(steps=100, batch=64, learning_rate=3e-3)
     clone(frames_XHWC, actions_X, 15, config, network=network)
     _, random_most = mean_interval(earned(lambda x: torch.randint(15, (len(x),), generator=chance)))

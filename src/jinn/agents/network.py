@@ -28,14 +28,21 @@ class NetworkConfig:
     Attributes:
         actions: how many there are.
         size_hw: of the frames, pixels.
-        channels: of the three stages, each of which halves the picture.
+        channels: of the stages, each of which halves the picture; three in Procgen.
         width: of the layer behind them.
+        fold: the network sees squares of so many pixels a side as one place with all their colours: with 2 it
+            learns three times as fast on a CPU. 1 is Procgen's.
     """
 
     actions: int
     size_hw: tuple[int, int] = (64, 64)
     channels: tuple[int, ...] = (16, 32, 32)
     width: int = 256
+    fold: int = 1
+
+    def __post_init__(self) -> None:
+        if self.fold < 1 or any(side % self.fold for side in self.size_hw):
+            raise ValueError(f"fold must divide the frames' {self.size_hw[0]} x {self.size_hw[1]} pixels")
 
 
 class Residual(nn.Module):
@@ -57,7 +64,7 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         stages: list[nn.Module] = []
-        before, (height, width) = 3, config.size_hw
+        before, (height, width) = 3 * config.fold**2, (side // config.fold for side in config.size_hw)
         for channels in config.channels:
             stages += [
                 nn.Conv2d(before, channels, 3, padding=1),
@@ -81,7 +88,8 @@ class Network(nn.Module):
 
     def forward(self, frames_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 frames to ``logits_BA`` and ``values_B``."""
-        x_BCHW = to_float(frames_BHWC).permute(0, 3, 1, 2)
+        x_BCHW = F.pixel_unshuffle(to_float(frames_BHWC).permute(0, 3, 1, 2), self.config.fold)
+        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         x_BD = F.relu(self.middle(F.relu(self.eye(x_BCHW)).flatten(1)))
         return self.policy(x_BD), self.value(x_BD).squeeze(-1)
 
