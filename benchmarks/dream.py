@@ -6,12 +6,12 @@ Steps a second of all its roll-outs together, judge and new beginnings included,
 from __future__ import annotations
 
 import argparse
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from benchmarks.measure import RESULTS, Row, save, synchronize
+from benchmarks.measure import RESULTS, Row, interleaved, save
 from jinn.env import WorldVectorEnv
 from jinn.judges import Head
 from jinn.world.backends import Backend
@@ -23,16 +23,22 @@ def main() -> None:
     parser.add_argument("--world", default="coinrun", help="a world's name or folder")
     parser.add_argument("--num-envs", type=int, nargs="*", help="batch sizes")
     parser.add_argument("--backends", nargs="*", help="see jinn.world.backends")
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     on_gpu = torch.device(args.device).type == "cuda"
     sizes = args.num_envs or ([64, 256, 1024] if on_gpu else [1, 8, 32, 64])
     backends: list[Backend] = args.backends or (["cuda-graph"] if on_gpu else ["torch", "onnx-int8"])
+    episodes = {
+        f"{backend} {size}": episode(args.world, size, backend, args.device)
+        for backend in backends
+        for size in sizes
+    }
+    seconds = interleaved(episodes, args.turns, args.device, warmup=1)
     rows: list[Row] = []
     for backend in backends:
         for size in sizes:
-            rate = steps_a_second(args.world, size, backend, args.device, args.steps)
+            rate = size * (HORIZON + 1) / seconds[f"{backend} {size}"]
             rows.append({"backend": backend, "environments": size, "steps a second": rate})
             print(rows[-1], flush=True)
     save("dream", rows, torch.device(args.device), NOTE, args.out)
@@ -41,26 +47,24 @@ def main() -> None:
 HORIZON = 30  # steps
 NOTE = (
     f"Steps of all environments together, a head of rewards as judge, episodes of {HORIZON} steps; "
-    "one run each, one after another."
+    "all in turns, medians."
 )
 
 
-def steps_a_second(world: str, size: int, backend: Backend, device: str, steps: int) -> float:
-    """Over so many steps, after a warm-up that fills the past; all begin anew once a horizon."""
+def episode(world: str, size: int, backend: Backend, device: str) -> Callable[[], None]:
+    """A function that plays one episode in each environment, and the step that begins the next."""
     head = Head().eval().to(device)
     envs = WorldVectorEnv(
         size, world, horizon=HORIZON, judge=head.judge, as_tensors=True, backend=backend, device=device
     )
     envs.reset(seed=0)
     actions_B = torch.zeros(size, dtype=torch.long)
-    for _ in range(20):
-        envs.step(actions_B)
-    synchronize(device)
-    began = time.perf_counter()
-    for _ in range(steps):
-        envs.step(actions_B)
-    synchronize(device)
-    return size * steps / (time.perf_counter() - began)
+
+    def play() -> None:
+        for _ in range(HORIZON + 1):
+            envs.step(actions_B)
+
+    return play
 
 
 if __name__ == "__main__":

@@ -88,8 +88,8 @@ def main(
     def new() -> Network:
         return new_network(NetworkConfig(len(keys), channels=channels, fold=fold), seed)
 
-    dreamer = learned(dream(num_envs, "train"), ppo, seed, device, out / "dreamer", new())
-    realist = learned(Game(game, 64, TRAIN, seed), real, seed, device, out / "realist", new())
+    dreamer = learned(dream(num_envs, "train"), new(), ppo, seed, device, out / "dreamer")
+    realist = learned(Game(game, 64, TRAIN, seed), new(), real, seed, device, out / "realist")
     chance = torch.Generator().manual_seed(seed)
     agents: dict[str, Callable[[Tensor], Tensor]] = {
         "random": lambda x: torch.randint(len(keys), (len(x),), generator=chance),

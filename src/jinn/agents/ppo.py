@@ -32,7 +32,7 @@ class PPOConfig:
         learning_rate: of Adam; falls linearly to nothing.
         discount, trace: gamma and lambda of the generalised advantage estimate.
         clip: how far the policy's ratio may go, and the value.
-        entropy: weight of its bonus.
+        entropy: weight of its bonus; falls as the rate does, so that in the end only rewards count.
         value: weight of the value's error.
         max_norm: the gradient is scaled down to this length.
         save_every: updates between checkpoints.
@@ -145,8 +145,9 @@ def train_ppo(
     earned_B, returns = np.zeros(B), []
     updates = max(1, config.steps // (B * config.length))
     for update in range(first, updates):
+        left = 1 - update / updates
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * (1 - update / updates)
+            group["lr"] = config.learning_rate * left
         rows: list[tuple[Tensor, ...]] = []
         for _ in range(config.length):
             with torch.inference_mode():
@@ -168,7 +169,7 @@ def train_ppo(
             last_values_B = network(frames_BHWC)[1]
         seen = [torch.stack(part) for part in zip(*rows, strict=True)]
         rollout = Rollout(*seen, last_values_B=last_values_B)  # type: ignore[misc]
-        report = learn(network, optimizer, rollout, config, chance)
+        report = learn(network, optimizer, rollout, config, config.entropy * left, chance)
         report["steps"] = (update + 1) * B * config.length
         report["episodes"] = len(returns)
         report["return"] = float(np.mean(returns)) if returns else float("nan")
@@ -245,6 +246,7 @@ def learn(
     optimizer: torch.optim.Optimizer,
     rollout: Rollout,
     config: PPOConfig,
+    entropy_weight: float,
     chance: torch.Generator,
 ) -> dict[str, float]:
     """One update: some epochs over what was seen."""
@@ -270,7 +272,7 @@ def learn(
             near_R = values_X[rows] + (now_R - values_X[rows]).clamp(-config.clip, config.clip)
             errors_R = torch.maximum((now_R - returns_X[rows]) ** 2, (near_R - returns_X[rows]) ** 2)
             entropy = -(log_RA.exp() * log_RA).sum(-1).mean()
-            loss = policy_loss + config.value * 0.5 * errors_R.mean() - config.entropy * entropy
+            loss = policy_loss + config.value * 0.5 * errors_R.mean() - entropy_weight * entropy
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
