@@ -52,7 +52,8 @@ def main(
     num_envs: int = 32,
     horizon: int = 128,
     labelled: int = 1_000,
-    episodes: int = 200,
+    episodes: int = 500,
+    dreams: int = 200,
     seed: int = 0,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
@@ -71,7 +72,8 @@ def main(
         num_envs: Dreams side by side.
         horizon: Steps of a dream.
         labelled: Steps of the real game whose keys, rewards and ends are told.
-        episodes: How many episodes each score is of.
+        episodes: How many episodes of the real game each score is of.
+        dreams: The same of the dream, which costs a hundred times as much.
         seed: Of everything.
         device: Where networks compute.
     """
@@ -98,8 +100,11 @@ def main(
     }
     report: dict[str, Any] = {"world": world, "steps": ppo.steps, "labelled": labelled, "keys": keys}
     for who, policy in agents.items():
-        for where, envs in (("dream", dream(num_envs, "heldout")), ("game", Game(game, 50, TEST, seed + 1))):
-            returns = play(envs, policy, episodes)
+        for where, envs, count in (
+            ("dream", dream(num_envs, "heldout"), dreams),
+            ("game", Game(game, 50, TEST, seed + 1), episodes),
+        ):
+            returns = play(envs, policy, count)
             found = bootstrap((returns > 0).astype(float), seed)
             report[f"{who}, {where}"] = [found.value, found.low, found.high]
             print(f"{who}, {where}: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] earn something")
