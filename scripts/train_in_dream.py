@@ -4,10 +4,10 @@ python scripts/train_in_dream.py CoinrunHard-v0 stores/coinrun --world coinrun -
 
 A thousand labelled steps of the real game tell two things: which latent action each key stands for, and
 what a coin and an end look like (a head of rewards). Then PPO plays the world, from moments of the videos,
-with the game's own keys. Measured: its score in the dream and in levels that nobody saw, random presses in
-both, and PPO in the real game with as many frames as the dream was made of. OUT/dream.gif shows dreams of
-the agent, with a golden edge where it was rewarded: whether a coin was there, or the head was fooled. The
-same command goes on where it stopped.
+with the game's own keys. Measured: its score in the dream and in levels that nobody saw, random presses and
+one held key in both, and PPO in the real game with as many frames as the dream was made of. OUT/dream.gif
+shows dreams of the agent, with a golden edge where it was rewarded: whether a coin was there, or the head
+was fooled. The same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.play import play
 from jinn.agents.ppo import PPOConfig
 from jinn.checkpoint import read_json, write_json
+from jinn.data.games import JUMP_RIGHT
 from jinn.data.store import FrameStore
 from jinn.env import WorldVectorEnv
 from jinn.evaluation.metrics import bootstrap
@@ -94,6 +95,7 @@ def main(
     realist = learned(Game(game, 64, TRAIN, seed), new(), real, seed, device, out / "realist")
     chance = torch.Generator().manual_seed(seed)
     agents: dict[str, Callable[[Tensor], Tensor]] = {
+        "holds right and jump": lambda x: torch.full((len(x),), JUMP_RIGHT),
         "random": lambda x: torch.randint(len(keys), (len(x),), generator=chance),
         "trained in the dream": lambda x: dreamer.act(x.to(device), chance).cpu(),
         "trained in the game": lambda x: realist.act(x.to(device), chance).cpu(),

@@ -233,10 +233,13 @@ def test_the_dictionary_maps_both_ways() -> None:
     assert set(drawn[:, 0].tolist()) == {1, 2}
     assert set(drawn[:, 1].tolist()) == {1}
     assert torch.bincount(drawn[:, 2]).float() / 3000 == pytest.approx(torch.full((5,), 0.2), abs=0.04)
-    with pytest.raises(JinnError, match="6 latent actions for 5"):
-        Dictionary(latents, keys[:5], 4, 5)
-    with pytest.raises(JinnError, match="0 to 2"):
-        Dictionary(latents, keys, 3, 5)
+    # Key 1 is seen with latent action 0 (nothing moves) most often, as every key; but only with it comes 1.
+    latents, keys = torch.tensor([0] * 20 + [0, 0, 0, 1, 1]), torch.tensor([0] * 20 + [1] * 5)
+    assert Dictionary(latents, keys, 2, 2).to_latent() == [0, 1]
+    with pytest.raises(JinnError, match="25 latent actions for 5"):
+        Dictionary(latents, keys[:5], 2, 2)
+    with pytest.raises(JinnError, match="0 to 0"):
+        Dictionary(latents, keys, 1, 2)
 
 
 def test_advantages_stop_at_the_end_of_an_episode() -> None:

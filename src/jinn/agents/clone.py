@@ -125,11 +125,17 @@ class Dictionary:
         return torch.multinomial(weights_AU[latents_B.cpu()], 1, generator=chance).squeeze(-1)
 
     def to_latent(self) -> list[int]:
-        """For each true action the latent one that it was seen with most often, of all where it never was.
+        """For each true action the latent one that speaks most for it; the commonest where it never was seen.
 
-        Played through these, a dream has the game's own keys (`jinn.env`, its argument ``actions``).
+        Played through these, a dream has the game's own keys (`jinn.env`, its argument ``actions``). Not the
+        one seen with it most often (our own idea): who holds a key that jumps falls as long as he rises, and
+        stands still before walls, as with any key. What counts is how much more often the two came together
+        than by chance, times how often: their term of the likelihood ratio test of independence.
         """
-        counts_AU = self.counts_AU
-        best_U = counts_AU.argmax(0)
-        best_U[counts_AU.sum(0) == 0] = counts_AU.sum(1).argmax()
+        counts_AU = self.counts_AU.double()
+        latents_A1, actions_U = counts_AU.sum(1, keepdim=True), counts_AU.sum(0)
+        by_chance_AU = latents_A1 * actions_U / counts_AU.sum().clamp_min(1)
+        evidence_AU = torch.xlogy(counts_AU, counts_AU / by_chance_AU.clamp_min(1e-9))
+        best_U = evidence_AU.argmax(0)
+        best_U[actions_U == 0] = latents_A1.argmax()
         return best_U.tolist()
