@@ -214,7 +214,7 @@ def figure(rows: list[dict[str, Any]]) -> str:
         chart = line_chart(
             lines_of(rows, game),
             f"{game}: test levels solved",
-            f"{game}: labelled steps",
+            f"{game}: levels solved by labelled steps",
             "{:.0%}".format,
             (0, 1),
         )
@@ -229,9 +229,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     text = [f"| | {' | '.join(map(str, LABELLED))} |", "|---" * (1 + len(LABELLED)) + "|"]
     for game in dict.fromkeys(row["game"] for row in rows):
         for line in lines_of(rows, game):
-            cells = [f"{100 * f.value:.0f} [{100 * f.low:.0f}, {100 * f.high:.0f}]" for _, f in line.points]
-            text.append(f"| {game}, {line.label} | {' | '.join(cells)} |")
+            text.append(f"| {game}, {line.label} | {' | '.join(percent(f) for _, f in line.points)} |")
     return "\n".join(text)
+
+
+def percent(figure: Figure) -> str:
+    """With its interval, where there is one: the paper's points have none that could be read off."""
+    between = f" [{100 * figure.low:.0f}, {100 * figure.high:.0f}]" if figure.low < figure.high else ""
+    return f"{100 * figure.value:.0f}{between}"
 
 
 if __name__ == "__main__":
