@@ -4,8 +4,8 @@ python scripts/train_in_dream.py CoinrunHard-v0 stores/coinrun --world coinrun -
 
 A thousand labelled steps of the real game tell two things: which latent action each key stands for, and
 what a coin and an end look like (a head of rewards). Then PPO plays the world, from moments of the videos,
-with the game's own keys. Measured: its score in the dream and in levels that nobody saw, random presses and
-one held key in both, and PPO in the real game with as many frames as the dream was made of. OUT/dream.gif
+with the game's own keys. Measured: its score in the dream and in levels that nobody saw, random presses,
+one held key and the agent's own presses without looking in both, and PPO in the real game. OUT/dream.gif
 shows dreams of the agent, with a golden edge where it was rewarded: whether a coin was there, or the head
 was fooled. The same command goes on where it stopped.
 """
@@ -94,10 +94,18 @@ def main(
     dreamer = learned(dream(num_envs, "train"), new(), ppo, seed, device, out / "dreamer")
     realist = learned(Game(game, 64, TRAIN, seed), new(), real, seed, device, out / "realist")
     chance = torch.Generator().manual_seed(seed)
+    pressed_U = torch.zeros(len(keys))
+
+    def dreaming(frames_BHWC: Tensor) -> Tensor:
+        actions_B = dreamer.act(frames_BHWC.to(device), chance).cpu()
+        pressed_U.add_(torch.bincount(actions_B, minlength=len(keys)))
+        return actions_B
+
     agents: dict[str, Callable[[Tensor], Tensor]] = {
         "holds right and jump": lambda x: torch.full((len(x),), JUMP_RIGHT),
         "random": lambda x: torch.randint(len(keys), (len(x),), generator=chance),
-        "trained in the dream": lambda x: dreamer.act(x.to(device), chance).cpu(),
+        "trained in the dream": dreaming,
+        "presses as often as that, blind": lambda x: pressed_U.multinomial(len(x), True, generator=chance),
         "trained in the game": lambda x: realist.act(x.to(device), chance).cpu(),
     }
     report: dict[str, Any] = {"world": world, "steps": ppo.steps, "labelled": labelled, "keys": keys}
@@ -111,7 +119,7 @@ def main(
             report[f"{who}, {where}"] = [found.value, found.low, found.high]
             print(f"{who}, {where}: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] earn something")
     write_json(out / "report.json", report)
-    film(dream(16, "heldout"), agents["trained in the dream"], horizon, out / "dream.gif")
+    film(dream(16, "heldout"), dreaming, horizon, out / "dream.gif")
 
 
 def learned_labels(game: str, world: World, count: int, out: Path, seed: int) -> tuple[list[int], Head]:
