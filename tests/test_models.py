@@ -386,7 +386,8 @@ def test_lam_loss_reaches_every_parameter(config: LatentActionsConfig) -> None:
         loss, report = model.loss(frames())
         loss.backward()
         optimizer.step()
-    assert no_gradient(model) == set()
+    # What all places share a softmax does not see: the gradient of this bias is nothing but rounding.
+    assert no_gradient(model) - {"to_attention.bias"} == set()
     assert report["actions"].shape == (2, 4)
 
 
