@@ -3,7 +3,7 @@
 python scripts/expert.py CoinrunHard-v0 --out runs/expert_hard --ppo.steps 25000000
 jinn data envpool:CoinrunHard-v0 --policy runs/expert_hard/act.py:act --levels 30000:5000 --out stores/expert
 
-The same command goes on where the last one was stopped. On a CPU `--channels 8 16 32 --fold 2` learns nine
+The same command goes on where the last one was stopped. On a CPU `--channels 8 16 32 --fold 2` learns seven
 times as fast, and `--begin-as runner` begins as a clone of the policy that ``jinn data`` calls runner, which
 knows to run and jump.
 """
@@ -64,7 +64,7 @@ def main(
         num_envs: Games side by side.
         channels: Of the network's stages.
         fold: Of the same: squares of so many pixels a side are one place; with 2 and 8 16 32 channels it
-            learns nine times as fast on a CPU.
+            learns seven times as fast on a CPU.
         begin_as: "runner" clones the runner first; or the folder of an agent of the same sizes.
         episodes: How many episodes on levels from 20,000 on it is measured on.
         seed: Of everything.

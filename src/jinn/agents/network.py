@@ -31,7 +31,7 @@ class NetworkConfig:
         channels: of the stages, each of which halves the picture; three in Procgen.
         width: of the layer behind them.
         fold: the network sees squares of so many pixels a side as one place with all their colours: with 2 it
-            learns three times as fast on a CPU. 1 is Procgen's.
+            learns two to three times as fast on a CPU. 1 is Procgen's.
     """
 
     actions: int
