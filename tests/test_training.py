@@ -230,6 +230,33 @@ def test_another_recipe_or_seed_in_the_same_folder_is_refused(game: FrameStore, 
         run_recipe(recipe, game, tmp_path / "full", "x")
 
 
+def test_on_a_base_only_the_dynamics_are_learned(game: FrameStore, tmp_path: Path) -> None:
+    base = run_recipe(short(), game, tmp_path / "base", "base")
+    base.trained_on = np.array([7], np.uint64)  # as if it had learned elsewhere
+    recipe = replace(short(), tokenizer=paper_coinrun().tokenizer, latent_action_training=None)
+    straight = run_recipe(recipe, game, tmp_path / "straight", "x", base=base)
+    made = straight.state_dict()  # the dynamics of the base's own run had the same seed, clips and tokens
+    assert all(torch.equal(made[key], kept) for key, kept in base.state_dict().items())
+    assert straight.trained_on is not None
+    assert set(straight.trained_on) == {7, *game.groups[game.select("train")]}
+    assert os.listdir(tmp_path / "straight" / "checkpoints") == ["world"]
+
+    def press(_: str, step: int, *__: float) -> None:
+        if step == 25:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        run_recipe(recipe, game, tmp_path / "run", "x", on_step=press, base=base)
+    other = World(base.config)
+    with pytest.raises(JinnError, match="another --base"):
+        run_recipe(recipe, game, tmp_path / "run", "x", base=other)
+    large = World(replace(base.config, tokenizer=replace(base.config.tokenizer, size_hw=(64, 64))))
+    with pytest.raises(JinnError, match="--size 64 64"):
+        run_recipe(recipe, game, tmp_path / "large", "x", base=large)
+    gone_on = run_recipe(recipe, game, tmp_path / "run", "x", base=base)
+    assert torch.equal(gone_on.dynamics.place_ND, straight.dynamics.place_ND)
+
+
 # Configs and the optimiser
 
 

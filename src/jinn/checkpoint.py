@@ -7,6 +7,7 @@ old or the new, never half.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -126,6 +127,16 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: Pat
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise JinnError(f"the weights in {where} do not fit their config.json: {first}") from None
+
+
+def weights_hash(*modules: torch.nn.Module) -> str:
+    """SHA-256 of all weights and their names: modules with the same one compute the same."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, value in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def replace_folder(new: Path, place: Path) -> None:

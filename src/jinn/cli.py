@@ -157,6 +157,7 @@ def train_with(recipe_name: str) -> Callable[..., None]:
         /,
         out: Path | None = None,
         recipe: Literal[tuple(RECIPES)] = recipe_name,  # type: ignore[valid-type]
+        base: str | None = None,
         config: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = defaults,
         seed: int = 0,
         device: str = "cuda" if torch.cuda.is_available() else "cpu",
@@ -176,6 +177,8 @@ def train_with(recipe_name: str) -> Callable[..., None]:
                 is then played while it is learned from.
             out: Folder of the run. If it exists, the run goes on from its newest checkpoint.
             recipe: Which recipe to begin with; the options below override it.
+            base: A world whose tokenizer and latent actions are kept in place of the recipe's: only the
+                dynamics are learned.
             config: The recipe's values.
             seed: Seed of weights, clips and all other chance.
             device: Where to train, such as cpu or cuda.
@@ -196,7 +199,7 @@ def train_with(recipe_name: str) -> Callable[..., None]:
                 frames = (
                     FrameStream(source, stream, out / "stream", seed) if is_game else FrameStore.open(source)
                 )
-                train_run(frames, out, config, seed, device, parallel)
+                train_run(frames, out, config, seed, device, parallel, base)
                 if report and os.environ.get("RANK", "0") == "0":
                     evaluate((str(out),), out=out / "report", protocol=report, device=device)
 
@@ -225,6 +228,7 @@ def train_run(
     seed: int,
     device: str,
     parallel: ParallelConfig,
+    base: str | None,
 ) -> None:
     """Train, name the actions, and say how to play. Of several processes the first one speaks."""
     from jinn.evaluation.actions import describe_actions
@@ -243,7 +247,8 @@ def train_run(
             bar.update(tasks[stage], completed=step, loss=loss, rate=rate)
 
         try:
-            world = run_recipe(recipe, source, out, out.name, seed, device, on_step, parallel)
+            known = None if base is None else World.load(base)
+            world = run_recipe(recipe, source, out, out.name, seed, device, on_step, parallel, known)
         except Interrupted as stop:
             bar.stop()
             console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jinn.agents.network import Network
+from jinn.contracts import JinnError
 
 # Frames uint8 BHWC -> actions int64 B.
 Policy = Callable[[Tensor], Tensor]
@@ -44,14 +45,28 @@ def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
     return np.array([returns[:each] for returns in done]).flatten()
 
 
-def actor(folder: Path | str, seed: int = 0) -> Callable[[np.ndarray], np.ndarray]:
+def actor(folder: Path | str, seed: int = 0, random: float = 0.0) -> Callable[[np.ndarray], np.ndarray]:
     """An agent as a policy of ``jinn data``: uint8 ``obs_BHWC`` to an action each.
 
     In a file of two lines, ``from jinn.agents.play import actor`` and ``act = actor("runs/expert")``, it
     plays by ``jinn data envpool:CoinrunHard-v0 --policy FILE.py:act``.
 
+    Args:
+        folder: of the agent.
+        seed: of its draws.
+        random: share of its actions, 0 to 1, that are drawn evenly from all there are instead: a world learns
+            what a key does only where it is pressed.
+
     Raises:
-        JinnError: there is no agent in the folder.
+        JinnError: there is no agent in the folder, or no such share.
     """
+    if not 0 <= random <= 1:
+        raise JinnError("the share of random actions lies between 0 and 1")
     network, chance = Network.load(folder), torch.Generator().manual_seed(seed)
-    return lambda frames_BHWC: network.act(torch.from_numpy(frames_BHWC), chance).numpy()
+
+    def act(frames_BHWC: np.ndarray) -> np.ndarray:
+        actions_B = network.act(torch.from_numpy(frames_BHWC), chance)
+        drawn_B = torch.randint(network.config.actions, actions_B.shape, generator=chance)
+        return torch.where(torch.rand(actions_B.shape, generator=chance) < random, drawn_B, actions_B).numpy()
+
+    return act

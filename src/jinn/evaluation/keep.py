@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from jinn.checkpoint import read_tensors, to_dict, write_tensors
+from jinn.checkpoint import read_tensors, to_dict, weights_hash, write_tensors
 from jinn.contracts import JinnError
 from jinn.evaluation.clips import HeldOut
 from jinn.evaluation.measure import Networks, Records
@@ -28,11 +28,7 @@ def digest(*values: object) -> str:
 
 def world_digest(world: World) -> str:
     """Tells worlds apart that draw other frames."""
-    content = hashlib.sha256(repr(to_dict(world.config)).encode())
-    for key, values in sorted(world.state_dict().items()):
-        content.update(key.encode())
-        content.update(values.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return content.hexdigest()
+    return digest(to_dict(world.config), weights_hash(world))
 
 
 def clips_digest(held_out: HeldOut, networks: Networks, *how: object) -> str:

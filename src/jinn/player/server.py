@@ -36,6 +36,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 from torch import Tensor
 
+from jinn.checkpoint import weights_hash
 from jinn.contracts import JinnError
 from jinn.player.door import Door, is_loopback
 from jinn.player.film import film
@@ -304,11 +305,8 @@ def world_id(world: World) -> str:
 
     Its weights and settings, and how its frames are computed.
     """
-    digest = hashlib.sha256(repr(world.config).encode())
-    for name, value in sorted(world.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return f"{digest.hexdigest()[:16]}-{world.backend_name}"
+    digest = hashlib.sha256(f"{world.config!r} {weights_hash(world)}".encode()).hexdigest()
+    return f"{digest[:16]}-{world.backend_name}"
 
 
 def listen(host: str, port: int | None) -> socket.socket:

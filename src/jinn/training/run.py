@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jinn.checkpoint import from_dict, read_json, to_dict, write_json
+from jinn.checkpoint import from_dict, read_json, to_dict, weights_hash, write_json
 from jinn.contracts import JinnError
 from jinn.data.clips import ClipSampler, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
@@ -72,6 +72,7 @@ def run_recipe(
     device: torch.device | str = "cpu",
     on_step: OnStep = lambda *_: None,
     parallel: ParallelConfig = ParallelConfig(),  # noqa: B008 it is frozen
+    base: World | None = None,
 ) -> World:
     """Train a world, going on from the run's checkpoints if there are any.
 
@@ -86,27 +87,41 @@ def run_recipe(
         on_step: see `jinn.training.loop.train`.
         parallel: how the work is laid out, if torchrun started several processes; no part of the recipe, and
             another one may go on with the run.
+        base: a world whose tokenizer and latent actions this one takes over as they are, in place of the
+            recipe's: only the dynamics are learned.
 
     Returns:
         The world, also saved as ``run/world``.
 
     Raises:
-        JinnError: the run was begun with another recipe or seed, or the recipe does not fit the hardware.
+        JinnError: the run was begun with another recipe, seed or base, the base is of another size than the
+            frames, or the recipe does not fit the hardware.
         Interrupted: the user stopped it; call again to go on.
     """
     source = Recorded(frames) if isinstance(frames, FrameStore) else frames
-    recipe = fit_size(recipe, source.size_hw)
+    if base is None:
+        recipe = fit_size(recipe, source.size_hw)
+    elif base.size_hw == source.size_hw:
+        taken = base.config
+        recipe = replace(recipe, tokenizer=taken.tokenizer, latent_actions=taken.latent_actions)
+    else:
+        raise JinnError(
+            f"{base.name} has frames of {base.size_hw}, and these are {source.size_hw}: make the store with "
+            f"--size {base.size_hw[0]} {base.size_hw[1]}"
+        )
     with join(parallel, torch.device(device)) as ranks:
         check(recipe, ranks)
         if ranks.first:
-            begin(run, recipe, seed, source)
+            begin(run, recipe, seed, source, base)
         ranks.agree(0)
         if source.play and ranks.size > 1:
             raise JinnError("several processes cannot share one stream: make a store with jinn data first")
         world = new_world(recipe, source.shown[0], name, seed)
         world.trained_on = source.trained_on
+        if base is not None:
+            take_over(world, base)
         try:
-            return train_all(recipe, source, run, world, seed, ranks, on_step)
+            return train_all(recipe, source, run, world, seed, ranks, on_step, base is None)
         finally:
             source.close()
 
@@ -119,8 +134,9 @@ def train_all(
     seed: int,
     ranks: Ranks,
     on_step: OnStep,
+    from_scratch: bool,
 ) -> World:
-    """All phases of a run; see `run_recipe`."""
+    """The phases of a run, all of them or the dynamics' alone; see `run_recipe`."""
     device = ranks.device
     frames_of = lru_cache(maxsize=1)(partial(frames_on, device=device))
     store, split = source.shown
@@ -132,14 +148,15 @@ def train_all(
         world.latent_actions.to(device).eval()
 
     settled()
-    phase = recipe.tokenizer_training
-    shown = ClipSampler(store, phase.frames, seed, split).batch(0, 12).to(device)
-    tokenizer_stage = TokenizerStage(world, shown, recipe.restart_every)
-    clips = clips_of(source, phase, seed, frames_of)
-    train(tokenizer_stage, clips, phase, run, seed, ranks, on_step)
-    settled()
+    if from_scratch:
+        phase = recipe.tokenizer_training
+        shown = ClipSampler(store, phase.frames, seed, split).batch(0, 12).to(device)
+        tokenizer_stage = TokenizerStage(world, shown, recipe.restart_every)
+        clips = clips_of(source, phase, seed, frames_of)
+        train(tokenizer_stage, clips, phase, run, seed, ranks, on_step)
+        settled()
     alone = recipe.latent_action_training
-    if alone is not None:
+    if from_scratch and alone is not None:
         shown = ClipSampler(store, alone.frames, seed, split).batch(0, 12).to(device)
         clips = clips_of(source, alone, seed + 2, frames_of)
         action_stage = LatentActionStage(world, shown)
@@ -149,7 +166,7 @@ def train_all(
         ranks.share(action_stage.finish(later, seed))
     phase = recipe.world_training
     shown = ClipSampler(store, min(12, int(store.lengths.max())), seed, split).batch(0, 1).to(device)
-    world_stage = WorldStage(world, shown, alone is None, recipe.restart_every)
+    world_stage = WorldStage(world, shown, from_scratch and alone is None, recipe.restart_every)
     clips = clips_of(source, phase, seed + 1, frames_of)
     train(world_stage, clips, phase, run, seed + 1, ranks, on_step)
     return (world.to(device) if ranks.first else world).eval()
@@ -188,6 +205,16 @@ def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return World(config, prompts(store, 8))
+
+
+def take_over(world: World, base: World) -> None:
+    """The base's tokenizer and latent actions, and the levels that they have seen."""
+    world.tokenizer.load_state_dict(base.tokenizer.state_dict())
+    world.latent_actions.load_state_dict(base.latent_actions.state_dict())
+    if world.trained_on is not None and base.trained_on is not None:
+        world.trained_on = np.union1d(world.trained_on, base.trained_on)
+    else:
+        world.trained_on = None  # one of them does not know
 
 
 def clips_of(
@@ -229,9 +256,10 @@ def fit_size(recipe: Recipe, size_hw: tuple[int, int]) -> Recipe:
     )
 
 
-def begin(run: Path, recipe: Recipe, seed: int, source: Source) -> None:
+def begin(run: Path, recipe: Recipe, seed: int, source: Source, base: World | None) -> None:
     """Write the run's config, or check it against the one that the run began with."""
     place = run / "config.json"
+    taken = None if base is None else weights_hash(base.tokenizer, base.latent_actions)
     if place.exists():
         saved = read_json(place)
         if saved["seed"] != seed or from_dict(Recipe, saved["recipe"], str(place)) != recipe:
@@ -240,13 +268,15 @@ def begin(run: Path, recipe: Recipe, seed: int, source: Source) -> None:
             )
         if saved.get("stream") != json.loads(json.dumps(source.play)):
             raise JinnError(f"{run} was begun with other frames: give the same source, or another --out")
+        if saved.get("base") != taken:
+            raise JinnError(f"{run} was begun with another --base: give the same one, or another --out")
         return
     if run.exists() and any(run.iterdir()):
         raise JinnError(f"{run} holds something that is not a run: give another --out")
     run.mkdir(parents=True, exist_ok=True)
     # Where frames to measure on are, for `jinn eval RUN`; a run may go on with the same store elsewhere.
     where = {"store": str(source.measured_in.resolve()), "stream": source.play}
-    write_json(place, {"seed": seed, **where, "recipe": to_dict(recipe)})
+    write_json(place, {"seed": seed, **where, "base": taken, "recipe": to_dict(recipe)})
 
 
 def prompts(store: FrameStore, count: int) -> Tensor:
