@@ -35,7 +35,7 @@ from jinn.models.transformer import TransformerConfig
 from jinn.recipes import RECIPES
 from jinn.training.loop import train
 from jinn.training.parallel import ParallelConfig, Ranks
-from jinn.training.run import Recipe, clips_of, fit_size, frames_on, new_world
+from jinn.training.run import Recipe, clips_of, fit_size, frames_on, new_world, take_over
 from jinn.training.stages import TokenizerStage, WorldStage
 from jinn.world.rollout import World
 
@@ -185,8 +185,7 @@ def trained(
     shown_BTHWC = ClipSampler(store, phase.frames, seed).batch(0, 1).to(device)
     stage: Any = TokenizerStage(world, shown_BTHWC)
     if base:
-        world.tokenizer.load_state_dict(base.tokenizer.state_dict())
-        world.latent_actions.load_state_dict(base.latent_actions.state_dict())
+        take_over(world, base)
         stage = WorldStage(world, shown_BTHWC, joint=False)
         stage.export = lambda *_: None
     loaded = frames_on(store, device)

@@ -109,6 +109,12 @@ def test_ppo_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     act = actor(tmp_path)
     returns = play(Lamps(8), lambda frames: torch.from_numpy(act(frames.numpy())), episodes=16)
     assert returns.mean() > 4.5
+    # Half at random: of those a third are right by chance.
+    frames_XHWC, lit_X = shown(600, seed=3)
+    right = actor(tmp_path, random=0.5)(frames_XHWC.numpy()) == lit_X.numpy()
+    assert right.mean() == pytest.approx(2 / 3, abs=0.08)
+    with pytest.raises(JinnError, match="between 0 and 1"):
+        actor(tmp_path, random=20)
 
 
 def shown(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

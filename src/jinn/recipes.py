@@ -123,7 +123,7 @@ def coinrun_cpu() -> Recipe:
             optimizer="muon",
         ),
         world_training=TrainingConfig(
-            steps=6_000,
+            steps=5_000,
             batch=8,
             frames=8,
             learning_rate=3e-3,

@@ -262,14 +262,14 @@ def begin(run: Path, recipe: Recipe, seed: int, source: Source, base: World | No
     taken = None if base is None else weights_hash(base.tokenizer, base.latent_actions)
     if place.exists():
         saved = read_json(place)
+        if saved.get("base") != taken:
+            raise JinnError(f"{run} was begun with another --base: give the same one, or another --out")
         if saved["seed"] != seed or from_dict(Recipe, saved["recipe"], str(place)) != recipe:
             raise JinnError(
                 f"{run} was begun with another recipe or seed: give the same ones, or another --out"
             )
         if saved.get("stream") != json.loads(json.dumps(source.play)):
             raise JinnError(f"{run} was begun with other frames: give the same source, or another --out")
-        if saved.get("base") != taken:
-            raise JinnError(f"{run} was begun with another --base: give the same one, or another --out")
         return
     if run.exists() and any(run.iterdir()):
         raise JinnError(f"{run} holds something that is not a run: give another --out")
