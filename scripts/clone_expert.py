@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from expert import TEST, actions_of
+from expert import SOLVED, TEST, actions_of
 from torch import Tensor
 
 from jinn.agents.clone import CloneConfig, Dictionary, clone
@@ -112,7 +112,7 @@ def main(
                 "who": who,
                 "labelled": labelled,
                 "seed": seed,
-                "solved": float((returns > 0).mean()),
+                "solved": float((returns >= SOLVED).mean()),
                 "return": float(returns.mean()),
                 "episodes": len(returns),
             }

@@ -1,4 +1,5 @@
-"""An expert of a Procgen game: PPO on the real game, then its score on levels that it never saw.
+"""An expert of a Procgen game: PPO on the real game, then its score on levels that it never saw, beside what
+needs no skill: random presses, and the one key that earns most when it is held.
 
 python scripts/expert.py CoinrunHard-v0 --out runs/expert_hard --ppo.steps 25000000
 jinn data envpool:CoinrunHard-v0 --policy runs/expert_hard/act.py:act --levels 30000:5000 --out stores/expert
@@ -19,17 +20,20 @@ import numpy as np
 import torch
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from jinn.agents.clone import CloneConfig, clone
 from jinn.agents.game import Game
 from jinn.agents.network import Network, NetworkConfig, new_network
-from jinn.agents.play import play
+from jinn.agents.play import Policy, play
 from jinn.agents.ppo import PPOConfig, train_ppo
 from jinn.checkpoint import write_json, write_text
+from jinn.data.games import PROCGEN_MOVES
 from jinn.data.rollouts import rollouts
 from jinn.evaluation.metrics import bootstrap
 
 TRAIN, TEST = (0, 10_000), (20_000, 1_000)  # level seeds
+SOLVED = 10.0  # what the end of a level earns in CoinRun, Climber, Jumper and Ninja; a star earns less
 
 ACT = '''\
 """The agent of this folder: jinn data envpool:{game} --policy {file}:act"""
@@ -79,16 +83,31 @@ def main(
         network = begun
     network = learned(Game(game, num_envs, TRAIN, seed), network, ppo, seed, device, out)
     write_text(out / "act.py", ACT.format(game=game, file=out / "act.py", steps=ppo.steps))
-    chance = torch.Generator().manual_seed(seed)
+    chance, U = torch.Generator().manual_seed(seed), network.config.actions
+
+    def agent(frames_BHWC: Tensor) -> Tensor:
+        return network.act(frames_BHWC.to(device), chance).cpu()
+
+    earned = [play(Game(game, 50, TRAIN, seed), held(key), 50).mean() for key in range(PROCGEN_MOVES)]
+    best = int(np.argmax(earned))
     figures = {}
-    for name, levels in (("trained on", TRAIN), ("test", TEST)):
-        envs = Game(game, 50, levels, seed + 1)
-        returns = play(envs, lambda frames: network.act(frames.to(device), chance).cpu(), episodes)
-        for what, values in (("return", returns), ("solved", (returns > 0).astype(float))):
+    for who, policy, levels in (
+        ("agent, levels trained on", agent, TRAIN),
+        ("agent", agent, TEST),
+        ("random presses", lambda x: torch.randint(U, (len(x),), generator=chance), TEST),
+        (f"key {best} held", held(best), TEST),
+    ):
+        returns = play(Game(game, 50, levels, seed + 1), policy, episodes)
+        for what, values in (("return", returns), ("solved", (returns >= SOLVED).astype(float))):
             found = bootstrap(values, 0)
-            figures[f"{name} {what}"] = [found.value, found.low, found.high]
-            print(f"{name} levels, {what}: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]")
+            figures[f"{who}: {what}"] = [found.value, found.low, found.high]
+            print(f"{who}: {what} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]", flush=True)
     write_json(out / "report.json", {"game": game, "steps": ppo.steps, "episodes": episodes, **figures})
+
+
+def held(key: int) -> Policy:
+    """It never lets go."""
+    return lambda frames_BHWC: torch.full((len(frames_BHWC),), key)
 
 
 def learned(envs: Any, network: Network, ppo: PPOConfig, seed: int, device: str, folder: Path) -> Network:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from expert import TEST, TRAIN, actions_of, learned
+from expert import TEST, TRAIN, actions_of, held, learned
 from PIL import Image
 from torch import Tensor
 
@@ -102,7 +102,7 @@ def main(
         return actions_B
 
     agents: dict[str, Callable[[Tensor], Tensor]] = {
-        "holds right and jump": lambda x: torch.full((len(x),), JUMP_RIGHT),
+        "holds right and jump": held(JUMP_RIGHT),
         "random": lambda x: torch.randint(len(keys), (len(x),), generator=chance),
         "trained in the dream": dreaming,
         "presses as often as that, blind": lambda x: pressed_U.multinomial(len(x), True, generator=chance),
