@@ -93,12 +93,12 @@ ROWS: dict[str, dict[str, Change]] = {
         "learning rate doubled": lambda recipe: world_training(
             learning_rate=2 * recipe.world_training.learning_rate
         )(recipe),
-        "rate held for 0.7": world_training(hold=0.7),
+        "rate falls from the warm-up on": world_training(hold=0.0),
         "paper's masks": dynamics(clean_frames=0.0),
         "half of the frames clean": dynamics(clean_frames=0.5),
         "no previous frame": dynamics(previous_frame=False),
         "no noise on the context": dynamics(context_noise=0.0),
-        "temporal attention in every other layer": sizes(temporal_every=2),
+        "temporal attention in every layer": sizes(temporal_every=1),
         "wider": sizes(width=256, heads=8),
         "2 layers more": lambda recipe: sizes(layers=recipe.dynamics.transformer.layers + 2)(recipe),
     },
