@@ -16,20 +16,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import tyro
-from expert import SOLVED, TEST, actions_of
+from expert import SOLVED, TEST, actions_of, at_random, blind
 from torch import Tensor
 
 from jinn.agents.clone import CloneConfig, Dictionary, clone
 from jinn.agents.game import Game
 from jinn.agents.network import Network, NetworkConfig, new_network
-from jinn.agents.play import play
+from jinn.agents.play import Policy, play
 from jinn.checkpoint import read_tensors, write_tensors, write_text
 from jinn.contracts import JinnError
 from jinn.data.clips import load_frames
@@ -44,8 +43,8 @@ LABELLED = (0, 100, 200, 400, 600, 800, 1000)
 NOISE = 0.1  # how often the paper's oracle presses at random
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
-# Read off the paper's figure: shares of test levels solved, by labelled steps; then the two lines.
-PAPER = {
+# Read off the paper's figure: shares of test levels solved, by labelled steps; then its oracle, and random.
+PAPER: dict[str, tuple[tuple[float, ...], float, float]] = {
     "CoinrunEasy-v0": ((0.29, 0.458, 0.483, 0.525, 0.518, 0.506, 0.530), 0.546, 0.338),
     "CoinrunHard-v0": ((0.26, 0.451, 0.494, 0.536, 0.518, 0.526, 0.519), 0.514, 0.252),
 }
@@ -90,7 +89,7 @@ def main(
     levels = {frames.level_seed(episode) for episode in range(frames.num_episodes)}
     if any(level is not None and TEST[0] <= level < sum(TEST) for level in levels):
         raise JinnError(f"{store} shows levels that the agents are tested on: record others, see expert.py")
-    if np.isin(frames.groups, loaded.trained_on).any():
+    if loaded.trained_on is not None and np.isin(frames.groups, loaded.trained_on).any():
         raise JinnError(
             f"{world} was trained on levels of {store}: record others, such as --levels 30000:5000"
         )
@@ -102,7 +101,7 @@ def main(
     A, U = loaded.num_actions, actions_of(game)
     known_K = ((latents_X >= 0) & (actions_X >= 0)).nonzero().squeeze(-1)
 
-    def row(who: str, labelled: int, seed: int, policy: Callable[[Tensor], Tensor]) -> None:
+    def row(who: str, labelled: int, seed: int, policy: Policy) -> None:
         if (game, who, labelled, seed) in done:
             return
         returns = play(Game(game, 50, TEST, seed), policy, episodes)
@@ -129,13 +128,12 @@ def main(
         return Network.load(folder)
 
     for seed in range(seeds):
-        chance = torch.Generator().manual_seed(seed)
-        order_K = known_K[torch.randperm(len(known_K), generator=chance)]
+        order_K = known_K[torch.randperm(len(known_K), generator=chance_of(seed))]
         imitator = cloned("latent", latents_X, A, seed)
         oracle = cloned("true", actions_X, U, seed)
-        row("random", 0, seed, lambda x, c=chance: torch.randint(U, (len(x),), generator=c))
-        row("oracle", 0, seed, lambda x, p=oracle, c=chance: p.act(x, c))
-        row("oracle, a tenth random", 0, seed, lambda x, p=oracle, c=chance: noisy(p.act(x, c), U, c))
+        row("random", 0, seed, at_random(U, chance_of(seed)))
+        row("oracle", 0, seed, by_network(oracle, chance_of(seed)))
+        row("oracle, a tenth random", 0, seed, noisy(oracle, U, chance_of(seed)))
         for count in LABELLED[1:]:
             some_K = order_K[:count]
             for who, policy, seen_X, codes in (
@@ -143,25 +141,48 @@ def main(
                 ("perfect latent actions", oracle, actions_X, U),
             ):
                 book = Dictionary(seen_X[some_K], actions_X[some_K], codes, U)
-                row(who, count, seed, lambda x, p=policy, b=book, c=chance: b.to_true(p.act(x, c), c))
-            shares = torch.bincount(actions_X[some_K], minlength=U).double()
-            row("blind", count, seed, lambda x, s=shares, c=chance: s.multinomial(len(x), True, generator=c))
+                row(who, count, seed, by_dictionary(policy, book, chance_of(seed)))
+            pressed_U = torch.bincount(actions_X[some_K], minlength=U).double()
+            row("blind", count, seed, blind(pressed_U, chance_of(seed)))
     write_text(out / "agents.svg", figure(rows))
     print(table(rows))
 
 
+def chance_of(seed: int) -> torch.Generator:
+    """A row's own: one that is there already draws nothing, and the others stay what they were."""
+    return torch.Generator().manual_seed(seed)
+
+
 def true_actions(store: FrameStore) -> Tensor:
     """int64, one a frame in the store's order."""
-    parts = [store.actions(episode, 0, int(length)) for episode, length in enumerate(store.lengths)]
-    if any(part is None for part in parts):
-        raise JinnError(f"{store.path} has no true actions: record a game")
-    return torch.from_numpy(np.concatenate(parts).astype(np.int64))
+    parts = []
+    for episode, length in enumerate(store.lengths):
+        actions_T = store.actions(episode, 0, int(length))
+        if actions_T is None:
+            raise JinnError(f"{store.path} has no true actions: record a game")
+        parts.append(actions_T.astype(np.int64))
+    return torch.from_numpy(np.concatenate(parts))
 
 
-def noisy(actions_B: Tensor, count: int, chance: torch.Generator) -> Tensor:
-    """A tenth of the actions are random ones."""
-    random_B = torch.randint(count, actions_B.shape, generator=chance)
-    return torch.where(torch.rand(actions_B.shape, generator=chance) < NOISE, random_B, actions_B)
+def by_network(network: Network, chance: torch.Generator) -> Policy:
+    """The game's own keys, as the network draws them."""
+    return lambda frames_BHWC: network.act(frames_BHWC, chance)
+
+
+def by_dictionary(network: Network, book: Dictionary, chance: torch.Generator) -> Policy:
+    """What the network draws, looked up."""
+    return lambda frames_BHWC: book.to_true(network.act(frames_BHWC, chance), chance)
+
+
+def noisy(network: Network, keys: int, chance: torch.Generator) -> Policy:
+    """A tenth of the network's actions are random ones instead."""
+
+    def act(frames_BHWC: Tensor) -> Tensor:
+        actions_B = network.act(frames_BHWC, chance)
+        random_B = torch.randint(keys, actions_B.shape, generator=chance)
+        return torch.where(torch.rand(actions_B.shape, generator=chance) < NOISE, random_B, actions_B)
+
+    return act
 
 
 def over_seeds(rows: list[dict[str, Any]]) -> Figure:
@@ -195,7 +216,7 @@ def lines_of(rows: list[dict[str, Any]], game: str) -> list[Line]:
         Line("oracle", 3, flat(ours("oracle, a tenth random", 0)), dashed=True),
     ]
     if game in PAPER:
-        shares, oracle, random = (x for x in PAPER[game])
+        shares, oracle, random = PAPER[game]
         exact = lambda x: Figure(x, x, x, 500, 0)  # noqa: E731
         points = [(float(n), exact(x)) for n, x in zip(LABELLED, shares, strict=True)]
         lines += [

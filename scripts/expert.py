@@ -94,7 +94,7 @@ def main(
     for who, policy, levels in (
         ("agent, levels trained on", agent, TRAIN),
         ("agent", agent, TEST),
-        ("random presses", lambda x: torch.randint(U, (len(x),), generator=chance), TEST),
+        ("random presses", at_random(U, chance), TEST),
         (f"key {best} held", held(best), TEST),
     ):
         returns = play(Game(game, 50, levels, seed + 1), policy, episodes)
@@ -108,6 +108,16 @@ def main(
 def held(key: int) -> Policy:
     """It never lets go."""
     return lambda frames_BHWC: torch.full((len(frames_BHWC),), key)
+
+
+def at_random(keys: int, chance: torch.Generator) -> Policy:
+    """All keys alike."""
+    return lambda frames_BHWC: torch.randint(keys, (len(frames_BHWC),), generator=chance)
+
+
+def blind(counts_U: Tensor, chance: torch.Generator) -> Policy:
+    """Each key as often as it was counted (float), whatever is to be seen; counts may still grow."""
+    return lambda frames_BHWC: counts_U.multinomial(len(frames_BHWC), True, generator=chance)
 
 
 def learned(envs: Any, network: Network, ppo: PPOConfig, seed: int, device: str, folder: Path) -> Network:
@@ -137,7 +147,8 @@ def as_runner(network: Network, game: str, seed: int, device: str) -> Network:
 
 def actions_of(game: str) -> int:
     """How many buttons the game has."""
-    return int(Game(game, 1).single_action_space.n)
+    space: Any = Game(game, 1).single_action_space
+    return int(space.n)
 
 
 if __name__ == "__main__":

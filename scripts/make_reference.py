@@ -62,7 +62,7 @@ def frechet(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     chance = np.random.default_rng(0)
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
 
     real = np.concatenate([pictures(chance, 3), pictures(chance, 3)])
     noise = chance.normal(0, 1, real.shape) * np.array([0, 2, 8, 20, 40, 90])[:, None, None, None]

@@ -76,8 +76,8 @@ def tables(report: dict[str, Any]) -> str:
     kinds = dict.fromkeys(name.split("/")[0] for name in figures if name.endswith("/other_level"))
     lines += ["", "| distance | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
     for name in SETS:
-        cells = (cell(figures[f"{k}/{name}"], " ") if f"{k}/{name}" in figures else "" for k in kinds)
-        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+        row = [cell(figures[f"{k}/{name}"], " ") if f"{k}/{name}" in figures else "" for k in kinds]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(row)} |")
     for name, figure in figures.items():
         if stretch := re.fullmatch(r"stability/(\w+)/frames_(\d+)_(\d+)", name):
             label = f"long play, {stretch[1]} actions, frames {stretch[2]} to {stretch[3]}"
@@ -94,7 +94,7 @@ def cells_of(figure: dict[str, float], kinds: dict[str, None]) -> str:
 
 def cell(figure: dict[str, float], between: str) -> str:
     """Value and interval, with three digits that count."""
-    value, low, high = (f"{x:.3g}" if abs(x) < 100 else f"{x:.0f}" for x in map(figure.get, KEYS))
+    value, low, high = (f"{x:.3g}" if abs(x) < 100 else f"{x:.0f}" for x in map(figure.__getitem__, KEYS))
     return f"{value}{between}[{low}, {high}]"
 
 

@@ -12,21 +12,20 @@ was fooled. The same command goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import tyro
-from expert import TEST, TRAIN, actions_of, held, learned
+from expert import TEST, TRAIN, actions_of, at_random, blind, held, learned
 from PIL import Image
 from torch import Tensor
 
 from jinn.agents.clone import Dictionary
 from jinn.agents.game import Game
 from jinn.agents.network import Network, NetworkConfig, new_network
-from jinn.agents.play import play
+from jinn.agents.play import Policy, play
 from jinn.agents.ppo import PPOConfig
 from jinn.checkpoint import read_json, write_json
 from jinn.data.games import JUMP_RIGHT
@@ -101,11 +100,11 @@ def main(
         pressed_U.add_(torch.bincount(actions_B, minlength=len(keys)))
         return actions_B
 
-    agents: dict[str, Callable[[Tensor], Tensor]] = {
+    agents: dict[str, Policy] = {
         "holds right and jump": held(JUMP_RIGHT),
-        "random": lambda x: torch.randint(len(keys), (len(x),), generator=chance),
+        "random": at_random(len(keys), chance),
         "trained in the dream": dreaming,
-        "presses as often as that, blind": lambda x: pressed_U.multinomial(len(x), True, generator=chance),
+        "presses as often as that, blind": blind(pressed_U, chance),
         "trained in the game": lambda x: realist.act(x.to(device), chance).cpu(),
     }
     report: dict[str, Any] = {"world": world, "steps": ppo.steps, "labelled": labelled, "keys": keys}
@@ -140,7 +139,7 @@ def learned_labels(game: str, world: World, count: int, out: Path, seed: int) ->
 def labelled_steps(game: str, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Steps of the real game under held random keys; up to a third of them end an episode."""
     envs, chance = Game(game, 16, TRAIN, seed), np.random.default_rng(seed)
-    keys = int(envs.single_action_space.n)
+    keys = actions_of(game)
     plain: list[tuple[Any, ...]] = []
     ends: list[tuple[Any, ...]] = []
     before, over_B = envs.reset()[0].copy(), np.zeros(16, bool)
@@ -167,7 +166,7 @@ def labelled_steps(game: str, count: int, seed: int) -> tuple[Tensor, Tensor, Te
     )
 
 
-def film(envs: WorldVectorEnv, policy: Callable[[Tensor], Tensor], steps: int, place: Path) -> None:
+def film(envs: WorldVectorEnv, policy: Policy, steps: int, place: Path) -> None:
     """Dreams side by side; a frame that was rewarded has a golden edge, one that only ended it a red one."""
     frames_BHWC, _ = envs.reset(seed=0)
     pictures = []
