@@ -39,7 +39,7 @@ from torch import Tensor
 from jinn.checkpoint import weights_hash
 from jinn.contracts import JinnError
 from jinn.player.door import Door, is_loopback
-from jinn.player.film import film
+from jinn.player.film import Films, most_frames
 from jinn.player.history import History
 from jinn.player.pictures import MAX_BYTES, fit_picture, palette, to_png
 from jinn.player.room import Room
@@ -64,9 +64,6 @@ IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")
 # Of WebSocket messages. Larger than any picture that is accepted: a picture a little too large should get
 # a sentence for an answer and not a closed socket.
 MAX_MESSAGE_BYTES = 4 * MAX_BYTES
-MAX_FILM_BYTES = 48 * 2**20
-FILMS_AT_ONCE = 2
-FILM_SECONDS = 60.0  # in which its frames must have come
 MAX_SOCKETS = 65_536
 PROFILE_SECONDS = 30.0  # how long what was measured is told again
 # Players who lost their connection: how many, how long, and how many states of each are kept for them.
@@ -154,11 +151,10 @@ def create_app(
     pngs = [to_png(frames_BTHWC[0, 0].numpy()) for frames_BTHWC in prompts]
     idle = _idle_action(world.action_names)
     parked: dict[str, History] = {}
-    films = asyncio.Semaphore(FILMS_AT_ONCE)
-    filming: set[str] = set()  # addresses
     measuring = asyncio.Lock()
     measured: tuple[float, dict[str, float]] = -PROFILE_SECONDS, {}
     described = describe_world(world, prompts, idle, painter)
+    films = Films(world.size_hw, described["fps"])
 
     async def page(request: Request) -> Response:
         return FileResponse(STATIC / "index.html")
@@ -171,39 +167,6 @@ def create_app(
         if i >= len(pngs):
             return JSONResponse({"error": f"this world has the prompts 0 to {len(pngs) - 1}"}, 404)
         return Response(pngs[i], media_type="image/png")
-
-    async def make_film(request: Request) -> Response:
-        kind = request.path_params["kind"]
-        try:
-            fps = float(request.query_params.get("fps", described["fps"]))
-        except ValueError:
-            fps = 0.0
-        if kind not in ("mp4", "gif") or not MIN_FPS <= fps <= MAX_FPS:
-            told = f"films are mp4 or gif, of {MIN_FPS:g} to {MAX_FPS:g} frames a second"
-            return JSONResponse({"error": told}, 400)
-        who = request.client.host if request.client else ""
-        if who in filming:
-            return JSONResponse({"error": "a film of yours is being made: wait for it"}, 429)
-        filming.add(who)
-        try:
-            async with asyncio.timeout(FILM_SECONDS):
-                pixels = await read_body(request, MAX_FILM_BYTES)
-            height, width = world.size_hw
-            if not pixels or len(pixels) % (3 * height * width):
-                told = (
-                    f"a film is 1 to {described['max_film_frames']} frames of {width} x {height} pixels, RGB"
-                )
-                return JSONResponse({"error": told}, 400)
-            frames_THWC = np.frombuffer(pixels, np.uint8).reshape(-1, height, width, 3)
-            async with films:
-                data = await asyncio.to_thread(film, frames_THWC, fps, kind)
-        except TimeoutError:
-            return JSONResponse({"error": "the frames came too slowly: keep a shorter film"}, 408)
-        except JinnError as error:
-            return JSONResponse({"error": str(error)}, 501)
-        finally:
-            filming.discard(who)
-        return Response(data, media_type="video/mp4" if kind == "mp4" else "image/gif")
 
     async def tell_parts(request: Request) -> Response:
         nonlocal measured
@@ -249,7 +212,7 @@ def create_app(
             Route("/api/world", describe),
             Route("/api/prompts/{i:int}.png", show_prompt),
             Route("/api/profile", tell_parts),
-            Route("/api/film.{kind}", make_film, methods=["POST"]),
+            Route("/api/film.{kind}", films.make, methods=["POST"]),
             WebSocketRoute("/ws", play),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
@@ -283,21 +246,11 @@ def describe_world(
         "max_upload_bytes": MAX_BYTES,
         "max_clip_frames": MAX_CLIP,
         "max_what_if_frames": MAX_DEPTH,
-        "max_film_frames": MAX_FILM_BYTES // (3 * world.size_hw[0] * world.size_hw[1]),
+        "max_film_frames": most_frames(world.size_hw),
         "max_text": MAX_TEXT,
         "text": painter is not None,
         "text_why_not": "" if painter else WHY_NOT,
     }
-
-
-async def read_body(request: Request, most: int) -> bytearray:
-    """What a client sends; nothing if it is too much."""
-    body = bytearray()
-    async for part in request.stream():
-        if len(body) + len(part) > most:
-            return bytearray()
-        body += part
-    return body
 
 
 def world_id(world: World) -> str:
