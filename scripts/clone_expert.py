@@ -8,6 +8,11 @@ that nobody saw are played. Beside it: a policy cloned from true actions (the or
 behind a dictionary of as few steps (what a perfect latent action model would give), random presses, which
 are also what a dictionary of no steps gives, and blind ones: as often as in the labelled steps, whatever the
 frame. What the latent actions are worth is what lies above the blind line.
+
+With `--unseen STORE`, more videos of the same expert on other levels, it is also measured how often each of
+them presses what the expert pressed: an expert who is hardly better than a held key has clones that solve as
+much without looking, and here it shows whether they look.
+
 What is done is kept in OUT/rows.jsonl: the same command goes on from there, other games join the figure
 OUT/agents.svg.
 """
@@ -16,6 +21,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +50,8 @@ LABELLED = (0, 100, 200, 400, 600, 800, 1000)
 NOISE = 0.1  # how often the paper's oracle presses at random
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
+TITLES = {"solved": "levels solved", "agreement": "presses as the expert's"}
+
 # Read off the paper's figure: shares of test levels solved, by labelled steps; then its oracle, and random.
 PAPER: dict[str, tuple[tuple[float, ...], float, float]] = {
     "CoinrunEasy-v0": ((0.29, 0.458, 0.483, 0.525, 0.518, 0.506, 0.530), 0.546, 0.338),
@@ -55,6 +64,7 @@ def main(
     store: Path,
     /,
     world: str = "coinrun",
+    unseen: Path | None = None,
     out: Path = Path("report_agents"),
     cloning: CloneConfig = CloneConfig(),  # noqa: B008 it is frozen
     channels: tuple[int, ...] = NetworkConfig(0).channels,
@@ -69,6 +79,7 @@ def main(
         game: EnvPool's name of a Procgen game.
         store: Videos of its expert, with true actions for the dictionary and the oracle.
         world: Whose latent actions label them.
+        unseen: Videos of the same expert on levels that STORE does not show.
         out: Folder of the figure.
         cloning: How policies are cloned.
         channels: Of their network's stages.
@@ -83,7 +94,7 @@ def main(
     rows: list[dict[str, Any]] = (
         [json.loads(x) for x in place.read_text().splitlines()] if place.exists() else []
     )
-    done = {(row["game"], row["who"], row["labelled"], row["seed"]) for row in rows}
+    done = {(row["game"], row["measure"], row["who"], row["labelled"], row["seed"]) for row in rows}
     frames = FrameStore.open(store)
     loaded = World.load(world, device)
     levels = {frames.level_seed(episode) for episode in range(frames.num_episodes)}
@@ -101,24 +112,33 @@ def main(
     A, U = loaded.num_actions, actions_of(game)
     known_K = ((latents_X >= 0) & (actions_X >= 0)).nonzero().squeeze(-1)
 
-    def row(who: str, labelled: int, seed: int, policy: Policy) -> None:
-        if (game, who, labelled, seed) in done:
-            return
-        returns = play(Game(game, 50, TEST, seed), policy, episodes)
-        rows.append(
-            {
-                "game": game,
-                "who": who,
-                "labelled": labelled,
-                "seed": seed,
-                "solved": float((returns >= SOLVED).mean()),
-                "return": float(returns.mean()),
-                "episodes": len(returns),
-            }
-        )
-        with place.open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
-        print(json.dumps(rows[-1]), flush=True)
+    def solved(policy: Policy, seed: int) -> np.ndarray:
+        return play(Game(game, 50, TEST, seed), policy, episodes) >= SOLVED
+
+    measures: dict[str, Callable[[Policy, int], np.ndarray]] = {"solved": solved}
+    if unseen is not None:
+        measures["agreement"] = agreement(FrameStore.open(unseen), frames)
+
+    def row(who: str, labelled: int, seed: int, policy: Callable[[torch.Generator], Policy]) -> None:
+        for measure, found in measures.items():
+            if (game, measure, who, labelled, seed) in done:
+                continue
+            # A generator for each: what was there already draws nothing, and the rest stays what it was.
+            right = found(policy(torch.Generator().manual_seed(seed)), seed)
+            rows.append(
+                {
+                    "game": game,
+                    "measure": measure,
+                    "who": who,
+                    "labelled": labelled,
+                    "seed": seed,
+                    "share": float(right.mean()),
+                    "of": len(right),
+                }
+            )
+            with place.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+            print(json.dumps(rows[-1]), flush=True)
 
     def cloned(kind: str, actions_X: Tensor, count: int, seed: int) -> Network:
         folder = out / "policies" / f"{game}-{kind}-{seed}"
@@ -128,12 +148,12 @@ def main(
         return Network.load(folder)
 
     for seed in range(seeds):
-        order_K = known_K[torch.randperm(len(known_K), generator=chance_of(seed))]
+        order_K = known_K[torch.randperm(len(known_K), generator=torch.Generator().manual_seed(seed))]
         imitator = cloned("latent", latents_X, A, seed)
         oracle = cloned("true", actions_X, U, seed)
-        row("random", 0, seed, at_random(U, chance_of(seed)))
-        row("oracle", 0, seed, by_network(oracle, chance_of(seed)))
-        row("oracle, a tenth random", 0, seed, noisy(oracle, U, chance_of(seed)))
+        row("random", 0, seed, partial(at_random, U))
+        row("oracle", 0, seed, partial(by_network, oracle))
+        row("oracle, a tenth random", 0, seed, partial(noisy, oracle, U))
         for count in LABELLED[1:]:
             some_K = order_K[:count]
             for who, policy, seen_X, codes in (
@@ -141,16 +161,27 @@ def main(
                 ("perfect latent actions", oracle, actions_X, U),
             ):
                 book = Dictionary(seen_X[some_K], actions_X[some_K], codes, U)
-                row(who, count, seed, by_dictionary(policy, book, chance_of(seed)))
-            pressed_U = torch.bincount(actions_X[some_K], minlength=U).double()
-            row("blind", count, seed, blind(pressed_U, chance_of(seed)))
+                row(who, count, seed, partial(by_dictionary, policy, book))
+            row("blind", count, seed, partial(blind, torch.bincount(actions_X[some_K], minlength=U).double()))
     write_text(out / "agents.svg", figure(rows))
     print(table(rows))
 
 
-def chance_of(seed: int) -> torch.Generator:
-    """A row's own: one that is there already draws nothing, and the others stay what they were."""
-    return torch.Generator().manual_seed(seed)
+def agreement(store: FrameStore, cloned_from: FrameStore) -> Callable[[Policy, int], np.ndarray]:
+    """Whether a policy draws the key that the expert pressed, frame by frame."""
+    if np.isin(store.groups, cloned_from.groups).any():
+        raise JinnError(
+            f"{store.path} shows levels of {cloned_from.path}: record others, such as --levels 35000:1000"
+        )
+    actions_X = true_actions(store)
+    known_X = actions_X >= 0
+    frames_KHWC = load_frames(store, torch.device("cpu"))[known_X]
+
+    def agrees(policy: Policy, _: int) -> np.ndarray:
+        drawn_K = torch.cat([policy(frames_BHWC) for frames_BHWC in frames_KHWC.split(500)])
+        return (drawn_K == actions_X[known_X]).numpy()
+
+    return agrees
 
 
 def true_actions(store: FrameStore) -> Tensor:
@@ -187,21 +218,22 @@ def noisy(network: Network, keys: int, chance: torch.Generator) -> Policy:
 
 def over_seeds(rows: list[dict[str, Any]]) -> Figure:
     """Mean of the seeds' shares, and Student's interval of it."""
-    shares = [row["solved"] for row in rows]
+    shares = [row["share"] for row in rows]
     mean = float(np.mean(shares))
     spread = (
         STUDENT.get(len(shares), 1.96) * float(np.std(shares, ddof=1)) / math.sqrt(len(shares))
         if len(shares) > 1
         else math.nan
     )
-    return Figure(mean, mean - spread, mean + spread, sum(row["episodes"] for row in rows), 0)
+    return Figure(mean, mean - spread, mean + spread, sum(row["of"] for row in rows), 0)
 
 
-def lines_of(rows: list[dict[str, Any]], game: str) -> list[Line]:
+def lines_of(rows: list[dict[str, Any]], game: str, measure: str) -> list[Line]:
     """Ours, and the paper's where it has any."""
 
     def ours(who: str, labelled: int) -> Figure:
-        return over_seeds([r for r in rows if (r["game"], r["who"], r["labelled"]) == (game, who, labelled)])
+        wanted = (game, measure, who, labelled)
+        return over_seeds([r for r in rows if (r["game"], r["measure"], r["who"], r["labelled"]) == wanted])
 
     def curve(who: str) -> list[tuple[float, Figure]]:
         return [(float(n), ours(who, n) if n else ours("random", 0)) for n in LABELLED]
@@ -209,13 +241,15 @@ def lines_of(rows: list[dict[str, Any]], game: str) -> list[Line]:
     def flat(figure: Figure) -> list[tuple[float, Figure]]:
         return [(float(x), figure) for x in LABELLED]
 
+    # The paper's oracle plays a tenth at random; who is asked what the expert pressed does not.
+    best = "oracle, a tenth random" if measure == "solved" else "oracle"
     lines = [
         Line("cloned", 1, curve("cloned")),
         Line("perfect LAM", 2, curve("perfect latent actions")),
         Line("blind", 0, curve("blind")),
-        Line("oracle", 3, flat(ours("oracle, a tenth random", 0)), dashed=True),
+        Line("oracle", 3, flat(ours(best, 0)), dashed=True),
     ]
-    if game in PAPER:
+    if game in PAPER and measure == "solved":
         shares, oracle, random = PAPER[game]
         exact = lambda x: Figure(x, x, x, 500, 0)  # noqa: E731
         points = [(float(n), exact(x)) for n, x in zip(LABELLED, shares, strict=True)]
@@ -227,30 +261,39 @@ def lines_of(rows: list[dict[str, Any]], game: str) -> list[Line]:
     return lines
 
 
+def panels(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Games with their measures, in the order in which they were measured."""
+    return list(dict.fromkeys((row["game"], row["measure"]) for row in rows))
+
+
 def figure(rows: list[dict[str, Any]]) -> str:
-    """All games side by side, as one drawing that stands alone."""
-    games = list(dict.fromkeys(row["game"] for row in rows))
+    """All games side by side, their measures below each other, as one drawing that stands alone."""
+    games = list(dict.fromkeys(game for game, _ in panels(rows)))
     drawn = ""
-    for i, game in enumerate(games):
+    for game, measure in panels(rows):
+        i, j = games.index(game), list(TITLES).index(measure)
         chart = line_chart(
-            lines_of(rows, game),
-            f"{game}: test levels solved",
-            f"{game}: levels solved by labelled steps",
+            lines_of(rows, game, measure),
+            f"{game}: {TITLES[measure]}",
+            f"{game}: {TITLES[measure]} by labelled steps",
             "{:.0%}".format,
-            (0, 1),
+            (0, 1) if measure == "solved" else None,
         )
-        drawn += chart.replace("<svg ", f'<svg x="{i * WIDTH}" width="{WIDTH}" height="{HEIGHT}" ', 1)
+        place = f'x="{i * WIDTH}" y="{j * HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+        drawn += chart.replace("<svg ", f"<svg {place} ", 1)
     style = (STATIC / "report.css").read_text(encoding="utf-8")
-    size = f'width="{WIDTH * len(games)}" height="{HEIGHT}"'
+    rows_of_charts = len({measure for _, measure in panels(rows)})
+    size = f'width="{WIDTH * len(games)}" height="{HEIGHT * rows_of_charts}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>{drawn}</svg>\n'
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown, a line a game and kind."""
     text = [f"| | {' | '.join(map(str, LABELLED))} |", "|---" * (1 + len(LABELLED)) + "|"]
-    for game in dict.fromkeys(row["game"] for row in rows):
-        for line in lines_of(rows, game):
-            text.append(f"| {game}, {line.label} | {' | '.join(percent(f) for _, f in line.points)} |")
+    for game, measure in panels(rows):
+        for line in lines_of(rows, game, measure):
+            cells = " | ".join(percent(figure) for _, figure in line.points)
+            text.append(f"| {game}, {measure}, {line.label} | {cells} |")
     return "\n".join(text)
 
 
