@@ -50,7 +50,7 @@ LABELLED = (0, 100, 200, 400, 600, 800, 1000)
 NOISE = 0.1  # how often the paper's oracle presses at random
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
-TITLES = {"solved": "levels solved", "agreement": "presses as the expert's"}
+TITLES = {"solved": "levels solved", "agreement": "keys as the expert's"}
 
 # Read off the paper's figure: shares of test levels solved, by labelled steps; then its oracle, and random.
 PAPER: dict[str, tuple[tuple[float, ...], float, float]] = {

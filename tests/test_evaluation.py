@@ -85,6 +85,15 @@ def test_the_bootstrap_covers_the_mean_as_often_as_it_says() -> None:
         bootstrap(np.array([np.nan]), 0)
 
 
+def test_an_interval_holds_its_figure() -> None:
+    # Four clips of 16 have the rare code: one resample in a hundred misses it, and none finds a third.
+    shares_BK = np.tile([1.0, 0.0], (16, 1))
+    shares_BK[:4] = [0.5, 0.5]
+    figure = bootstrap(shares_BK, 0, lambda shares: (shares > 0).mean(-1), most=1)
+    assert figure.value == 1.0
+    assert figure.low <= figure.value <= figure.high
+
+
 def test_the_bootstrap_of_a_curved_statistic_is_not_shifted_by_resampling() -> None:
     """Mutual information of few clips rises with resampling: the interval must still surround the figure."""
     rng = np.random.default_rng(0)

@@ -47,7 +47,9 @@ def bootstrap(
     value, drawn = figures[0], figures[1:]
     shift = drawn.mean() - value if statistic else 0.0
     low, high = np.quantile(drawn, [0.025, 0.975]) - shift
-    return Figure(float(value), max(least, float(low)), min(most, float(high)), count, seed)
+    # Where nearly all resamples fall on one side, the shift would take the interval past the figure itself.
+    low, high = max(least, min(low, value)), min(most, max(high, value))
+    return Figure(float(value), float(low), float(high), count, seed)
 
 
 def psnr(made: Tensor, real: Tensor) -> Tensor:
