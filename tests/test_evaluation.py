@@ -17,7 +17,7 @@ from jinn.data.store import FrameStore
 from jinn.data.synthetic import ACTIONS, BLOCK, game_rollout, write_game
 from jinn.data.writer import StoreWriter
 from jinn.evaluation import measure, suite
-from jinn.evaluation.actions import _name, _names, describe
+from jinn.evaluation.actions import _name, _names, describe, shared_with_keys
 from jinn.evaluation.clips import choose
 from jinn.evaluation.frechet import frechet
 from jinn.evaluation.measure import Networks, features, looks
@@ -122,6 +122,20 @@ def test_information_of_known_labellings() -> None:
     assert purity(joint_of(np.zeros_like(a), a)) == pytest.approx(1 / 3)
     assert purity(joint_of([0, 0, 0, 1, 1], [0, 0, 1, 1, 1])) == pytest.approx(4 / 5)
     assert perplexity(np.array([0.25, 0.25, 0.25, 0.25, 0.0])) == pytest.approx(4.0)
+
+
+def test_labels_share_with_keys_what_they_share(game: FrameStore) -> None:
+    keys = [game.actions(episode, 0, int(length)) for episode, length in enumerate(game.lengths)]
+    keys_X = np.concatenate([keys_T for keys_T in keys if keys_T is not None]).astype(np.int64)
+    count = int(keys_X.max()) + 1
+    renamed_X = (keys_X + 1) % count
+    renamed_X[np.cumsum(game.lengths) - 1] = -1  # as in labels: nothing follows the last frame
+    same = shared_with_keys(renamed_X, game, count)
+    assert same is not None
+    assert same.value == pytest.approx(1)
+    shuffled = shared_with_keys(np.random.default_rng(0).permutation(keys_X), game, count)
+    assert shuffled is not None
+    assert shuffled.value < 0.02
 
 
 def test_unknown_labels_are_not_counted() -> None:

@@ -456,12 +456,16 @@ def label(
 ) -> None:
     """Label every frame of a store with the latent action that leads to the next.
 
+    Where the store knows true actions, it also says how much the labels share with them.
+
     Args:
         world: A built-in world, or the folder of a world or of a run.
         store: Frame store made by jinn data.
         out: A safetensors file to write: actions (int64, one a frame in the store's order, -1 at the end
             of an episode) and lengths (int64, frames of each episode).
     """
+    from jinn.evaluation.actions import shared_with_keys
+
     loaded, frames = World.load(world), FrameStore.open(store)
     with progress_bar() as bar:
         task = bar.add_task("labelling", total=frames.num_episodes)
@@ -472,7 +476,11 @@ def label(
     lengths = torch.tensor(frames.lengths, dtype=torch.long)
     write_tensors(out, {"actions": torch.from_numpy(actions), "lengths": lengths})
     counts = torch.bincount(torch.from_numpy(actions[actions >= 0]), minlength=loaded.num_actions).tolist()
-    console.print(json.dumps({"frames": len(actions), "uses of each action": counts}), markup=False)
+    told: dict[str, Any] = {"frames": len(actions), "uses of each action": counts}
+    if shared := shared_with_keys(actions, frames, loaded.num_actions):
+        interval = [round(x, 3) for x in (shared.value, shared.low, shared.high)]
+        told["NMI with the true actions, 95% interval"] = interval
+    console.print(json.dumps(told), markup=False)
 
 
 def export(

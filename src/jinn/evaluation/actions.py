@@ -1,4 +1,4 @@
-"""The action legend: what each latent action does, guessed from how things move while it is taken."""
+"""What latent actions mean: how things move while one is taken, and what they share with a game's keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jinn.data.store import FrameStore
+from jinn.evaluation.metrics import bootstrap, joint_counts, mutual_information
 from jinn.evaluation.motion import player_motion
+from jinn.evaluation.results import Figure
 from jinn.world.legend import ActionMeaning
 from jinn.world.rollout import World
 
@@ -36,6 +39,30 @@ def describe(codes_BT: Tensor, motion_BT2: Tensor, num_actions: int) -> tuple[Ac
         ActionMeaning(name, round(float(down), 3), round(float(right), 3), round(float(share), 4))
         for name, (down, right), share in zip(names, means, shares, strict=True)
     )
+
+
+def shared_with_keys(labels_X: np.ndarray, store: FrameStore, num_actions: int) -> Figure | None:
+    """Normalised mutual information of latent and true actions, in [0, 1]; intervals are over episodes.
+
+    Args:
+        labels_X: of `jinn.world.label.label`, int64, one a frame of the store.
+        store: the videos, some of them with true actions; where none has, None is returned.
+        num_actions: how many latent ones there are.
+    """
+    ends = np.cumsum(store.lengths)
+    pairs = []
+    for episode, (end, length) in enumerate(zip(ends, store.lengths, strict=True)):
+        keys_T = store.actions(episode, 0, int(length))
+        if keys_T is not None:
+            pairs.append((labels_X[end - length : end], keys_T.astype(np.int64)))
+    if not pairs:
+        return None
+    count = 1 + max(int(keys_T.max()) for _, keys_T in pairs)
+    joint_BAU = [
+        joint_counts(torch.from_numpy(a_T)[None], torch.from_numpy(u_T)[None], num_actions, count)
+        for a_T, u_T in pairs
+    ]
+    return bootstrap(torch.cat(joint_BAU), 0, mutual_information, least=0, most=1)
 
 
 def _names(means_A2: np.ndarray, shares_A: np.ndarray) -> tuple[str, ...]:
