@@ -480,7 +480,7 @@ def label(
     if shared := shared_with_keys(actions, frames, loaded.num_actions):
         interval = [round(x, 3) for x in (shared.value, shared.low, shared.high)]
         told["NMI with the true actions, 95% interval"] = interval
-    console.print(json.dumps(told), markup=False)
+    console.print(json.dumps(told), markup=False, soft_wrap=True)
 
 
 def export(
