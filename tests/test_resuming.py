@@ -1,0 +1,174 @@
+"""Runs that are stopped, killed and gone on with, or begun on another world: the same weights in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jinn.checkpoint import read_tensors
+from jinn.contracts import JinnError
+from jinn.data.store import FrameStore
+from jinn.data.synthetic import write_game
+from jinn.recipes import paper_coinrun, tiny
+from jinn.training.checkpoints import newest
+from jinn.training.loop import Interrupted
+from jinn.training.optim import TrainingConfig
+from jinn.training.run import Recipe, run_recipe
+from jinn.world.rollout import World
+
+
+@pytest.fixture(scope="module")
+def game(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
+    return write_game(tmp_path_factory.mktemp("game") / "store", episodes=300, length=41, seed=0)
+
+
+def short() -> Recipe:
+    """All phases in seconds, with every kind of event in them."""
+    recipe = tiny()
+    phase = {"warmup": 2, "checkpoint_every": 3, "preview_every": 7, "log_every": 2, "batch": 4}
+    return replace(
+        recipe,
+        tokenizer_training=replace(recipe.tokenizer_training, steps=20, **phase),
+        world_training=replace(recipe.world_training, steps=40, **phase),
+        latent_action_training=replace(recipe.latent_action_training or TrainingConfig(), steps=20, **phase),
+    )
+
+
+SHORT = """
+    --recipe tiny --tokenizer-training.steps 30 --world-training.steps 40
+    --tokenizer-training.warmup 2 --tokenizer-training.batch 4
+    --tokenizer-training.checkpoint-every 1 --tokenizer-training.preview-every 7
+    --world-training.warmup 2 --world-training.batch 4
+    --world-training.checkpoint-every 1 --world-training.preview-every 17
+    --latent-action-training.steps 20 --latent-action-training.batch 8
+    --latent-action-training.warmup 2 --latent-action-training.checkpoint-every 1
+    --latent-action-training.optimizer muon
+"""
+
+STAGES = ("tokenizer", "latent_actions", "world")
+
+
+def start(store: FrameStore, run: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "jinn.cli", "train", str(store.path), "--out", str(run), *SHORT.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+
+
+def progress(run: Path) -> list[str]:
+    return [str(newest(run / "checkpoints" / stage)) for stage in STAGES]
+
+
+def read_checkpoint(place: Path) -> dict[str, torch.Tensor]:
+    (file,) = place.glob("*.safetensors")
+    return read_tensors(file)
+
+
+def test_ten_kills_change_nothing(game: FrameStore, tmp_path: Path) -> None:
+    """SIGKILL at random moments, ten times, then to the end: the weights of a run never killed."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = start(game, whole)
+    assert process.communicate()[0] is not None
+    assert process.returncode == 0
+    chance = random.Random(0)
+    for _ in range(10):
+        process, before = start(game, killed), progress(killed)
+        while progress(killed) == before:  # every life does something new, and dies soon after
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.05))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    process = start(game, killed)
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    for stage in STAGES:
+        places = [newest(run / "checkpoints" / stage) for run in (whole, killed)]
+        assert places[0] is not None
+        assert places[1] is not None
+        assert places[0].name == places[1].name
+        a, b = (read_checkpoint(place) for place in places if place)
+        assert a.keys() == b.keys()
+        assert [name for name in a if not torch.equal(a[name], b[name])] == []
+    lines = [json.loads(line) for line in (killed / "log.jsonl").read_text().splitlines()]
+    steps = [(line["stage"], line["step"]) for line in lines]
+    assert steps == sorted(set(steps), key=lambda place: (STAGES.index(place[0]), place[1]))
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(game: FrameStore, tmp_path: Path) -> None:
+    process = start(game, tmp_path / "run")
+    while newest(tmp_path / "run" / "checkpoints" / "tokenizer") is None:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[0].decode()
+    assert process.returncode == 130, said
+    assert "the same command goes on from there" in said
+    assert "Traceback" not in said
+
+
+def test_a_stop_in_the_last_step_of_a_phase_is_a_stop(game: FrameStore, tmp_path: Path) -> None:
+    def press(stage: str, step: int, steps: int, *_: float) -> None:
+        if (stage, step) == ("tokenizer", steps):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        run_recipe(short(), game, tmp_path / "run", "x", on_step=press)
+    assert newest(tmp_path / "run" / "checkpoints" / "tokenizer") is not None
+    assert not (tmp_path / "run" / "checkpoints" / "latent_actions").exists()
+
+
+def test_another_recipe_or_seed_in_the_same_folder_is_refused(game: FrameStore, tmp_path: Path) -> None:
+    recipe = short()
+    recipe = replace(
+        recipe,
+        tokenizer_training=replace(recipe.tokenizer_training, steps=1),
+        world_training=replace(recipe.world_training, steps=1),
+    )
+    run_recipe(recipe, game, tmp_path / "run", "x")
+    with pytest.raises(JinnError, match="another recipe or seed"):
+        run_recipe(recipe, game, tmp_path / "run", "x", seed=1)
+    with pytest.raises(JinnError, match="another recipe or seed"):
+        run_recipe(short(), game, tmp_path / "run", "x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    with pytest.raises(JinnError, match="not a run"):
+        run_recipe(recipe, game, tmp_path / "full", "x")
+
+
+def test_on_a_base_only_the_dynamics_are_learned(game: FrameStore, tmp_path: Path) -> None:
+    base = run_recipe(short(), game, tmp_path / "base", "base")
+    base.trained_on = np.array([7], np.uint64)  # as if it had learned elsewhere
+    recipe = replace(short(), tokenizer=paper_coinrun().tokenizer, latent_action_training=None)
+    straight = run_recipe(recipe, game, tmp_path / "straight", "x", base=base)
+    made = straight.state_dict()  # the dynamics of the base's own run had the same seed, clips and tokens
+    assert all(torch.equal(made[key], kept) for key, kept in base.state_dict().items())
+    assert straight.trained_on is not None
+    assert set(straight.trained_on) == {7, *game.groups[game.select("train")]}
+    assert os.listdir(tmp_path / "straight" / "checkpoints") == ["world"]
+
+    def press(_: str, step: int, *__: float) -> None:
+        if step == 25:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        run_recipe(recipe, game, tmp_path / "run", "x", on_step=press, base=base)
+    other = World(base.config)
+    with pytest.raises(JinnError, match="another --base"):
+        run_recipe(recipe, game, tmp_path / "run", "x", base=other)
+    large = World(replace(base.config, tokenizer=replace(base.config.tokenizer, size_hw=(64, 64))))
+    with pytest.raises(JinnError, match="--size 64 64"):
+        run_recipe(recipe, game, tmp_path / "large", "x", base=large)
+    gone_on = run_recipe(recipe, game, tmp_path / "run", "x", base=base)
+    assert torch.equal(gone_on.dynamics.place_ND, straight.dynamics.place_ND)
