@@ -12,6 +12,7 @@ SETTINGS ?= GOMP_SPINCOUNT=2000
 play: $(VENV)/.play
 	$(BIN)/jinn play
 
+# One thread for each of the two workers; files in their order, or the longest, which have few tests, would come last.
 test: $(VENV)/.dev
 	$(MAKE) --no-print-directory lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
