@@ -12,6 +12,7 @@ from jinn.models.dynamics import Dynamics, DynamicsConfig
 from jinn.models.latent_actions import LatentActionModel, LatentActionsConfig
 from jinn.models.motion import displaced, matching_costs, move
 from jinn.models.quantize import FSQ, VQ, FSQConfig, VQConfig, digits_of, join_digits, split_digits
+from jinn.models.sampling import draw_digits
 from jinn.models.tokenizer import Autoencoder, TokenizerConfig, VideoTokenizer
 from jinn.models.transformer import (
     Attention,
@@ -495,6 +496,43 @@ def test_a_clips_share_of_the_other_losses_is_its_own_in_a_given_unit() -> None:
         torch.testing.assert_close(model.loss(clips)[0], whole)
         parts = [model.loss(clip[None], unit=unit)[0] for clip in clips]
         torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
+def test_play_is_learned_on_the_way_of_play(changes: dict[str, object]) -> None:
+    """The past is true for a while, then what the model drew; the target is true."""
+    model = dynamics_of(**changes)
+    tokens = torch.randint(0, 32, (4, 6, 16), generator=seeded())
+    actions = torch.randint(0, 5, (4, 5), generator=seeded(1))
+    loss, report = model.played_loss(tokens, actions, chance(4), temperature=0.0)
+    ends = 1 + torch.stack([torch.rand(1, generator=g) * 5 for g in chance(4)]).long()
+    assert len(ends.unique()) > 1
+    seen, nll = tokens[:, :1], []
+    for t in range(1, 6):
+        hidden = torch.cat([seen, torch.full_like(tokens[:, :1], model.mask_token)], dim=1)
+        logits = model(hidden, actions[:, :t], torch.cat([seen, tokens[:, t : t + 1]], dim=1))[:, -1]
+        nll.append(model.nll(logits.flatten(0, 1), tokens[:, t].flatten())[0].mean())
+        drawn, _ = draw_digits(logits, torch.zeros(4, 16, len(model.levels)), 0.0, model.levels)
+        seen = torch.cat([seen, torch.where(t < ends, tokens[:, t], drawn).unsqueeze(1)], dim=1)
+    assert not torch.equal(seen, tokens)
+    torch.testing.assert_close(loss, torch.stack(nll).mean())
+    assert torch.equal(report["nll"], loss)
+    loss.backward()
+    assert no_gradient(model) == set()
+
+
+def test_a_clips_share_of_the_played_loss_is_its_own() -> None:
+    model = dynamics_of(**KINDS["factored"])
+    tokens = torch.randint(0, 32, (4, 6, 16), generator=seeded())
+    actions = torch.randint(0, 5, (4, 5), generator=seeded(1))
+
+    def played(rows: slice, generators: list[torch.Generator]) -> Tensor:
+        return model.played_loss(tokens[rows], actions[rows], generators[rows], temperature=1.0)[0]
+
+    whole = played(slice(4), chance(4))
+    parts = [played(slice(i, i + 1), chance(4)) for i in range(4)]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole)
+    assert not torch.equal(whole, played(slice(4), chance(8)[4:]))
 
 
 def test_usage_is_counted() -> None:

@@ -192,6 +192,7 @@ def joint() -> Recipe:
         sampling=replace(paper.sampling, steps=2),
         tokenizer_training=phase,
         world_training=phase,
+        play_training=replace(phase, frames=4),
     )
 
 

@@ -132,6 +132,15 @@ def coinrun_cpu() -> Recipe:
             hold=0.7,
             optimizer="muon",
         ),
+        play_training=TrainingConfig(
+            steps=500,
+            batch=4,
+            frames=16,
+            learning_rate=5e-4,
+            final_learning_rate=2e-5,
+            warmup=20,
+            optimizer="muon",
+        ),
         latent_action_training=TrainingConfig(
             steps=1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100
         ),
@@ -178,6 +187,15 @@ def coinrun() -> Recipe:
             warmup=1_000,
             checkpoint_every=1_000,
             preview_every=1_000,
+        ),
+        play_training=TrainingConfig(
+            steps=1_500,
+            batch=64,
+            frames=24,
+            learning_rate=5e-4,
+            final_learning_rate=2e-5,
+            warmup=50,
+            optimizer="muon",
         ),
     )
 

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from jinn.contracts import Chance, to_device
 from jinn.models.motion import neighbourhood
 from jinn.models.quantize import digits_of, split_digits
+from jinn.models.sampling import draw_digits
 from jinn.models.transformer import Past, STTransformer, TransformerConfig
 
 
@@ -276,6 +277,15 @@ class Dynamics(nn.Module):
         rate_BT1[:, 0] = 0.0
         return uniform(chance, T, N) < rate_BT1
 
+    def nll(self, logits_XF: Tensor, targets_X: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of each token (nats, the sum of its digits'), and whether the likeliest is right."""
+        logits_XF, targets_XD = logits_XF.float(), split_digits(targets_X, self.levels)
+        nll_X, right_X = torch.zeros_like(logits_XF[:, 0]), torch.ones_like(targets_X, dtype=torch.bool)
+        for logits_Xl, target_X in zip(logits_XF.split(self.levels, -1), targets_XD.unbind(-1), strict=True):
+            nll_X = nll_X + F.cross_entropy(logits_Xl, target_X, reduction="none")
+            right_X &= logits_Xl.detach().argmax(-1) == target_X
+        return nll_X, right_X
+
     def loss(
         self, tokens_BTN: Tensor, actions_BTm1: Tensor, chance: Chance
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -307,14 +317,49 @@ class Dynamics(nn.Module):
             seen_BTN = torch.where(to_device(replaced_BTN, device), to_device(others_BTN, device), tokens_BTN)
         inputs_BTN = seen_BTN.masked_fill(hidden_BTN, self.mask_token)
         x_BTND = self.transformer(self.embed(inputs_BTN, actions_BTm1, seen_BTN))
-        logits_XF = self.to_logits(x_BTND.flatten(0, 2)[places_X]).float()
-        targets_XD = split_digits(tokens_BTN.flatten()[places_X], self.levels)
-        nll_X, right_X = torch.zeros_like(shares_X), torch.ones_like(shares_X, dtype=torch.bool)
-        for logits_Xl, target_X in zip(logits_XF.split(self.levels, -1), targets_XD.unbind(-1), strict=True):
-            nll_X = nll_X + F.cross_entropy(logits_Xl, target_X, reduction="none")
-            right_X &= logits_Xl.detach().argmax(-1) == target_X
+        nll_X, right_X = self.nll(
+            self.to_logits(x_BTND.flatten(0, 2)[places_X]), tokens_BTN.flatten()[places_X]
+        )
         nll = (nll_X * shares_X).sum()
         return nll, {"nll": nll.detach(), "accuracy": (right_X * shares_X).sum()}
+
+    def played_loss(
+        self, tokens_BTN: Tensor, actions_BTm1: Tensor, chance: Chance, temperature: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy of whole frames on the way of play, true frames giving way to the model's own.
+
+        `loss` shows true frames as the past, play has none but the prompt: what is drawn a little wrong is
+        drawn worse in the next frame, and a model that has seen no past of its own does not know how to go on
+        from one. Here a clip is true up to a frame that is drawn at random; from there on the model looks
+        back on what it drew, and is still asked for the true tokens. (Our own way for MaskGIT; scheduled
+        sampling, Bengio et al. 2015, is its ancestor.)
+
+        Args:
+            tokens_BTN, actions_BTm1: as for `loss`; T may be longer than the window, as in play.
+            chance: of the frame where truth ends, and of the draws.
+            temperature: of the draws, which take one MaskGIT step a frame. No gradient goes through a draw.
+
+        Returns:
+            The loss, and for the log ``nll`` and ``accuracy`` as `loss` has them.
+        """
+        (T, N), device = tokens_BTN.shape[1:], tokens_BTN.device
+        ends_B1 = to_device(1 + (uniform(chance, 1) * (T - 1)).long(), device)
+        masks_BN = torch.full_like(tokens_BTN[:, 0], self.mask_token)
+        past, seen_BN = self.prefill(tokens_BTN[:, :1], actions_BTm1[:, :0]), tokens_BTN[:, 0]
+        nll, right = [], []
+        for t in range(1, T):
+            change_BND = self.change(seen_BN.unsqueeze(1), actions_BTm1[:, t - 1 : t]).squeeze(1)
+            logits_BNF = self.next_logits(masks_BN, change_BND, past)
+            nll_X, right_X = self.nll(logits_BNF.flatten(0, 1), tokens_BTN[:, t].flatten())
+            nll.append(nll_X.mean())
+            right.append(right_X.float().mean())
+            if t + 1 < T:
+                noise_BND = to_device(uniform(chance, N, len(self.levels)), device)
+                drawn_BN, _ = draw_digits(logits_BNF.detach(), noise_BND, temperature, self.levels)
+                seen_BN = torch.where(t < ends_B1, tokens_BTN[:, t], drawn_BN)
+                past = self.commit(seen_BN, change_BND, past)
+        loss = torch.stack(nll).mean()
+        return loss, {"nll": loss.detach(), "accuracy": torch.stack(right).mean()}
 
 
 def uniform(chance: Chance, *shape: int) -> Tensor:

@@ -164,7 +164,7 @@ def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
 
 
 def spread(module: nn.Module, ranks: Ranks) -> None:
-    """Make a model ready for training on these ranks, in place; afterwards only `loss` may be called on it.
+    """Make a model ready for training on these ranks, in place; afterwards only its losses may be called.
 
     Raises:
         JinnError: there is no compiler.
@@ -191,8 +191,12 @@ def spread(module: nn.Module, ranks: Ranks) -> None:
     precision = half if ranks.device.type == "cuda" else MixedPrecisionPolicy()
     for block in blocks:
         fully_shard(block, mesh=mesh["data"], mp_policy=precision)
+        for way in ("clip", "next_frame"):
+            register_fsdp_forward_method(block, way)
     fully_shard(module, mesh=mesh["data"])
-    register_fsdp_forward_method(module, "loss")
+    for loss in ("loss", "played_loss"):
+        if hasattr(module, loss):
+            register_fsdp_forward_method(module, loss)
 
 
 def split_heads(block: STBlock, mesh: DeviceMesh) -> None:
@@ -202,9 +206,9 @@ def split_heads(block: STBlock, mesh: DeviceMesh) -> None:
         for part in ("query", "key", "value"):
             plan[f"{name}.{part}"] = ColwiseParallel()
         plan[f"{name}.out"] = RowwiseParallel()
-        # All ranks have the same gains but other heads (axis 3 of BTNHC): their gradients are to be added.
+        # All ranks have the same gains but other heads (the last axis but one): their gradients are added.
         for part in ("query_norm", "key_norm"):
-            plan[f"{name}.{part}"] = SequenceParallel(sequence_dim=3, use_local_output=True)
+            plan[f"{name}.{part}"] = SequenceParallel(sequence_dim=-2, use_local_output=True)
     parallelize_module(block, mesh, plan)
 
 

@@ -31,7 +31,7 @@ from jinn.models.transformer import TransformerConfig
 from jinn.training.loop import Clips, train
 from jinn.training.optim import TrainingConfig
 from jinn.training.parallel import ParallelConfig, Ranks, check_split, join
-from jinn.training.stages import LatentActionStage, TokenizerStage, WorldStage
+from jinn.training.stages import LatentActionStage, PlayStage, TokenizerStage, WorldStage
 from jinn.world.rollout import World, WorldConfig
 
 OnStep = Callable[[str, int, int, float, float], None]
@@ -50,6 +50,8 @@ class Recipe:
         world_training: phase 2.
         latent_action_training: how phase 2 begins, with the latent actions by themselves, which then rest
             while the dynamics learn. None is the paper's: both learn together from the first step.
+        play_training: how phase 2 ends, with the dynamics by themselves on clips that turn into what they
+            draw (`jinn.models.dynamics.Dynamics.played_loss`). None is the paper's: no such end.
         restart_every: steps between restarts of dead codes, where a VQ learns; 0 is never (paper).
     """
 
@@ -60,6 +62,7 @@ class Recipe:
     tokenizer_training: TrainingConfig
     world_training: TrainingConfig
     latent_action_training: TrainingConfig | None = None
+    play_training: TrainingConfig | None = None
     restart_every: int = 0
 
 
@@ -169,12 +172,18 @@ def train_all(
     world_stage = WorldStage(world, shown, from_scratch and alone is None, recipe.restart_every)
     clips = clips_of(source, phase, seed + 1, frames_of)
     train(world_stage, clips, phase, run, seed + 1, ranks, on_step)
+    phase = recipe.play_training
+    if phase is not None:
+        settled()
+        clips = clips_of(source, phase, seed + 3, frames_of)
+        train(PlayStage(world, shown), clips, phase, run, seed + 3, ranks, on_step)
     return (world.to(device) if ranks.first else world).eval()
 
 
 def check(recipe: Recipe, ranks: Ranks) -> None:
     """Raise `JinnError` now rather than after the first phase."""
-    for phase in (recipe.tokenizer_training, recipe.latent_action_training, recipe.world_training):
+    phases = recipe.tokenizer_training, recipe.latent_action_training, recipe.world_training
+    for phase in (*phases, recipe.play_training):
         if phase is not None:
             ranks.rows(phase.batch)
     coder, actor = recipe.tokenizer, recipe.latent_actions

@@ -174,6 +174,21 @@ class WorldStage:
         world.save(run / "world")
 
 
+class PlayStage(WorldStage):
+    """The dynamics go on learning, now from pasts that they drew themselves; all else rests."""
+
+    name = "play"
+
+    def __init__(self, world: World, shown_BTHWC: Tensor) -> None:
+        super().__init__(world, shown_BTHWC, joint=False)
+
+    def loss(self, step: int, frames_BTHWC: Tensor, chance: Chance) -> tuple[Tensor, dict[str, Tensor]]:
+        tokens_BTN = self.world.tokenizer.encode(frames_BTHWC)
+        actions_BTm1 = self.world.latent_actions.encode(frames_BTHWC)
+        temperature = self.world.config.sampling.temperature
+        return self.world.dynamics.played_loss(tokens_BTN, actions_BTm1, chance, temperature)
+
+
 def sheet(rows_BHWC: list[Tensor], gap: int = 2) -> np.ndarray:
     """Rows of frames as one picture, uint8 HWC, on white."""
     height, width = rows_BHWC[0].shape[1:3]
