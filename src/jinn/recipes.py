@@ -133,13 +133,15 @@ def coinrun_cpu() -> Recipe:
             optimizer="muon",
         ),
         play_training=TrainingConfig(
-            steps=500,
+            steps=350,
             batch=4,
             frames=16,
             learning_rate=5e-4,
             final_learning_rate=2e-5,
             warmup=20,
             optimizer="muon",
+            checkpoint_every=50,
+            preview_every=50,
         ),
         latent_action_training=TrainingConfig(
             steps=1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100
