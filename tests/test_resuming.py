@@ -42,6 +42,7 @@ def short() -> Recipe:
         tokenizer_training=replace(recipe.tokenizer_training, steps=20, **phase),
         world_training=replace(recipe.world_training, steps=40, **phase),
         latent_action_training=replace(recipe.latent_action_training or TrainingConfig(), steps=20, **phase),
+        play_training=replace(recipe.world_training, steps=10, **phase),
     )
 
 
@@ -156,14 +157,15 @@ def test_on_a_base_only_the_dynamics_are_learned(game: FrameStore, tmp_path: Pat
     assert all(torch.equal(made[key], kept) for key, kept in base.state_dict().items())
     assert straight.trained_on is not None
     assert set(straight.trained_on) == {7, *game.groups[game.select("train")]}
-    assert os.listdir(tmp_path / "straight" / "checkpoints") == ["world"]
+    assert sorted(os.listdir(tmp_path / "straight" / "checkpoints")) == ["play", "world"]
 
-    def press(_: str, step: int, *__: float) -> None:
-        if step == 25:
+    def press(stage: str, step: int, *_: float) -> None:
+        if (stage, step) in {("world", 25), ("play", 5)}:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted):
-        run_recipe(recipe, game, tmp_path / "run", "x", on_step=press, base=base)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            run_recipe(recipe, game, tmp_path / "run", "x", on_step=press, base=base)
     other = World(base.config)
     with pytest.raises(JinnError, match="another --base"):
         run_recipe(recipe, game, tmp_path / "run", "x", base=other)

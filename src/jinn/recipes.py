@@ -132,17 +132,6 @@ def coinrun_cpu() -> Recipe:
             hold=0.7,
             optimizer="muon",
         ),
-        play_training=TrainingConfig(
-            steps=350,
-            batch=4,
-            frames=16,
-            learning_rate=5e-4,
-            final_learning_rate=2e-5,
-            warmup=20,
-            optimizer="muon",
-            checkpoint_every=50,
-            preview_every=50,
-        ),
         latent_action_training=TrainingConfig(
             steps=1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100
         ),
@@ -158,7 +147,7 @@ def coinrun() -> Recipe:
     From frames to a report; the same command goes on every time. Meant for half an hour of an H200, and
     not run on one yet: steps and sizes are estimates (``--plan``), docs/research-log.md says what is known.
     The paper's recipe with as many FLOPs: ``--recipe paper_coinrun --tokenizer-training.steps 720
-    --world-training.steps 3000``.
+    --world-training.steps 3300``.
     """
     cpu = coinrun_cpu()
     motion = TransformerConfig(layers=3, width=192, heads=6, temporal_every=0)

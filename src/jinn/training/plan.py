@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -227,6 +227,16 @@ def plan(recipe: Recipe, cluster: ClusterConfig, parallel: ParallelConfig) -> li
     plans.append(
         plan_phase("world", learned, frozen, parts, places, phase, cluster, parallel, dynamics, vocabulary)
     )
+    if recipe.play_training is not None:
+        phase, frozen = recipe.play_training, [world.tokenizer, world.latent_actions]
+        once = transformer_part(recipe.dynamics.transformer, phase.frames, places)
+        # A frame goes through the dynamics twice, as masks and as what the next ones look back on; nothing
+        # of it is recomputed.
+        kept = {recompute: 2 * once.kept[False] for recompute in once.kept}
+        dynamics = replace(once, flops=2 * once.flops, kept=kept)
+        parts = [*coder_parts(phase.frames, False), *action_parts(phase.frames, False), dynamics]
+        last = [world.dynamics], frozen, parts, places, phase, cluster, parallel, dynamics, vocabulary
+        plans.append(plan_phase("play", *last))
     return plans
 
 

@@ -172,11 +172,11 @@ def train_all(
     world_stage = WorldStage(world, shown, from_scratch and alone is None, recipe.restart_every)
     clips = clips_of(source, phase, seed + 1, frames_of)
     train(world_stage, clips, phase, run, seed + 1, ranks, on_step)
-    phase = recipe.play_training
-    if phase is not None:
+    last = recipe.play_training
+    if last is not None:
         settled()
-        clips = clips_of(source, phase, seed + 3, frames_of)
-        train(PlayStage(world, shown), clips, phase, run, seed + 3, ranks, on_step)
+        clips = clips_of(source, last, seed + 3, frames_of)
+        train(PlayStage(world, shown), clips, last, run, seed + 3, ranks, on_step)
     return (world.to(device) if ranks.first else world).eval()
 
 
