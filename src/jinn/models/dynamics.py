@@ -4,8 +4,8 @@ Given the tokens of the frames so far and the latent action of each step, it pre
 next frame. Training masks tokens at random and asks for them; play starts from a frame of masks and
 fills it in a few steps (`jinn.models.sampling`).
 
-The paper masks all frames of a clip at one rate in [0.5, 1], and shows them clean in play. Two changes
-of our own, off in the paper's recipes:
+The paper masks all frames of a clip at one rate in [0.5, 1], and shows them clean in play. Changes of our
+own, off in the paper's recipes:
 
 * ``clean_frames`` trains as one plays: every frame has its own rate, and a share of the frames is not
   masked at all;
@@ -14,7 +14,8 @@ of our own, off in the paper's recipes:
   model that need not find this out by attention learns the rest sooner;
 * ``digits``: codes of FSQ are numbers, and codes with nearly the same digits look nearly the same;
   ``factored`` goes on from there and predicts every digit by itself, so that a token may have any number of
-  codes.
+  codes;
+* `Dynamics.played_loss`, at the end of training: the past is what the model drew itself.
 """
 
 from __future__ import annotations

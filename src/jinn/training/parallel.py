@@ -48,8 +48,9 @@ class ParallelConfig:
         tensor_parallel: over how many GPUs each layer is split; divides the number of GPUs and all heads.
         accumulate: parts that each GPU cuts its share of a batch into, one after another; the gradients add.
         recompute: keep only the input of each block and compute the block again on the way back (activation
-            checkpointing): about a third more work, for a fraction of the memory.
-        compile: compile each block with torch.compile; on a CPU this needs a C++ compiler.
+            checkpointing): about a third more work, for a fraction of the memory. Not in the play phase.
+        compile: compile each block with torch.compile; on a CPU this needs a C++ compiler. Not in the play
+            phase.
     """
 
     tensor_parallel: int = 1
