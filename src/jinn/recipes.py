@@ -79,8 +79,9 @@ def coinrun_cpu() -> Recipe:
 
     64 tokens a frame instead of the paper's 256, of 18 bits that are predicted digit by digit; a tokenizer of
     convolutions that sees one frame at a time; latent actions from pairs of half-size frames; the dynamics
-    trained as they are played. Under three hours. Expect a tokenizer of 32 dB and about the figures of the
-    built-in world's model card, whose dynamics had a trained agent's play to learn from as well.
+    trained as they are played, at the end on frames of their own. Three hours. Expect a tokenizer of 32 dB
+    and about the figures of the built-in world's model card, whose dynamics had a trained agent's play to
+    learn from as well.
     """
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
     return Recipe(
@@ -112,7 +113,7 @@ def coinrun_cpu() -> Recipe:
             factored=True,
             context_noise=0.05,
         ),
-        sampling=SamplingConfig(steps=1, temperature=0.3, choice_temperature=0.5),
+        sampling=SamplingConfig(steps=1, temperature=0.0, choice_temperature=0.5),
         tokenizer_training=TrainingConfig(
             steps=6_000,
             batch=32,
@@ -134,6 +135,17 @@ def coinrun_cpu() -> Recipe:
         ),
         latent_action_training=TrainingConfig(
             steps=1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100
+        ),
+        play_training=TrainingConfig(
+            steps=350,
+            batch=4,
+            frames=16,
+            learning_rate=5e-4,
+            final_learning_rate=2e-5,
+            warmup=20,
+            optimizer="muon",
+            checkpoint_every=50,
+            preview_every=50,
         ),
     )
 
