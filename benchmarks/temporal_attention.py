@@ -22,7 +22,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from benchmarks.measure import RESULTS, Row, interleaved, save
 from jinn.memory import keep_freed_memory
 from jinn.models.transformer import causal_attention, rotate, rotation_matrices
-from jinn.training.optim import autocast
+from jinn.training.optim import autocast, fastest_precision
 
 WINDOW = 16
 STANDS = "sdpa"  # what `Attention.temporal` does
@@ -127,14 +127,14 @@ def measure_shape(
     """
     B, T, N, H, C = shape
     torch.manual_seed(0)
-    with autocast(device):  # the dtype that the projections leave
+    with autocast(device, fastest_precision(device)):  # the dtype that the projections leave
         dtype = (torch.ones(1, 1, device=device) @ torch.ones(1, 1, device=device)).dtype
     inputs = [torch.randn(shape, device=device).to(dtype).requires_grad_() for _ in range(3)]
     inputs += [torch.ones(C, device=device, requires_grad=True) for _ in range(2)]
     grad = torch.randn(shape, device=device).to(dtype)
 
     def forward(way: Way) -> Tensor:
-        with autocast(device):
+        with autocast(device, fastest_precision(device)):
             return way(*inputs)
 
     def both(way: Way) -> object:

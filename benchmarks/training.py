@@ -38,7 +38,7 @@ from jinn.models.quantize import FSQConfig
 from jinn.models.transformer import FUSED_ATTENTION, STBlock, STTransformer, grid_of
 from jinn.recipes import RECIPES
 from jinn.training.loop import Prefetch
-from jinn.training.optim import TrainingConfig, autocast, learning_rate, make_optimizers
+from jinn.training.optim import TrainingConfig, autocast, fastest_precision, learning_rate, make_optimizers
 from jinn.training.run import Recipe
 
 STAGES = ("tokenizer", "latent_actions", "dynamics")
@@ -163,7 +163,7 @@ def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dic
         frames_BTHWC = to_device(prefetch.take(), device)
         waited.append(prefetch.waited)
         chance = chance_of(0, range(number * config.batch, (number + 1) * config.batch))
-        with autocast(device):
+        with autocast(device, fastest_precision(device)):
             loss = training.loss(frames_BTHWC, chance)
         training.model.zero_grad(set_to_none=True)
         loss.backward()
@@ -230,13 +230,13 @@ def parts(training: Training, frames_BTHWC: Tensor, device: torch.device) -> dic
     quantizer = getattr(model, "quantizer", None)
     if quantizer is not None:
         hooks.append(quantizer.register_forward_pre_hook(lambda _m, given: latents.append(given[0])))
-    with torch.no_grad(), autocast(device):
+    with torch.no_grad(), autocast(device, fastest_precision(device)):
         training.loss(frames_BTHWC, chance_of(0, range(len(frames_BTHWC))))
     for hook in hooks:
         hook.remove()
 
     def both(run: Callable[[Tensor], Tensor], given: Tensor) -> None:
-        with autocast(device):
+        with autocast(device, fastest_precision(device)):
             y = run(given)
         y.sum().backward() if y.dim() == 0 else y.backward(torch.ones_like(y))
 
@@ -277,7 +277,7 @@ def parts(training: Training, frames_BTHWC: Tensor, device: torch.device) -> dic
         kept = transformers(model)
         for name, _ in kept:
             setattr(model, name, nn.Identity())
-        with autocast(device):
+        with autocast(device, fastest_precision(device)):
             loss = training.loss(frames_BTHWC, chance_of(0, range(len(frames_BTHWC))))
         loss.backward()
         for name, part in kept:
@@ -330,7 +330,7 @@ def measure_training(case: Case, training: Training, device: torch.device, folde
         del made["waited"][:]
         seconds = interleaved(timed, case.repeats, device)
     step = seconds["step"]
-    with autocast(device):
+    with autocast(device, fastest_precision(device)):
         used = str((torch.ones(1, 1, device=device) @ torch.ones(1, 1, device=device)).dtype)
     rate = {dtype: products[dtype] / seconds[dtype] for dtype in products}
     waited = sorted(made["waited"])[len(made["waited"]) // 2]

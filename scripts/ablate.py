@@ -34,6 +34,7 @@ from jinn.models.tokenizer import TokenizerConfig
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import RECIPES
 from jinn.training.loop import train
+from jinn.training.optim import fastest_precision
 from jinn.training.parallel import ParallelConfig, Ranks
 from jinn.training.run import Recipe, clips_of, fit_size, frames_on, new_world, take_over
 from jinn.training.stages import TokenizerStage, WorldStage
@@ -196,7 +197,14 @@ def trained(
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
             clips = clips_of(Recorded(store), now, seed + 1, lambda _: loaded)
-            train(stage, clips, now, Path(folder), seed + 1, Ranks(ParallelConfig(), device))
+            train(
+                stage,
+                clips,
+                now,
+                Path(folder),
+                seed + 1,
+                Ranks(ParallelConfig(), device, precision=fastest_precision(device)),
+            )
             return time.perf_counter() - began
 
     if steps is None:

@@ -161,6 +161,7 @@ def train_with(recipe_name: str) -> Callable[..., None]:
         config: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = defaults,
         seed: int = 0,
         device: str = "cuda" if torch.cuda.is_available() else "cpu",
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
         stream: StreamConfig = StreamConfig(),  # noqa: B008 it is frozen
         minutes: float | None = None,
         report: ProtocolName | None = None,
@@ -182,6 +183,8 @@ def train_with(recipe_name: str) -> Callable[..., None]:
             config: The recipe's values.
             seed: Seed of weights, clips and all other chance.
             device: Where to train, such as cpu or cuda.
+            precision: Precision of matrix products. auto is bfloat16 where the hardware multiplies it faster
+                (GPUs, CPUs with AMX), and what the run began with where it goes on.
             stream: How an environment is played.
             minutes: Stop and save after so long; the same command goes on from there.
             report: Measure the world afterwards, and write a page of it to OUT/report: see jinn eval.
@@ -199,7 +202,7 @@ def train_with(recipe_name: str) -> Callable[..., None]:
                 frames = (
                     FrameStream(source, stream, out / "stream", seed) if is_game else FrameStore.open(source)
                 )
-                train_run(frames, out, config, seed, device, parallel, base)
+                train_run(frames, out, config, seed, device, precision, parallel, base)
                 if report and os.environ.get("RANK", "0") == "0":
                     evaluate((str(out),), out=out / "report", protocol=report, device=device)
 
@@ -227,6 +230,7 @@ def train_run(
     recipe: Recipe,
     seed: int,
     device: str,
+    precision: Literal["auto", "float32", "bfloat16"],
     parallel: ParallelConfig,
     base: str | None,
 ) -> None:
@@ -248,7 +252,9 @@ def train_run(
 
         try:
             known = None if base is None else World.load(base)
-            world = run_recipe(recipe, source, out, out.name, seed, device, on_step, parallel, known)
+            world = run_recipe(
+                recipe, source, out, out.name, seed, device, on_step, parallel, known, precision
+            )
         except Interrupted as stop:
             bar.stop()
             console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")

@@ -70,7 +70,7 @@ class Saver:
         files = sorted(path.name for path in new.glob("*.safetensors"))
         for file in files:
             (new / file).chmod(0o644)  # safetensors makes files that nobody else may read
-        write_json(new / "state.json", {"step": step, "files": files})
+        write_json(new / "state.json", {"step": step, "precision": self._ranks.precision, "files": files})
         place = self._folder / f"step-{step:08d}"
         shutil.rmtree(place, ignore_errors=True)
         os.rename(new, place)

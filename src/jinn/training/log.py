@@ -56,11 +56,18 @@ class Meter:
 
 
 class RunLog:
-    """Writes the log of one stage. What a killed run logged after its last checkpoint is cut off."""
+    """Writes the log of one stage. What a killed run logged after its last checkpoint is cut off.
 
-    def __init__(self, run: Path, stage: str, step: int) -> None:
+    Args:
+        run: the run's folder.
+        stage: name of the stage.
+        step: the step that the stage goes on from.
+        precision: of the run's matrix products; noted in every line.
+    """
+
+    def __init__(self, run: Path, stage: str, step: int, precision: str) -> None:
         self.last_loss = float("nan")
-        self._stage, self._path = stage, run / "log.jsonl"
+        self._stage, self._precision, self._path = stage, precision, run / "log.jsonl"
         self._previews = run / "previews"
         self._previews.mkdir(parents=True, exist_ok=True)
         if self._path.exists():
@@ -89,7 +96,8 @@ class RunLog:
             "clips_a_second": round(meter.clips_a_second, 2),
             "waiting": round(meter.waiting(), 4),
         }
-        entry = {"stage": self._stage, "step": step, "time": round(time.time(), 1), **scalars}
+        entry = {"stage": self._stage, "step": step, "time": round(time.time(), 1)}
+        entry |= {"precision": self._precision, **scalars}
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
         if self._board:

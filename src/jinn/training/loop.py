@@ -133,7 +133,7 @@ def train(
         return with_models(world, {k: v for k, v in plain.items() if v}) if ranks.first else None
 
     with (
-        RunLog(run, stage.name, step) if ranks.first else nullcontext() as log,
+        RunLog(run, stage.name, step, ranks.precision) if ranks.first else nullcontext() as log,
         stop_flag(again=ranks.size > 1) as stop,
         Prefetch(clips, rows, step, config.steps) as prefetch,
         Saver(checkpoints, ranks) as saver,
@@ -145,7 +145,7 @@ def train(
             chance = chance_of(seed, range(step * config.batch + rows.start, step * config.batch + rows.stop))
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
-            figures = add_gradients(stage, step, frames_BTHWC, chance, ranks.config.accumulate)
+            figures = add_gradients(stage, step, frames_BTHWC, chance, ranks)
             figures = stage.settle(ranks.mean(figures))
             if config.clip_norm:
                 figures["gradient_norm"] = clip_gradients(parameters, config.clip_norm)
@@ -190,18 +190,18 @@ def train(
 
 
 def add_gradients(
-    stage: Stage, step: int, frames_BTHWC: Tensor, chance: Chance, parts: int
+    stage: Stage, step: int, frames_BTHWC: Tensor, chance: Chance, ranks: Ranks
 ) -> dict[str, Tensor]:
-    """Forward and backward of this rank's clips, in so many parts one after another.
+    """Forward and backward of this rank's clips, in ``ranks.config.accumulate`` parts one after another.
 
     Returns:
         ``loss`` and the stage's figures: means over the clips.
     """
     total: dict[str, Tensor] = {}
-    size = len(frames_BTHWC) // parts
+    size = len(frames_BTHWC) // ranks.config.accumulate
     share = size / len(frames_BTHWC)
     for i in range(0, len(frames_BTHWC), size):
-        with autocast(frames_BTHWC.device):
+        with autocast(frames_BTHWC.device, ranks.precision):
             loss, figures = stage.loss(step, frames_BTHWC[i : i + size], chance[i : i + size])
         (loss * share).backward()
         for key, value in {"loss": loss.detach(), **figures}.items():

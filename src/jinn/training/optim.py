@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from jinn.training.parallel import by_mesh
+from jinn.training.parallel import Precision, by_mesh
 
 
 @dataclass(frozen=True)
@@ -191,16 +191,17 @@ def orthogonal(matrices_XRC: Tensor, rounds: int = 5) -> Tensor:
     return factor_XRR @ matrices_XRC
 
 
-def autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """bfloat16 where the hardware multiplies it faster than float32, else nothing."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", torch.bfloat16)
-    if device.type == "cpu" and cpu_likes_bfloat16():
-        return torch.autocast("cpu", torch.bfloat16)
+def fastest_precision(device: torch.device) -> Precision:
+    """What "auto" means on a device: bfloat16 where the hardware multiplies it faster than float32."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    # Of CPUs those with bfloat16 matrix units (AMX); on others bfloat16 is slower than float32.
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return "bfloat16" if device.type == "cpu" and has_amx and has_amx() else "float32"
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:
+    """The context in which losses are computed: matrix products in bfloat16, or everything in float32."""
+    if precision == "bfloat16":
+        return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
-
-
-def cpu_likes_bfloat16() -> bool:
-    """Whether this CPU has bfloat16 matrix units (AMX). Without them bfloat16 is slower than float32."""
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(supported and supported())

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.distributed as dist
@@ -38,6 +38,9 @@ from torch.utils.checkpoint import checkpoint
 from jinn.contracts import JinnError
 from jinn.models.transformer import STBlock, TransformerConfig
 from jinn.world.backends import cpp_compiler
+
+# Of the matrix products in training; weights, gradients and moments are float32 in both.
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Ranks:
         config: the layout.
         device: of this process.
         rank, size: which of how many.
+        precision: of the run's matrix products, the same on all ranks.
         mesh: axes ``data`` and ``tensor``; None where one process trains alone.
         writers: a group of its own for the thread that writes checkpoints: its messages must not mix with
             those of the training.
@@ -80,6 +84,7 @@ class Ranks:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     rank: int = 0
     size: int = 1
+    precision: Precision = "float32"
     mesh: DeviceMesh | None = None
     writers: dist.ProcessGroup | None = None
 
@@ -159,7 +164,7 @@ def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
     try:
         shape = (size // config.tensor_parallel, config.tensor_parallel)
         mesh = init_device_mesh(device.type, shape, mesh_dim_names=("data", "tensor"))
-        yield Ranks(config, device, rank, size, mesh, dist.new_group(backend="gloo"))
+        yield Ranks(config, device, rank, size, mesh=mesh, writers=dist.new_group(backend="gloo"))
     finally:
         dist.destroy_process_group()
 
@@ -189,7 +194,8 @@ def spread(module: nn.Module, ranks: Ranks) -> None:
         return
     # Blocks are gathered in the precision they compute in; the stream between them stays as it is.
     half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-    precision = half if ranks.device.type == "cuda" else MixedPrecisionPolicy()
+    on_gpu = ranks.device.type == "cuda"
+    precision = half if on_gpu and ranks.precision == "bfloat16" else MixedPrecisionPolicy()
     for block in blocks:
         fully_shard(block, mesh=mesh["data"], mp_policy=precision)
         for way in ("clip", "next_frame"):

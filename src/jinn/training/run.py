@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,8 +30,8 @@ from jinn.models.sampling import SamplingConfig
 from jinn.models.tokenizer import TokenizerConfig
 from jinn.models.transformer import TransformerConfig
 from jinn.training.loop import Clips, train
-from jinn.training.optim import TrainingConfig
-from jinn.training.parallel import ParallelConfig, Ranks, check_split, join
+from jinn.training.optim import TrainingConfig, fastest_precision
+from jinn.training.parallel import ParallelConfig, Precision, Ranks, check_split, join
 from jinn.training.stages import LatentActionStage, PlayStage, TokenizerStage, WorldStage
 from jinn.world.rollout import World, WorldConfig
 
@@ -76,6 +77,7 @@ def run_recipe(
     on_step: OnStep = lambda *_: None,
     parallel: ParallelConfig = ParallelConfig(),  # noqa: B008 it is frozen
     base: World | None = None,
+    precision: Precision | Literal["auto"] = "auto",
 ) -> World:
     """Train a world, going on from the run's checkpoints if there are any.
 
@@ -92,13 +94,15 @@ def run_recipe(
             another one may go on with the run.
         base: a world whose tokenizer and latent actions this one takes over as they are, in place of the
             recipe's: only the dynamics are learned.
+        precision: of matrix products. "auto" is bfloat16 where the hardware multiplies it faster, else
+            float32; a run that goes on keeps the precision that it began with, wherever it goes on.
 
     Returns:
         The world, also saved as ``run/world``.
 
     Raises:
-        JinnError: the run was begun with another recipe, seed or base, the base is of another size than the
-            frames, or the recipe does not fit the hardware.
+        JinnError: the run was begun with another recipe, seed, base or precision, the base is of another size
+            than the frames, or the recipe does not fit the hardware.
         Interrupted: the user stopped it; call again to go on.
     """
     source = Recorded(frames) if isinstance(frames, FrameStore) else frames
@@ -114,9 +118,9 @@ def run_recipe(
         )
     with join(parallel, torch.device(device)) as ranks:
         check(recipe, ranks)
-        if ranks.first:
-            begin(run, recipe, seed, source, base)
-        ranks.agree(0)
+        chosen = begin(run, recipe, seed, source, base, precision, ranks.device) if ranks.first else "float32"
+        half = ranks.agree(int(chosen == "bfloat16"))  # none goes on before the run's folder stands
+        ranks = replace(ranks, precision="bfloat16" if half else "float32")
         if source.play and ranks.size > 1:
             raise JinnError("several processes cannot share one stream: make a store with jinn data first")
         world = new_world(recipe, source.shown[0], name, seed)
@@ -265,8 +269,20 @@ def fit_size(recipe: Recipe, size_hw: tuple[int, int]) -> Recipe:
     )
 
 
-def begin(run: Path, recipe: Recipe, seed: int, source: Source, base: World | None) -> None:
-    """Write the run's config, or check it against the one that the run began with."""
+def begin(
+    run: Path,
+    recipe: Recipe,
+    seed: int,
+    source: Source,
+    base: World | None,
+    precision: Precision | Literal["auto"],
+    device: torch.device,
+) -> Precision:
+    """Write the run's config, or check it against the one that the run began with.
+
+    Returns:
+        The precision that the run began with.
+    """
     place = run / "config.json"
     taken = None if base is None else weights_hash(base.tokenizer, base.latent_actions)
     if place.exists():
@@ -279,13 +295,19 @@ def begin(run: Path, recipe: Recipe, seed: int, source: Source, base: World | No
             )
         if saved.get("stream") != json.loads(json.dumps(source.play)):
             raise JinnError(f"{run} was begun with other frames: give the same source, or another --out")
-        return
+        began: Precision = saved["precision"]
+        if precision not in ("auto", began):
+            raise JinnError(f"{run} was begun with --precision {began}: give the same one, or another --out")
+        return began
     if run.exists() and any(run.iterdir()):
         raise JinnError(f"{run} holds something that is not a run: give another --out")
     run.mkdir(parents=True, exist_ok=True)
     # Where frames to measure on are, for `jinn eval RUN`; a run may go on with the same store elsewhere.
     where = {"store": str(source.measured_in.resolve()), "stream": source.play}
-    write_json(place, {"seed": seed, **where, "base": taken, "recipe": to_dict(recipe)})
+    began = fastest_precision(device) if precision == "auto" else precision
+    values = {"seed": seed, "precision": began, **where, "base": taken, "recipe": to_dict(recipe)}
+    write_json(place, values)
+    return began
 
 
 def prompts(store: FrameStore, count: int) -> Tensor:
