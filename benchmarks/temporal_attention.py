@@ -3,8 +3,7 @@
 Attention over the 16 to 64 frames of one place is hardly any arithmetic, so that the ways differ in how often
 they read and write the clips. Every candidate takes queries, keys and values as projected (``BTNHC``, not
 normalised) and does what `Attention.temporal` does with them: QK-norm, rotary positions, causal softmax over
-a window of 16 frames. Forward, and forward and backward, in the precision of training. With ``--device cuda``
-the last lines say whether the fused kernel wins.
+a window of 16 frames. Forward, and forward and backward, in the precision of training.
 """
 
 from __future__ import annotations
@@ -96,13 +95,6 @@ def flex_way(T: int, device: torch.device) -> Way:
     return flex
 
 
-def fused(query: Tensor, key: Tensor, value: Tensor, q_gain: Tensor, k_gain: Tensor) -> Tensor:
-    """The Triton kernel: one pass over the layout as it lies."""
-    from jinn.models.fused_attention import fused_temporal
-
-    return fused_temporal(query, key, value, q_gain, k_gain, WINDOW)
-
-
 def ways(T: int, device: torch.device, compiling: bool) -> dict[str, Way]:
     """The candidates that this device may know."""
     known: dict[str, Way] = {"elementwise": elementwise, STANDS: sdpa, "matmul": matmul}
@@ -111,8 +103,6 @@ def ways(T: int, device: torch.device, compiling: bool) -> dict[str, Way]:
         known |= {"compiled sdpa": torch.compile(sdpa, dynamic=False)}
         known |= {"compiled matmul": torch.compile(matmul, dynamic=False)}
         known |= {"flex": flex_way(T, device)}
-    if device.type == "cuda":
-        known |= {"fused": fused}
     return known
 
 
@@ -184,15 +174,6 @@ def verdict(rows: list[Row]) -> str:
         f"T {row['T']}, {row['heads']}: {row['fastest']} is fastest, {row[f'gain over {STANDS}']:.2f} x"
         for row in trained
     ]
-    kernel = [row[f"{STANDS}, ms"] / row["fused, ms"] for row in trained if "fused, ms" in row]
-    if kernel:
-        wins = min(kernel) > 1
-        word = "make it the default on CUDA" if wins else "leave it off where that is below 1"
-        lines.append(
-            f"the fused kernel runs {min(kernel):.2f} to {max(kernel):.2f} times as fast as {STANDS}: {word}"
-        )
-    else:
-        lines.append("the fused kernel was not timed: it needs --device cuda")
     return "\n".join(lines)
 
 

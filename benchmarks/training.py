@@ -35,7 +35,7 @@ from jinn.memory import keep_freed_memory
 from jinn.models.dynamics import Dynamics
 from jinn.models.latent_actions import LatentActionModel
 from jinn.models.quantize import FSQConfig
-from jinn.models.transformer import FUSED_ATTENTION, STBlock, STTransformer, grid_of
+from jinn.models.transformer import STBlock, STTransformer, grid_of
 from jinn.recipes import RECIPES
 from jinn.training.loop import Prefetch
 from jinn.training.optim import TrainingConfig, autocast, fastest_precision, learning_rate, make_optimizers
@@ -423,14 +423,13 @@ def main(arguments: list[str] | None = None) -> list[Row]:
     rows: list[Row] = []
     memory = "the allocator's peak" if device.type == "cuda" else "the process's largest resident set"
     batches = "" if device.type == "cuda" else " The large models take smaller batches than their recipes."
-    kernel = " With the fused temporal kernel." if FUSED_ATTENTION is not None else ""
     context = multiprocessing.get_context("spawn")
     for case in chosen:
         with ProcessPoolExecutor(1, mp_context=context) as process:
             rows.append(process.submit(measure, case, options.device).result())
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
         if not options.only:  # after each, so that an interrupted run leaves what it has
-            save("training", rows, device, f"{NOTE} Memory is {memory}.{batches}{kernel}", options.out)
+            save("training", rows, device, f"{NOTE} Memory is {memory}.{batches}", options.out)
     if not options.only:
         compiled = measure_compiled(device, options.smallest)
         print(*compiled, sep="\n")

@@ -20,11 +20,8 @@ is done to them again, and a past may slide for ever, for angles are computed in
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import NamedTuple, cast
 
 import torch
@@ -181,16 +178,6 @@ def causal_attention(query_BTNHC: Tensor, key_BTNHC: Tensor, value_BTNHC: Tensor
     return y_BXTC.transpose(1, 2).unflatten(2, (N, -1))
 
 
-def fused_attention() -> ModuleType | None:
-    """`jinn.models.fused_attention` if JINN_FUSED_TEMPORAL=1 asks for it and Triton is there, else None."""
-    if os.environ.get("JINN_FUSED_TEMPORAL") != "1" or importlib.util.find_spec("triton") is None:
-        return None
-    return importlib.import_module("jinn.models.fused_attention")
-
-
-FUSED_ATTENTION = fused_attention()
-
-
 class Attention(nn.Module):
     """Multi-head attention with QK-norm; what attends to what is decided by the caller's layout."""
 
@@ -206,15 +193,11 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``(..., D)`` to queries, keys and values ``(..., heads, C)``."""
-        query, key, value = self.split(x)
-        return self.query_norm(query), self.key_norm(key), value
-
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`project` before the norms."""
         # Widths, not the number of heads: with tensor parallelism a rank has some of the heads only.
         query = self.query(x).unflatten(-1, (-1, self.query_width))
         key = self.key(x).unflatten(-1, (-1, self.query_width))
-        return query, key, self.value(x).unflatten(-1, (-1, self.value_width))
+        value = self.value(x).unflatten(-1, (-1, self.value_width))
+        return self.query_norm(query), self.key_norm(key), value
 
     def spatial(self, x_BTND: Tensor) -> Tensor:
         """Every token of a frame attends to every token of that frame."""
@@ -229,15 +212,8 @@ class Attention(nn.Module):
         Returns:
             The output, and the keys (not rotated) and values ``BNHTC`` for a `Past`.
         """
-        query_BTNHC, key_BTNHC, value_BTNHC = self.split(x_BTND)
-        fused = FUSED_ATTENTION
-        if fused is not None and fused.usable(query_BTNHC, value_BTNHC):
-            gains = self.query_norm.weight, self.key_norm.weight
-            y_BTNHC = fused.fused_temporal(query_BTNHC, key_BTNHC, value_BTNHC, *gains, window)
-            key_BTNHC = self.key_norm(key_BTNHC)
-        else:
-            query_BTNHC, key_BTNHC = self.query_norm(query_BTNHC), self.key_norm(key_BTNHC)
-            y_BTNHC = causal_attention(query_BTNHC, key_BTNHC, value_BTNHC, window)
+        query_BTNHC, key_BTNHC, value_BTNHC = self.project(x_BTND)
+        y_BTNHC = causal_attention(query_BTNHC, key_BTNHC, value_BTNHC, window)
         y_BTND = self.out(y_BTNHC.flatten(3))
         return y_BTND, key_BTNHC.permute(0, 2, 3, 1, 4), value_BTNHC.permute(0, 2, 3, 1, 4)
 
