@@ -58,7 +58,7 @@ def main() -> None:
     on_gpu = device.type == "cuda"
     players = args.players or ([1, 16, 64, 256] if on_gpu else [1, 4, 16])
     backends: list[Backend] = args.backends or (
-        ["torch", "cuda-graph", "cuda-graph-bf16"] if on_gpu else ["torch", "torch-bf16", "onnx", "onnx-int8"]
+        ["torch", "cuda-graph"] if on_gpu else ["torch", "onnx", "onnx-int8"]
     )
     rows = frames(args.world, device, players, backends, args.repeats)
     save("play", rows, device, NOTE, args.out)
@@ -163,9 +163,7 @@ def paper_frame(recipe: Recipe, device: torch.device, repeats: int) -> list[Row]
     with FlopCounterMode(display=False) as counter:
         world.step(state, torch.zeros(1, dtype=torch.long))
     flops = counter.get_total_flops()
-    backends: list[Backend] = ["torch", "torch-bf16"]
-    if world.prompts.is_cuda:
-        backends += ["cuda-graph", "cuda-graph-bf16"]
+    backends: list[Backend] = ["torch", "cuda-graph"] if world.prompts.is_cuda else ["torch"]
 
     def step(fast: World) -> Callable[[], object]:
         return lambda: fast.step(state, torch.zeros(1, dtype=torch.long))

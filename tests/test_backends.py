@@ -83,18 +83,6 @@ def test_a_state_may_change_its_backend(folder: Path) -> None:
     assert (torch.cat([first, second], dim=1).int() - whole.int()).abs().max() <= 1
 
 
-def test_bfloat16_agrees_in_the_likeliest_digits() -> None:
-    """What is drawn is a token's digits, one by one; random chance would agree in one of eight."""
-    world = World.load("coinrun")
-    found = []
-    for backend in ("torch", "torch-bf16"):
-        use_backend(world, backend)
-        state, _ = world.reset(world.prompts[:, None])
-        found.append(world.step(state, torch.zeros(len(world.prompts), dtype=torch.long))[0].tokens_BN)
-    first, second = (split_digits(tokens_BN, world.dynamics.levels) for tokens_BN in found)
-    assert (first == second).float().mean() > 0.95
-
-
 def test_the_built_in_graph_is_of_the_built_in_weights_and_close_to_them() -> None:
     """8 prompts, every action: at least 95 of 100 digits as in float32, and pictures 35 dB alike."""
     plain = World.load("coinrun")
@@ -143,19 +131,6 @@ def test_exporting_needs_its_packages(monkeypatch: pytest.MonkeyPatch, tmp_path:
     with pytest.raises(JinnError, match=r"onnxscript.*jinn\[export\]"):
         export_onnx(small_world(), saved(tmp_path / "bare", "frame-tokenizer"), "int8")
     assert not list((tmp_path / "bare").glob("*.onnx"))
-
-
-def test_compile_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(JinnError, match=r"C\+\+ compiler"):
-        use_backend(small_world(), "compile")
-
-
-@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-def test_compiled_frames_are_the_same(tmp_path: Path) -> None:
-    folder = saved(tmp_path / "world", "frame-tokenizer")
-    fast = frames_of(use_backend(World.load(folder), "compile"))
-    assert (frames_of(World.load(folder)).int() - fast.int()).abs().max() <= 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")

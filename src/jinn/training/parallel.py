@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,7 +38,6 @@ from torch.utils.checkpoint import checkpoint
 
 from jinn.contracts import JinnError
 from jinn.models.transformer import STBlock, TransformerConfig
-from jinn.world.backends import cpp_compiler
 
 # Of the matrix products in training; weights, gradients and moments are float32 in both.
 Precision = Literal["float32", "bfloat16"]
@@ -204,6 +204,12 @@ def spread(module: nn.Module, ranks: Ranks) -> None:
     for loss in ("loss", "played_loss"):
         if hasattr(module, loss):
             register_fsdp_forward_method(module, loss)
+
+
+def cpp_compiler() -> str | None:
+    """The C++ compiler that torch.compile would find, if any."""
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def split_heads(block: STBlock, mesh: DeviceMesh) -> None:

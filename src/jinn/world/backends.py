@@ -5,19 +5,15 @@ it into the world, and `World.step` calls it. What each gains in speed and costs
 ``benchmarks/play.py``; docs/benchmarks.md has the figures.
 
     torch             `World.next_frame` as it stands
-    torch-bf16        the same with matrix products in bfloat16, for processors that have units for them
     onnx              ONNX Runtime on the graph that ``jinn export`` writes, in float32
     onnx-int8         the same with 8-bit matrix products
-    compile           torch.compile: needs a C++ compiler, and a minute or two before the first frame
     cuda-graph        a frame recorded once for each number of players and replayed as one CUDA graph
-    cuda-graph-bf16   the same in bfloat16
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,9 +26,7 @@ from jinn.models.transformer import Past
 from jinn.world.export import INPUTS, Precision, flat, onnx_path, unflat, weights_digest
 from jinn.world.rollout import Frame, NextFrame, World
 
-Backend = Literal[
-    "auto", "torch", "torch-bf16", "onnx", "onnx-int8", "compile", "cuda-graph", "cuda-graph-bf16"
-]
+Backend = Literal["auto", "torch", "onnx", "onnx-int8", "cuda-graph"]
 
 # Which axis counts the players: of the state's tensors (tokens, past, drawn), then of actions and noise, or
 # of the new frame.
@@ -58,14 +52,8 @@ def use_backend(world: World, name: Backend = "auto", threads: int = 1) -> World
     if name.startswith("onnx"):
         world.backend = onnx(world, "int8" if name == "onnx-int8" else "float32", threads)
         world.backend_threads = max(1, (os.cpu_count() or 1) // threads)
-    elif name == "compile":
-        world.backend = compiled(world)
-    elif name.startswith("cuda-graph"):
-        world.backend = cuda_graph(
-            world, in_bfloat16(world) if name == "cuda-graph-bf16" else world.next_frame
-        )
     else:
-        world.backend = in_bfloat16(world) if name == "torch-bf16" else None
+        world.backend = cuda_graph(world) if name == "cuda-graph" else None
     return world
 
 
@@ -79,21 +67,6 @@ def choose(world: World) -> Backend:
         if _graph_of(world.folder, "float32"):
             return "onnx"
     return "torch"
-
-
-def in_bfloat16(world: World) -> NextFrame:
-    """`World.next_frame` under autocast."""
-    kind = world.device.type
-
-    def next_frame(
-        tokens_BN: Tensor, past: Past, drawn: Past, actions_B: Tensor, noise_SBNU: Tensor
-    ) -> Frame:
-        with torch.autocast(kind, torch.bfloat16):
-            outputs = flat(world.next_frame(tokens_BN, past, drawn, actions_B, noise_SBNU))
-        # Keys and values stay float32 in the state, so that it may go on with another backend.
-        return unflat([x.float() if x.is_floating_point() else x for x in outputs])
-
-    return next_frame
 
 
 def onnx(world: World, precision: Precision, threads: int) -> NextFrame:
@@ -147,28 +120,7 @@ def _graph_of(folder: Path, precision: Precision, threads: int = 1) -> Any:
     return session if current else None
 
 
-def compiled(world: World) -> NextFrame:
-    """torch.compile of the whole frame, its weights frozen into it; anew for each number of players."""
-    if not world.prompts.is_cuda and not cpp_compiler():
-        raise JinnError("the backend compile needs a C++ compiler: install g++, or use another backend")
-    fast = torch.compile(world.next_frame, fullgraph=True, dynamic=False, options={"freezing": True})
-
-    def next_frame(tokens_BN: Tensor, past: Past, drawn: Past, *given: Tensor) -> Frame:
-        # Freezing wants no_grad, and no_grad wants tensors that were not made in inference mode.
-        with torch.inference_mode(False), torch.no_grad():
-            inputs = [x.clone() if x.is_inference() else x for x in flat((tokens_BN, past, drawn, *given))]
-            return fast(*unflat(inputs))
-
-    return next_frame
-
-
-def cpp_compiler() -> str | None:
-    """The C++ compiler that torch.compile would find, if any."""
-    names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
-    return next((found for name in names if name and (found := shutil.which(name))), None)
-
-
-def cuda_graph(world: World, next_frame: NextFrame) -> NextFrame:
+def cuda_graph(world: World) -> NextFrame:
     """Record a frame once for each number of players, then replay it: one launch instead of a thousand."""
     if not world.prompts.is_cuda:
         raise JinnError("the backend cuda-graph needs a world on a GPU: load it with device='cuda'")
@@ -176,7 +128,7 @@ def cuda_graph(world: World, next_frame: NextFrame) -> NextFrame:
 
     def record(inputs: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], list[Tensor]]:
         def frame() -> list[Tensor]:
-            return flat(next_frame(*unflat(kept)))
+            return flat(world.next_frame(*unflat(kept)))
 
         kept = [x.clone() for x in inputs]
         side = torch.cuda.Stream()
