@@ -11,7 +11,16 @@ from jinn.models.conv_tokenizer import ConvConfig, ConvTokenizer, ConvTokenizerC
 from jinn.models.dynamics import Dynamics, DynamicsConfig
 from jinn.models.latent_actions import LatentActionModel, LatentActionsConfig
 from jinn.models.motion import displaced, matching_costs, move
-from jinn.models.quantize import FSQ, VQ, FSQConfig, VQConfig, digits_of, join_digits, split_digits
+from jinn.models.quantize import (
+    FSQ,
+    VQ,
+    FSQConfig,
+    VQConfig,
+    digits_of,
+    join_digits,
+    perplexity,
+    split_digits,
+)
 from jinn.models.sampling import draw_digits
 from jinn.models.tokenizer import Autoencoder, TokenizerConfig, VideoTokenizer
 from jinn.models.transformer import (
@@ -197,18 +206,6 @@ def test_vq_takes_the_nearest_code_and_passes_the_gradient_through() -> None:
     vq(latents.detach()).loss.backward()
     used = vq.codebook_KD.grad.abs().sum(1) > 0
     assert used.tolist() == [False, True, True, False]
-
-
-def test_dead_codes_restart_at_what_is_explained_worst_and_apart_from_each_other() -> None:
-    vq = VQ(VQConfig(codes=3, dim=2))
-    with torch.no_grad():
-        vq.codebook_KD.copy_(torch.tensor([[0.0, 0], [50, 50], [60, 60]]))
-    cloud = torch.cat([torch.zeros(200, 2), torch.full((3, 2), 5.0), torch.full((3, 2), -5.0)])
-    vq.usage_K.copy_(torch.tensor([1.0, 0, 0]))
-    vq.restart_dead(cloud, seeded())
-    restarted = sorted(vq.codebook_KD[1:, 0].tolist())
-    assert restarted == [-5.0, 5.0]
-    assert vq.codebook_KD[0].tolist() == [0.0, 0.0]
 
 
 def test_clusters_are_found() -> None:
@@ -535,12 +532,9 @@ def test_a_clips_share_of_the_played_loss_is_its_own() -> None:
     assert not torch.equal(whole, played(slice(4), chance(8)[4:]))
 
 
-def test_usage_is_counted() -> None:
-    vq = VQ(VQConfig(4, 2))
-    shares_K = vq.shares(torch.tensor([[0, 0], [1, 3]]))
-    assert shares_K.tolist() == [0.5, 0.25, 0.0, 0.25]
-    vq.note_usage(shares_K, memory=0.5)
-    assert vq.usage_K.tolist() == [0.375, 0.25, 0.125, 0.25]
+def test_perplexity_counts_the_codes_in_use() -> None:
+    assert float(perplexity(torch.tensor([[0, 1], [1, 0]]), 8)) == pytest.approx(2.0)
+    assert float(perplexity(torch.zeros(5, dtype=torch.long), 8)) == pytest.approx(1.0)
 
 
 def test_masks_are_the_papers_or_our_own() -> None:

@@ -383,9 +383,6 @@ def test_what_cannot_be_split_is_refused(game: FrameStore, tmp_path: Path) -> No
         run_recipe(short(), game, tmp_path / "run", "x", parallel=ParallelConfig(tensor_parallel=2))
     with pytest.raises(JinnError, match="4 heads and 128 hidden channels"):
         check_split(short().tokenizer.encoder, 3)
-    restarting = replace(short(), restart_every=2)
-    with pytest.raises(JinnError, match="restart-every"):
-        run_recipe(restarting, game, tmp_path / "run", "x", parallel=ParallelConfig(accumulate=2))
     assert not (tmp_path / "run").exists()
 
 

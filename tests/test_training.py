@@ -71,7 +71,6 @@ def test_the_papers_losses_fall_too(game: FrameStore, tmp_path: Path) -> None:
         dynamics=replace(paper.dynamics, transformer=model),
         tokenizer_training=phase,
         world_training=phase,
-        restart_every=20,
     )
     run_recipe(recipe, game, tmp_path / "run", "game")
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

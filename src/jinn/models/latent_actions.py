@@ -13,8 +13,7 @@ the encoder gets no gradient. What stands against it here (all off in the paper'
 * ``reach`` the encoder is shown how well every small displacement explains the next frame, and the
   decoder draws by moving pixels (`jinn.models.motion`); ``shrink`` does all of this on smaller frames;
 * it learns without quantisation first, and k-means then makes codes of the latents (driven by
-  `jinn.training.stages`);
-* dead codes restarted at the latents that the living ones explain worst.
+  `jinn.training.stages`).
 """
 
 from __future__ import annotations

@@ -65,12 +65,7 @@ class FSQConfig:
 
 
 class VQ(nn.Module):
-    """Nearest code by Euclidean distance, trained by the codebook and commitment losses.
-
-    `usage_K` remembers how often each code was chosen of late, so that the dead ones can be restarted.
-    """
-
-    usage_K: Tensor
+    """Nearest code by Euclidean distance, trained by the codebook and commitment losses."""
 
     def __init__(self, config: VQConfig) -> None:
         super().__init__()
@@ -78,7 +73,6 @@ class VQ(nn.Module):
         self.size, self.dim = config.codes, config.dim
         self.codebook_KD = nn.Parameter(torch.empty(config.codes, config.dim))
         nn.init.normal_(self.codebook_KD)
-        self.register_buffer("usage_K", torch.full((config.codes,), 1.0 / config.codes))
 
     def forward(self, latents: Tensor) -> Quantized:
         flat_ND = latents.reshape(-1, self.dim).float()
@@ -95,38 +89,6 @@ class VQ(nn.Module):
         return self.codebook_KD[codes]
 
     @torch.no_grad()
-    def shares(self, codes: Tensor) -> Tensor:
-        """How often each code occurs, float32 ``K`` that sums to 1."""
-        one_N = torch.ones(codes.numel(), device=codes.device)
-        # Not bincount: it waits for the GPU to learn the largest code.
-        return one_N.new_zeros(self.size).scatter_add_(0, codes.flatten(), one_N) / codes.numel()
-
-    @torch.no_grad()
-    def note_usage(self, shares_K: Tensor, memory: float = 0.99) -> None:
-        """Fold the `shares` of a training batch into `usage_K`."""
-        self.usage_K.lerp_(shares_K, 1 - memory)
-
-    @torch.no_grad()
-    def restart_dead(self, latents: Tensor, generator: torch.Generator, share: float = 0.1) -> None:
-        """Move the codes used less than ``share`` of their fair part to the latents explained worst.
-
-        A copy of a living code would tie with it for ever, and a random latent lies most often where
-        codes are plenty: so places are drawn in proportion to their squared distance from the nearest
-        living code, one after another (the seeding of k-means++).
-
-        Args:
-            latents: ``(..., dim)``, a batch of encoder outputs.
-            generator: the chance.
-            share: of 1 / codes.
-        """
-        dead_K = self.usage_K < share / self.size
-        flat_ND = latents.reshape(-1, self.dim).float()
-        if bool(dead_K.any()):
-            living_KD = self.codebook_KD[~dead_K]
-            self.codebook_KD[dead_K] = spread(flat_ND, living_KD, int(dead_K.sum()), generator)
-            self.usage_K[dead_K] = 1.0 / self.size
-
-    @torch.no_grad()
     def cluster(self, latents: Tensor, generator: torch.Generator, rounds: int = 50, starts: int = 1) -> None:
         """Set the whole codebook to the k-means of the given latents ``(..., dim)``.
 
@@ -141,7 +103,7 @@ class VQ(nn.Module):
         best_KD: Tensor = self.codebook_KD
         least = float("inf")
         for _ in range(starts):
-            codes_KD = spread(flat_ND, flat_ND[:0], self.size, generator)
+            codes_KD = spread(flat_ND, self.size, generator)
             for _ in range(rounds):
                 nearest_N = torch.cdist(flat_ND, codes_KD).argmin(-1)
                 sums_KD = torch.zeros_like(codes_KD).index_add_(0, nearest_N, flat_ND)
@@ -152,15 +114,11 @@ class VQ(nn.Module):
             if error < least:
                 best_KD, least = codes_KD, error
         self.codebook_KD.copy_(best_KD)
-        self.usage_K.fill_(1.0 / self.size)
 
 
-def spread(points_ND: Tensor, taken_KD: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draw ``count`` of the points, far from those taken and from each other (k-means++ seeding)."""
-    if len(taken_KD):
-        distance_N = torch.cdist(points_ND, taken_KD).amin(-1).square()
-    else:
-        distance_N = torch.ones(len(points_ND), device=points_ND.device)
+def spread(points_ND: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draw ``count`` of the points, far from each other (k-means++ seeding)."""
+    distance_N = torch.ones(len(points_ND), device=points_ND.device)
     chosen = []
     for _ in range(count):
         if not bool(distance_N.sum() > 0):  # fewer different points than places
@@ -233,13 +191,9 @@ def make_quantizer(config: VQConfig | FSQConfig) -> VQ | FSQ:
     return VQ(config) if isinstance(config, VQConfig) else FSQ(config)
 
 
-def code_usage(codes: Tensor, size: int) -> tuple[float, float]:
-    """How a codebook is used.
-
-    Returns:
-        The share of codes that occur, in [0, 1], and the perplexity, in [1, size]: two to the entropy.
-    """
-    counts = torch.bincount(codes.flatten().cpu(), minlength=size).double()
-    shares = counts / counts.sum()
-    entropy = -(shares[shares > 0] * shares[shares > 0].log()).sum()
-    return float((counts > 0).double().mean()), float(entropy.exp())
+def perplexity(codes: Tensor, size: int) -> Tensor:
+    """How many codes are in use: the exponential of their entropy, 1 after a collapse, at most ``size``."""
+    ones_X = torch.ones(codes.numel(), device=codes.device)
+    # Not bincount: it would wait for the GPU to learn the largest code.
+    fractions_K = ones_X.new_zeros(size).scatter_add_(0, codes.flatten(), ones_X) / codes.numel()
+    return torch.special.entr(fractions_K).sum().exp()

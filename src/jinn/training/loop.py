@@ -66,10 +66,6 @@ class Stage(Protocol):
         """The loss of a part of a step's batch, and figures: all are means over clips."""
         ...
 
-    def settle(self, report: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Once a step, with the figures' means over the whole batch; returns those for the log."""
-        ...
-
     def preview(self, world: World) -> np.ndarray:
         """A picture of how well it goes, uint8 HWC; all models of this world are plain."""
         ...
@@ -146,7 +142,7 @@ def train(
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
             figures = add_gradients(stage, step, frames_BTHWC, chance, ranks)
-            figures = stage.settle(ranks.mean(figures))
+            figures = ranks.mean(figures)
             if config.clip_norm:
                 figures["gradient_norm"] = clip_gradients(parameters, config.clip_norm)
             rate = learning_rate(config, step)

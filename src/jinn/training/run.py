@@ -53,7 +53,6 @@ class Recipe:
             while the dynamics learn. None is the paper's: both learn together from the first step.
         play_training: how phase 2 ends, with the dynamics by themselves on clips that turn into what they
             draw (`jinn.models.dynamics.Dynamics.played_loss`). None is the paper's: no such end.
-        restart_every: steps between restarts of dead codes, where a VQ learns; 0 is never (paper).
     """
 
     tokenizer: TokenizerConfig | ConvTokenizerConfig
@@ -64,7 +63,6 @@ class Recipe:
     world_training: TrainingConfig
     latent_action_training: TrainingConfig | None = None
     play_training: TrainingConfig | None = None
-    restart_every: int = 0
 
 
 def run_recipe(
@@ -158,7 +156,7 @@ def train_all(
     if from_scratch:
         phase = recipe.tokenizer_training
         shown = ClipSampler(store, phase.frames, seed, split).batch(0, 12).to(device)
-        tokenizer_stage = TokenizerStage(world, shown, recipe.restart_every)
+        tokenizer_stage = TokenizerStage(world, shown)
         clips = clips_of(source, phase, seed, frames_of)
         train(tokenizer_stage, clips, phase, run, seed, ranks, on_step)
         settled()
@@ -173,7 +171,7 @@ def train_all(
         ranks.share(action_stage.finish(later, seed))
     phase = recipe.world_training
     shown = ClipSampler(store, min(12, int(store.lengths.max())), seed, split).batch(0, 1).to(device)
-    world_stage = WorldStage(world, shown, from_scratch and alone is None, recipe.restart_every)
+    world_stage = WorldStage(world, shown, from_scratch and alone is None)
     clips = clips_of(source, phase, seed + 1, frames_of)
     train(world_stage, clips, phase, run, seed + 1, ranks, on_step)
     last = recipe.play_training
@@ -194,11 +192,6 @@ def check(recipe: Recipe, ranks: Ranks) -> None:
     for part in (coder.encoder, coder.decoder, actor.encoder, actor.decoder, recipe.dynamics.transformer):
         if isinstance(part, TransformerConfig):
             check_split(part, ranks.config.tensor_parallel)
-    if recipe.restart_every and (ranks.size > 1 or ranks.config.accumulate > 1):
-        raise JinnError(
-            "restart-every needs a whole batch in one place: set it to 0, or train with one process and "
-            "without --parallel.accumulate"
-        )
 
 
 def frames_on(store: FrameStore, device: torch.device) -> Tensor | None:

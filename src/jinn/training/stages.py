@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jinn.contracts import Chance, to_device, to_uint8
-from jinn.models.quantize import VQ
+from jinn.models.quantize import perplexity
 from jinn.world.rollout import World
 
 
@@ -20,9 +20,8 @@ class TokenizerStage:
     name = "tokenizer"
     learns = ("tokenizer",)
 
-    def __init__(self, world: World, shown_BTHWC: Tensor, restart_every: int = 0) -> None:
+    def __init__(self, world: World, shown_BTHWC: Tensor) -> None:
         self.world, self.shown_BTHWC = world, shown_BTHWC
-        self.restart_every = restart_every
 
     def begin(self, first_BTHWC: Tensor, chance: torch.Generator) -> list[Tensor]:
         self.world.tokenizer.begin(first_BTHWC, chance)
@@ -30,19 +29,8 @@ class TokenizerStage:
         return [self.unit, *self.world.tokenizer.parameters()]
 
     def loss(self, step: int, frames_BTHWC: Tensor, chance: Chance) -> tuple[Tensor, dict[str, Tensor]]:
-        quantizer = self.world.tokenizer.quantizer
         loss, report = self.world.tokenizer.loss(frames_BTHWC, self.unit)
-        metrics = {"mse": report["mse"]}
-        if isinstance(quantizer, VQ):
-            metrics["shares_K"] = quantizer.shares(report["codes"])
-            if self.restart_every and step and step % self.restart_every == 0:
-                quantizer.restart_dead(report["latents"], chance[0])
-        return loss, metrics
-
-    def settle(self, report: dict[str, Tensor]) -> dict[str, Tensor]:
-        if isinstance(self.world.tokenizer.quantizer, VQ):
-            self.world.tokenizer.quantizer.note_usage(report.pop("shares_K"))
-        return report
+        return loss, {"mse": report["mse"]}
 
     @torch.no_grad()
     def preview(self, world: World) -> np.ndarray:
@@ -79,9 +67,6 @@ class LatentActionStage:
         loss, report = self.world.latent_actions.loss(frames_BTHWC, noise_BTm1d, self.unit)
         return loss, {"action_mse": report["mse"], "frozen_mse": report["frozen_mse"]}
 
-    def settle(self, report: dict[str, Tensor]) -> dict[str, Tensor]:
-        return report
-
     @torch.no_grad()
     def preview(self, world: World) -> np.ndarray:
         """Frames, those that follow them, and these as drawn from the former and a latent."""
@@ -115,14 +100,12 @@ class WorldStage:
         world: all three models.
         shown_BTHWC: a clip for the previews.
         joint: the latent actions learn along (the paper's), by their own loss on pixels.
-        restart_every: steps between restarts of dead action codes, if they learn; 0 is never.
     """
 
     name = "world"
 
-    def __init__(self, world: World, shown_BTHWC: Tensor, joint: bool, restart_every: int = 0) -> None:
-        self.world, self.shown_BTHWC = world, shown_BTHWC
-        self.joint, self.restart_every = joint, restart_every
+    def __init__(self, world: World, shown_BTHWC: Tensor, joint: bool) -> None:
+        self.world, self.shown_BTHWC, self.joint = world, shown_BTHWC, joint
         self.learns = ("latent_actions", "dynamics") if joint else ("dynamics",)
         world.tokenizer.requires_grad_(False)
         world.latent_actions.requires_grad_(joint)
@@ -137,19 +120,12 @@ class WorldStage:
         if not self.joint:
             return world.dynamics.loss(tokens_BTN, world.latent_actions.encode(frames_BTHWC), chance)
         action_loss, report = world.latent_actions.loss(frames_BTHWC, unit=self.unit)
-        codebook = world.latent_actions.quantizer
-        if self.restart_every and step and step % self.restart_every == 0:
-            codebook.restart_dead(report["latents"], chance[0])
         token_loss, metrics = world.dynamics.loss(tokens_BTN, report["actions"], chance)
-        metrics |= {"action_mse": report["mse"], "shares_K": codebook.shares(report["actions"])}
+        metrics |= {
+            "action_mse": report["mse"],
+            "action_perplexity": perplexity(report["actions"], world.num_actions),
+        }
         return action_loss + token_loss, metrics
-
-    def settle(self, report: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self.joint:
-            codebook = self.world.latent_actions.quantizer
-            codebook.note_usage(report.pop("shares_K"))
-            report["actions_used"] = (codebook.usage_K > 0.1 / self.world.num_actions).sum()
-        return report
 
     @torch.no_grad()
     def preview(self, world: World) -> np.ndarray:

@@ -304,6 +304,7 @@ class World(nn.Module):
         weights = {
             k: v.float() if v.is_floating_point() else v
             for k, v in read_tensors(folder / "model.safetensors").items()
+            if not k.endswith("usage_K")  # older worlds counted the use of their codes
         }
         load_weights(world, weights, folder)
         world.folder = folder
