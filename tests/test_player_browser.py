@@ -543,7 +543,7 @@ def test_a_gamepad_plays(open_page: OpenPage) -> None:
 
 def test_everything_has_a_name_and_the_keyboard_reaches_it(open_page: OpenPage) -> None:
     page = open_page()
-    for details in ("sampling", "keys", "time"):
+    for details in ("sampling", "keys"):
         page.locator(f"#{details} summary").click()
     nameless = page.evaluate("""[...document.querySelectorAll('button, input, canvas, a, summary')]
         .filter((part) => part.checkVisibility() && !part.closest('[aria-hidden=true]'))
@@ -559,14 +559,6 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(open_page: OpenPage) 
         "reset pause again what-if auto speed scrub upload draw camera mp4 save open steps temperature seed"
     )
     assert {*parts.split(), "usual-keys", "look-ahead"} <= reached
-
-
-def test_where_the_time_goes(open_page: OpenPage) -> None:
-    page = open_page()
-    play(page, "1", 3)
-    page.locator("#time summary").click()
-    until(page, "document.querySelectorAll('#parts dd').length === 4")
-    until(page, "document.querySelectorAll('#times dd')[0]?.textContent.endsWith(' ms')")
 
 
 def test_waiting_for_a_place(open_page: OpenPage, world: World) -> None:

@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 import webbrowser
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -55,7 +54,6 @@ from jinn.player.sessions import (
     Session,
 )
 from jinn.player.text import WHY_NOT, Painter
-from jinn.world.profile import profile
 from jinn.world.rollout import World
 
 USUAL_PORT = 7860
@@ -65,7 +63,6 @@ IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")
 # a sentence for an answer and not a closed socket.
 MAX_MESSAGE_BYTES = 4 * MAX_BYTES
 MAX_SOCKETS = 65_536
-PROFILE_SECONDS = 30.0  # how long what was measured is told again
 # Players who lost their connection: how many, how long, and how many states of each are kept for them.
 MOST_PARKED, PARKED_SECONDS, STATES_PARKED = 32, 120.0, 3
 AN_ADDRESS = 16  # sockets of one network address, if others than this machine may play
@@ -151,8 +148,6 @@ def create_app(
     pngs = [to_png(frames_BTHWC[0, 0].numpy()) for frames_BTHWC in prompts]
     idle = _idle_action(world.action_names)
     parked: dict[str, History] = {}
-    measuring = asyncio.Lock()
-    measured: tuple[float, dict[str, float]] = -PROFILE_SECONDS, {}
     described = describe_world(world, prompts, idle, painter)
     films = Films(world.size_hw, described["fps"])
 
@@ -167,13 +162,6 @@ def create_app(
         if i >= len(pngs):
             return JSONResponse({"error": f"this world has the prompts 0 to {len(pngs) - 1}"}, 404)
         return Response(pngs[i], media_type="image/png")
-
-    async def tell_parts(request: Request) -> Response:
-        nonlocal measured
-        async with measuring:
-            if time.monotonic() > measured[0] + PROFILE_SECONDS:
-                measured = time.monotonic(), await asyncio.to_thread(profile, world)
-        return JSONResponse({"backend": world.backend_name, "parts": measured[1]})
 
     async def play(websocket: WebSocket) -> None:
         await websocket.accept()
@@ -211,7 +199,6 @@ def create_app(
             Route("/", page),
             Route("/api/world", describe),
             Route("/api/prompts/{i:int}.png", show_prompt),
-            Route("/api/profile", tell_parts),
             Route("/api/film.{kind}", films.make, methods=["POST"]),
             WebSocketRoute("/ws", play),
             Mount("/static", StaticFiles(directory=STATIC)),

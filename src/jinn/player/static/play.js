@@ -14,7 +14,6 @@ const $ = (id) => document.getElementById(id);
 const small = document.createElement("canvas"); // what is on the screen, for the page's own use
 const touch = matchMedia("(pointer: coarse)").matches;
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
-const newest = (list, value) => [...list.slice(-59), value];
 
 const answer = await fetch("api/world");
 if (!answer.ok) document.body.textContent = await answer.text();
@@ -54,7 +53,6 @@ let opened = null; // a session whose first frame is to come
 let shownAt = 0; // when the figures beside the screen were last brought up to date
 let drawnAt = []; // times of the last frames
 let unanswered = []; // {id, time} of presses whose frame has not come yet
-let times = { model: [], waited: [] };
 const held = new Map(); // what is down (a key, a finger, a button) -> press, the latest last
 
 // ---- The connection ---------------------------------------------------------------------------------
@@ -99,10 +97,6 @@ const link = connect($("screen"), {
     if (frame.kind === "next") {
       tape.add(pixels, { action: frame.action, steps: Number($("steps").value), temperature: Number($("temperature").value) });
       answered(frame.key, drawn);
-      times = {
-        model: newest(times.model, frame.modelMs),
-        waited: newest(times.waited, frame.waitedMs),
-      };
       jinn.ready.push(frame.ready);
     }
     viewing = null;
@@ -604,42 +598,6 @@ function show() {
   $("latency").textContent = median(jinn.latencies.slice(-60))?.toFixed(0) ?? "–";
   $("model").textContent = tape.step ? jinn.modelMs.toFixed(0) : "–";
   $("frame").textContent = now;
-  if ($("time").open) showTimes();
-}
-
-/** What the model spends its time on, measured anew on the server. */
-async function measureParts() {
-  const { backend, parts } = await (await fetch("api/profile")).json();
-  const whole = Object.values(parts).reduce((a, b) => a + b);
-  list($("parts"), Object.fromEntries(Object.entries(parts).map(([part, ms]) =>
-    [part, `${ms.toFixed(1)} ms, ${((100 * ms) / whole).toFixed(0)}%`])));
-  $("parts-note").textContent = backend === "torch"
-    ? "One player, nobody else computing."
-    : `In PyTorch, part by part; what plays is ${backend}, which is not made of parts.`;
-}
-$("time").ontoggle = () => $("time").open && measureParts();
-
-function list(place, rows) {
-  place.replaceChildren(...Object.entries(rows).flatMap(([what, value]) => [
-    Object.assign(document.createElement("dt"), { textContent: what }),
-    Object.assign(document.createElement("dd"), { textContent: value }),
-  ]));
-}
-
-function showTimes() {
-  const ms = (values) => (values.length ? `${median(values).toFixed(1)} ms` : "–");
-  const latency = jinn.latencies.slice(-60);
-  const ready = jinn.ready.slice(-60);
-  const rows = {
-    "the model, a frame": ms(times.model),
-    "the server, from a frame's turn to its sending": ms(times.waited),
-    "key to screen": ms(latency),
-    "of it the way there and back, and drawing": latency.length && times.waited.length
-      ? `${Math.max(0, median(latency) - median(times.waited)).toFixed(1)} ms` : "–",
-    "frames that were ready when they were asked for": ready.length
-      ? `${((100 * ready.filter(Boolean).length) / ready.length).toFixed(0)}%` : "–",
-  };
-  list($("times"), rows);
 }
 
 /** Whole multiples of the world's pixels, counted in the pixels of the device. */
@@ -681,7 +639,6 @@ function build() {
     : "While nothing is held, the last action goes on";
   fit();
   addEventListener("resize", fit);
-  setInterval(() => $("time").open && showTimes(), 500);
 }
 
 build();
