@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +18,13 @@ import torch
 
 from jinn.cli import main
 from jinn.contracts import JinnError
+from jinn.data import stream as data_stream
 from jinn.data.stream import FrameStream, StreamConfig
 from jinn.evaluation import suite
 from jinn.evaluation.measure import Networks
 from jinn.evaluation.suite import Protocol
 from jinn.recipes import tiny
+from jinn.training import loop
 from jinn.training.run import Recipe, clips_of, run_recipe
 from jinn.world.rollout import World
 
@@ -80,6 +88,13 @@ def test_a_phase_goes_through_all_blocks(tmp_path: Path) -> None:
     stream.close()
 
 
+def exit_code(command: list[str]) -> int:
+    try:
+        return main(command)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
 def short() -> Recipe:
     recipe = tiny()
     phase = {"warmup": 2, "checkpoint_every": 2, "preview_every": 7, "log_every": 1, "batch": 4}
@@ -101,24 +116,43 @@ def options() -> list[str]:
     return [*said, "--stream.test-frames=400", "--stream.block=600"]
 
 
+@contextmanager
+def interrupted_at(event: int) -> Iterator[None]:
+    """Send SIGINT, as --minutes does, when the n-th store is played or the n-th step begins, from 1 on."""
+    events = itertools.count(1)
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if next(events) == event:
+                os.kill(os.getpid(), signal.SIGINT)
+            return function(*args, **kwargs)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data_stream, "ingest", counted(data_stream.ingest))
+        patch.setattr(loop, "add_gradients", counted(loop.add_gradients))
+        yield
+
+
 def test_one_command_from_frames_to_a_report_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped by the clock again and again; the end is that of a run that never was."""
+    """A run that is interrupted again and again ends with the weights of one that never was."""
     monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
     whole = run_recipe(
         short(), FrameStream(COINRUN, CONFIG, tmp_path / "whole" / "stream"), tmp_path / "whole", "run"
     )
     run = tmp_path / "run"
     command = ["train", COINRUN, "--out", str(run), *options()]
+    assert exit_code([*command, "--minutes", "0.0001"]) == 130  # before anything is played
     codes: list[int] = []
     while 0 not in codes:
-        assert len(codes) < 100
-        minutes = str(0.005 * (1 + len(codes)))  # the first ends before anything is played
-        try:
-            codes.append(main([*command, "--minutes", minutes]))
-        except SystemExit as stop:
-            codes.append(int(stop.code or 0))
+        # Each piece is one event longer than the last, so 30 of them are more than the whole run.
+        assert len(codes) < 30
+        with interrupted_at(len(codes) + 1):
+            codes.append(exit_code(command))
+    assert len(codes) > 3
     assert set(codes[:-1]) == {130}
     small = Protocol(clips=6, frames=4, draws=1, long_rollouts=2, long_frames=30, shown=1)
     monkeypatch.setitem(suite.PROTOCOLS, "quick", small)
