@@ -21,7 +21,7 @@ from jinn.agents.ppo import PPOConfig, Rollout, advantages, train_ppo  # noqa: E
 from jinn.contracts import JinnError  # noqa: E402
 from jinn.data.rollouts import rollouts  # noqa: E402
 from jinn.env import WorldVectorEnv  # noqa: E402
-from test_player import tiny_world  # noqa: E402
+from tiny_world import tiny_world  # noqa: E402
 
 
 class Lamps(VectorEnv[Any, Any, Any]):

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
@@ -33,41 +33,19 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from helpers_player import PATIENCE, Player, decode, encode, noise
 from jinn.contracts import JinnError
 from jinn.models.sampling import SamplingConfig
-from jinn.player import Client, Room, create_app, read_picture, running
+from jinn.player import Room, create_app, read_picture, running
 from jinn.player.client import Picture
 from jinn.player.history import History, num_bytes
 from jinn.player.pictures import palette, read_pictures
 from jinn.player.scheduler import Frame, Priority, Scheduler
 from jinn.player.server import listen
 from jinn.player.sessions import HEADER, Kind
-from jinn.recipes import tiny
-from jinn.world.legend import ActionMeaning
-from jinn.world.rollout import World, WorldConfig
+from jinn.world.rollout import World
 from jinn.world.state import State
-
-PATIENCE = 30  # seconds after which a missing answer is a failure and not a slow machine
-
-
-def tiny_world() -> World:
-    """A world of 32 x 32 pixels that has learned nothing: its dreams are noise, but its own."""
-    recipe = tiny()
-    torch.manual_seed(0)
-    prompts_PHWC = torch.randint(0, 256, (3, *recipe.tokenizer.size_hw, 3), dtype=torch.uint8)
-    models = recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
-    world = World(WorldConfig("tiny", 10.0, *models), prompts_PHWC).eval()
-    world.legend = tuple(
-        ActionMeaning(*meaning)
-        for meaning in (
-            ("left", 0.0, -4.0, 0.3),
-            ("right", 0.0, 2.0, 0.3),
-            ("up", -2.0, 0.1, 0.2),
-            ("down-right", 1.5, 1.5, 0.2),
-            ("unused", 0.0, 0.0, 0.0),
-        )
-    )
-    return world
+from tiny_world import tiny_world
 
 
 @pytest.fixture(scope="module")
@@ -79,46 +57,6 @@ def world() -> World:
 def address(world: World) -> Iterator[str]:
     with running(create_app(world)) as address:
         yield address
-
-
-class Player(Client):
-    """A player of whom the server hears what it should not."""
-
-    def frame(self, acknowledge: bool = True) -> Picture:
-        return self.receive(acknowledge)
-
-    def hear(self) -> dict[str, Any]:
-        """The message that comes next."""
-        data = self.socket.recv(timeout=self.seconds)
-        assert isinstance(data, str), "a frame came instead of a message"
-        message: dict[str, Any] = json.loads(data)
-        return message
-
-    def error(self) -> str:
-        """The sentence that comes next; a frame before it is a failure."""
-        while (message := self.hear())["type"] == "session":
-            pass
-        assert message["type"] == "error", message
-        return message["message"]
-
-    def rollout(self, actions: Sequence[int], seed: int = 0) -> list[np.ndarray]:
-        """Begin from prompt 0 and play the actions, a frame for each."""
-        return [self.start(0, seed).pixels_HWC, *(self.play(action).pixels_HWC for action in actions)]
-
-
-def decode(png: bytes) -> np.ndarray:
-    return np.array(Image.open(io.BytesIO(png)))
-
-
-def encode(image: Image.Image | np.ndarray, kind: str = "PNG", **options: object) -> bytes:
-    file = io.BytesIO()
-    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def noise(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 # ---- Addresses --------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ from jinn.player import Room, create_app, running
 from jinn.player.film import film
 from jinn.player.text import Painter
 from jinn.world.rollout import World
-from test_player import tiny_world
 from tiny_pipeline import save_pipeline
+from tiny_world import tiny_world
 
 GAMEPAD = """
     window.pads = [{index: 0, axes: [0, 0], buttons: Array.from({length: 16}, () => ({pressed: false}))}];

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers_player import Player
 from jinn.contracts import JinnError
 from jinn.player import create_app, running
 from jinn.player.sessions import Kind
 from jinn.player.text import MOST_WAITING, Painter
-from test_player import Player, tiny_world
 from tiny_pipeline import save_pipeline
+from tiny_world import tiny_world
 
 
 @pytest.fixture(scope="module")

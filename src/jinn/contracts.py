@@ -22,13 +22,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-
-class JinnError(ValueError):
-    """A mistake of the user's, told in one sentence that says what to do about it.
-
-    The command line prints the sentence and exits with code 2.
-    """
-
+from jinn.errors import JinnError as JinnError
 
 # The chance of a training batch: one generator on the CPU for each clip, so that what is drawn for a clip
 # does not depend on the clips that share its batch, its rank or its device.

@@ -1,0 +1,56 @@
+"""What the tests of the player share: a client, pictures, and how long to wait."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jinn.player import Client
+from jinn.player.client import Picture
+
+PATIENCE = 30  # seconds after which a missing answer is a failure and not a slow machine
+
+
+class Player(Client):
+    """A player of whom the server hears what it should not."""
+
+    def frame(self, acknowledge: bool = True) -> Picture:
+        return self.receive(acknowledge)
+
+    def hear(self) -> dict[str, Any]:
+        """The message that comes next."""
+        data = self.socket.recv(timeout=self.seconds)
+        assert isinstance(data, str), "a frame came instead of a message"
+        message: dict[str, Any] = json.loads(data)
+        return message
+
+    def error(self) -> str:
+        """The sentence that comes next; a frame before it is a failure."""
+        while (message := self.hear())["type"] == "session":
+            pass
+        assert message["type"] == "error", message
+        return message["message"]
+
+    def rollout(self, actions: Sequence[int], seed: int = 0) -> list[np.ndarray]:
+        """Begin from prompt 0 and play the actions, a frame for each."""
+        return [self.start(0, seed).pixels_HWC, *(self.play(action).pixels_HWC for action in actions)]
+
+
+def decode(png: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(png)))
+
+
+def encode(image: Image.Image | np.ndarray, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)

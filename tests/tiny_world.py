@@ -1,0 +1,29 @@
+"""A tiny world that has learned nothing, for tests of whatever plays worlds."""
+
+from __future__ import annotations
+
+import torch
+
+from jinn.recipes import tiny
+from jinn.world.legend import ActionMeaning
+from jinn.world.rollout import World, WorldConfig
+
+
+def tiny_world() -> World:
+    """A world of 32 x 32 pixels with random weights: its frames are noise, always the same noise."""
+    recipe = tiny()
+    torch.manual_seed(0)
+    prompts_PHWC = torch.randint(0, 256, (3, *recipe.tokenizer.size_hw, 3), dtype=torch.uint8)
+    models = recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
+    world = World(WorldConfig("tiny", 10.0, *models), prompts_PHWC).eval()
+    world.legend = tuple(
+        ActionMeaning(*meaning)
+        for meaning in (
+            ("left", 0.0, -4.0, 0.3),
+            ("right", 0.0, 2.0, 0.3),
+            ("up", -2.0, 0.1, 0.2),
+            ("down-right", 1.5, 1.5, 0.2),
+            ("unused", 0.0, 0.0, 0.0),
+        )
+    )
+    return world
