@@ -14,7 +14,7 @@ import torch
 from benchmarks.measure import RESULTS, Row, interleaved, save
 from jinn.env import WorldVectorEnv
 from jinn.judges import Head
-from jinn.world.backends import Backend
+from jinn.world.backends import BackendName
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     on_gpu = torch.device(args.device).type == "cuda"
     sizes = args.num_envs or ([64, 256, 1024] if on_gpu else [1, 8, 32, 64])
-    backends: list[Backend] = args.backends or (["cuda-graph"] if on_gpu else ["torch", "onnx-int8"])
+    backends: list[BackendName] = args.backends or (["cuda-graph"] if on_gpu else ["torch", "onnx-int8"])
     episodes = {
         f"{backend} {size}": episode(args.world, size, backend, args.device)
         for backend in backends
@@ -51,7 +51,7 @@ NOTE = (
 )
 
 
-def episode(world: str, size: int, backend: Backend, device: str) -> Callable[[], None]:
+def episode(world: str, size: int, backend: BackendName, device: str) -> Callable[[], None]:
     """A function that plays one episode in each environment, and the step that begins the next."""
     head = Head().eval().to(device)
     envs = WorldVectorEnv(

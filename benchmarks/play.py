@@ -20,7 +20,6 @@ import gc
 import tempfile
 import time
 from collections.abc import Callable
-from copy import copy
 from pathlib import Path
 
 import torch
@@ -28,12 +27,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import RESULTS, Row, interleaved, matrix_product, save
-from jinn.memory import keep_freed_memory
+from jinn.allocator import keep_freed_memory
 from jinn.recipes import paper_coinrun
-from jinn.training.run import Recipe
-from jinn.world.backends import Backend, use_backend
+from jinn.training.recipe import Recipe
+from jinn.world.backends import BackendName
+from jinn.world.config import WorldConfig
 from jinn.world.export import export_onnx
-from jinn.world.rollout import World, WorldConfig
+from jinn.world.world import World
 
 PRODUCTS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -57,7 +57,7 @@ def main() -> None:
         return
     on_gpu = device.type == "cuda"
     players = args.players or ([1, 16, 64, 256] if on_gpu else [1, 4, 16])
-    backends: list[Backend] = args.backends or (
+    backends: list[BackendName] = args.backends or (
         ["torch", "cuda-graph"] if on_gpu else ["torch", "onnx", "onnx-int8"]
     )
     rows = frames(args.world, device, players, backends, args.repeats)
@@ -79,12 +79,12 @@ PAPER_NOTE = (
 
 
 def frames(
-    name: str, device: torch.device, players: list[int], backends: list[Backend], repeats: int
+    name: str, device: torch.device, players: list[int], backends: list[BackendName], repeats: int
 ) -> list[Row]:
     """Frames a second and quality of each backend."""
     plain = World.load(name, device)
     with tempfile.TemporaryDirectory(prefix="jinn-bench-") as scratch:
-        worlds = {b: use_backend(ready(name, device, b, Path(scratch)), b) for b in backends}
+        worlds = {b: ready(name, device, b, Path(scratch)).with_backend(b) for b in backends}
     rows = []
     for count in players:
         steps: dict[str, Callable[[], object]] = {b: player(world, count) for b, world in worlds.items()}
@@ -105,7 +105,7 @@ def frames(
     return rows
 
 
-def ready(name: str, device: torch.device, backend: Backend, scratch: Path) -> World:
+def ready(name: str, device: torch.device, backend: BackendName, scratch: Path) -> World:
     """The world; for the float32 graph, which the built-in world lacks, a copy of it with one."""
     world = World.load(name, device)
     if backend != "onnx":
@@ -163,14 +163,14 @@ def paper_frame(recipe: Recipe, device: torch.device, repeats: int) -> list[Row]
     with FlopCounterMode(display=False) as counter:
         world.step(state, torch.zeros(1, dtype=torch.long))
     flops = counter.get_total_flops()
-    backends: list[Backend] = ["torch", "cuda-graph"] if world.prompts.is_cuda else ["torch"]
+    backends: list[BackendName] = ["torch", "cuda-graph"] if world.prompts.is_cuda else ["torch"]
 
     def step(fast: World) -> Callable[[], object]:
         return lambda: fast.step(state, torch.zeros(1, dtype=torch.long))
 
     products = {name: matrix_product(dtype, device) for name, dtype in PRODUCTS.items()}
     # Shallow copies: the same weights, each with a backend of its own.
-    candidates: dict[str, Callable[[], object]] = {b: step(use_backend(copy(world), b)) for b in backends}
+    candidates: dict[str, Callable[[], object]] = {b: step(world.with_backend(b)) for b in backends}
     candidates.update((name, product) for name, (product, _) in products.items())
     seconds = interleaved(candidates, repeats, device)
     rates = {name: count / seconds[name] for name, (_, count) in products.items()}
@@ -188,7 +188,7 @@ def paper_frame(recipe: Recipe, device: torch.device, repeats: int) -> list[Row]
 
 def endurance(name: str, device: torch.device, steps: int) -> list[Row]:
     """Memory after each tenth of many steps."""
-    world = use_backend(World.load(name, device), "auto")
+    world = World.load(name, device).with_backend("auto")
     step = player(world, 1)
     rows = []
     began = time.perf_counter()

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from benchmarks.measure import RESULTS, Row, interleaved, save
-from jinn.memory import keep_freed_memory
+from jinn.allocator import keep_freed_memory
 from jinn.models.transformer import causal_attention, rotate, rotation_matrices
 from jinn.training.optim import autocast, fastest_precision
 

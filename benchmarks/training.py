@@ -28,18 +28,17 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import RESULTS, Row, interleaved, matrix_product, peak_memory, save, synchronize
-from jinn.contracts import Chance, to_device
+from jinn.allocator import keep_freed_memory
+from jinn.contracts import Generators, to_device
 from jinn.data.clips import ClipSampler, chance_of
 from jinn.data.synthetic import write_game
-from jinn.memory import keep_freed_memory
-from jinn.models.dynamics import Dynamics
-from jinn.models.latent_actions import LatentActionModel
-from jinn.models.quantize import FSQConfig
-from jinn.models.transformer import STBlock, STTransformer, grid_of
+from jinn.models.ours.motion_latent_actions import MotionLatentActionModel
+from jinn.models.transformer import STBlock, STTransformer
 from jinn.recipes import RECIPES
 from jinn.training.loop import Prefetch
 from jinn.training.optim import TrainingConfig, autocast, fastest_precision, learning_rate, make_optimizers
-from jinn.training.run import Recipe
+from jinn.training.recipe import Recipe, phases
+from jinn.training.stages import LatentActionStage
 
 STAGES = ("tokenizer", "latent_actions", "dynamics")
 
@@ -70,61 +69,52 @@ class Training:
     """A model, its loss on uint8 clips, and how it is trained."""
 
     model: nn.Module
-    loss: Callable[[Tensor, Chance], Tensor]
+    loss: Callable[[Tensor, Generators], Tensor]
     config: TrainingConfig
     size_hw: tuple[int, int]
     tokens_of_a_clip: int
 
 
 def build(recipe: Recipe, stage: str, batch: int, device: torch.device) -> Training:
-    """The stage's model and loss. The one place that knows how the models' losses are called.
+    """The model of a phase and its loss.
 
-    The dynamics are given random tokens and actions: in training, these come from frozen models' forward
-    passes, which are no part of this stage's figures.
+    The dynamics get random tokens and actions: in training these come from the forward passes of frozen models,
+    which are no part of these figures.
     """
     torch.manual_seed(0)
-    rows, columns = grid_of(recipe.tokenizer.size_hw, recipe.tokenizer.patch)
-    size_hw = recipe.tokenizer.size_hw
-    model: nn.Module
-    if stage == "tokenizer":
-        model = tokenizer = recipe.tokenizer.build()
-        config = recipe.tokenizer_training
-        tokens = config.frames * rows * columns
+    phase = next(phase for phase in phases(recipe) if stage in phase.learns)
+    tokenizer, actions = recipe.tokenizer.build(), recipe.latent_actions.build()
+    rows, columns = tokenizer.grid_hw
+    tokens, num_actions = rows * columns, actions.num_actions
+    dynamics = recipe.dynamics.build(tokenizer.levels, tokenizer.grid_hw, num_actions)
 
-        def loss(frames_BTHWC: Tensor, chance: Chance) -> Tensor:
-            return tokenizer.loss(frames_BTHWC)[0]
+    def tokenizer_loss(frames_BTHWC: Tensor, generators: Generators) -> Tensor:
+        return tokenizer.loss(frames_BTHWC)[0]
 
-    elif stage == "latent_actions":
-        model = actions = LatentActionModel(recipe.latent_actions)
-        alone = recipe.latent_action_training
-        config = alone or recipe.world_training
-        h, w = grid_of(recipe.latent_actions.seen_hw, recipe.latent_actions.patch)
-        tokens = config.frames * h * w
+    def action_loss(frames_BTHWC: Tensor, generators: Generators) -> Tensor:
+        if phase.stage is not LatentActionStage or not isinstance(actions, MotionLatentActionModel):
+            return actions.loss(frames_BTHWC)[0]
+        shape = len(frames_BTHWC), frames_BTHWC.shape[1] - 1, actions.config.quantizer.dim
+        noise_BTm1d = to_device(torch.randn(shape, generator=generators[0]), device)
+        return actions.continuous_loss(frames_BTHWC, noise_BTm1d)[0]
 
-        def loss(frames_BTHWC: Tensor, chance: Chance) -> Tensor:
-            shape = len(frames_BTHWC), frames_BTHWC.shape[1] - 1, actions.quantizer.dim
-            noise = to_device(torch.randn(shape, generator=chance[0]), device) if alone else None
-            return actions.loss(frames_BTHWC, noise)[0]
+    def dynamics_loss(frames_BTHWC: Tensor, generators: Generators) -> Tensor:
+        B, T = frames_BTHWC.shape[:2]
+        tokens_BTN = torch.randint(tokenizer.codebook_size, (B, T, tokens), generator=generators[0])
+        actions_BTm1 = torch.randint(num_actions, (B, T - 1), generator=generators[0])
+        return dynamics.loss(to_device(tokens_BTN, device), to_device(actions_BTm1, device), generators)[0]
 
-    else:
-        quantizer = recipe.tokenizer.quantizer
-        fsq = isinstance(quantizer, FSQConfig)
-        levels = quantizer.levels if isinstance(quantizer, FSQConfig) else None
-        size = math.prod(levels) if levels is not None else cast(Any, quantizer).codes
-        num_actions = recipe.latent_actions.quantizer.codes
-        model = dynamics = Dynamics(
-            recipe.dynamics, size, (rows, columns), num_actions, levels if fsq else None
-        )
-        config = recipe.world_training
-        tokens = config.frames * rows * columns
-
-        def loss(frames_BTHWC: Tensor, chance: Chance) -> Tensor:
-            B, T = frames_BTHWC.shape[:2]
-            tokens_BTN = torch.randint(size, (B, T, rows * columns), generator=chance[0])
-            actions_BTm1 = torch.randint(num_actions, (B, T - 1), generator=chance[0])
-            return dynamics.loss(to_device(tokens_BTN, device), to_device(actions_BTm1, device), chance)[0]
-
-    return Training(model.to(device), loss, replace(config, batch=batch or config.batch), size_hw, tokens)
+    known: dict[str, tuple[nn.Module, Callable[[Tensor, Generators], Tensor]]] = {
+        "tokenizer": (tokenizer, tokenizer_loss),
+        "latent_actions": (actions, action_loss),
+        "dynamics": (dynamics, dynamics_loss),
+    }
+    model, loss = known[stage]
+    config = replace(phase.config, batch=batch or phase.config.batch)
+    if stage == "latent_actions":
+        position = getattr(actions, "encoder_position_ND", None)
+        tokens = len(position) if isinstance(position, Tensor) else tokens
+    return Training(model.to(device), loss, config, recipe.tokenizer.size_hw, config.frames * tokens)
 
 
 def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dict[str, Any], Prefetch]:
@@ -263,7 +253,7 @@ def parts(training: Training, frames_BTHWC: Tensor, device: torch.device) -> dic
                 return x + block.temporal.temporal(block.temporal_norm(x), block.window)[0]
 
             found["temporal"].append((partial(both, temporal, x_BTND), len(looking)))
-    if quantizer is not None:
+    if latents:
         given = latents[0].detach().requires_grad_()
 
         def quantize(x: Tensor) -> Tensor:

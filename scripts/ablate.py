@@ -28,17 +28,18 @@ from jinn.data.stream import Recorded
 from jinn.evaluation.clips import choose
 from jinn.evaluation.measure import Networks, measure_clips
 from jinn.evaluation.metrics import bootstrap, psnr
-from jinn.models.conv_tokenizer import ConvConfig, ConvTokenizerConfig
+from jinn.models.ours.conv_tokenizer import ConvConfig, ConvTokenizerConfig
 from jinn.models.quantize import FSQConfig
 from jinn.models.tokenizer import TokenizerConfig
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import RECIPES
-from jinn.training.loop import train
+from jinn.training.loop import Phase, train
 from jinn.training.optim import fastest_precision
 from jinn.training.parallel import ParallelConfig, Ranks
-from jinn.training.run import Recipe, clips_of, fit_size, frames_on, new_world, take_over
-from jinn.training.stages import TokenizerStage, WorldStage
-from jinn.world.rollout import World
+from jinn.training.recipe import Recipe
+from jinn.training.run import clips_of, fit_to_frames, frames_on, new_world, take_over
+from jinn.training.stages import DynamicsStage, TokenizerStage
+from jinn.world.world import World
 
 Change = Callable[[Recipe], Recipe]
 
@@ -59,8 +60,8 @@ def tokenizer_training(**changes: Any) -> Change:
     return lambda recipe: replace(recipe, tokenizer_training=replace(recipe.tokenizer_training, **changes))
 
 
-def world_training(**changes: Any) -> Change:
-    return lambda recipe: replace(recipe, world_training=replace(recipe.world_training, **changes))
+def dynamics_training(**changes: Any) -> Change:
+    return lambda recipe: replace(recipe, dynamics_training=replace(recipe.dynamics_training, **changes))
 
 
 def patches(recipe: Recipe) -> Recipe:
@@ -90,15 +91,14 @@ ROWS: dict[str, dict[str, Change]] = {
     },
     "dynamics": {
         "recipe": lambda recipe: recipe,
-        "AdamW": world_training(optimizer="adamw"),
-        "learning rate doubled": lambda recipe: world_training(
-            learning_rate=2 * recipe.world_training.learning_rate
+        "AdamW": dynamics_training(optimizer="adamw"),
+        "learning rate doubled": lambda recipe: dynamics_training(
+            learning_rate=2 * recipe.dynamics_training.learning_rate
         )(recipe),
-        "rate falls from the warm-up on": world_training(hold=0.0),
+        "rate falls from the warm-up on": dynamics_training(hold=0.0),
         "paper's masks": dynamics(clean_frames=0.0),
         "half of the frames clean": dynamics(clean_frames=0.5),
         "no previous frame": dynamics(previous_frame=False),
-        "no noise on the context": dynamics(context_noise=0.0),
         "temporal attention in every layer": sizes(temporal_every=1),
         "wider": sizes(width=256, heads=8),
         "2 layers more": lambda recipe: sizes(layers=recipe.dynamics.transformer.layers + 2)(recipe),
@@ -149,7 +149,7 @@ def main(
         for row in rows or ROWS[part]:
             if (part, row, seed, budget) in done:
                 continue
-            changed = fit_size(ROWS[part][row](RECIPES[recipe]()), frames.size_hw)
+            changed = fit_to_frames(ROWS[part][row](RECIPES[recipe]()), frames.size_hw)
             base = World.load(world) if part == "dynamics" else None
             began = time.perf_counter()
             made, taken = trained(changed, frames, base, seed, seconds, steps, torch.device(device))
@@ -182,29 +182,24 @@ def trained(
     """A world of which one part was trained, and the steps that it took."""
     world = new_world(recipe, store, "ablation", seed).to(device)
     world.trained_on = np.unique(store.groups[store.select("train")])
-    phase = recipe.world_training if base else recipe.tokenizer_training
-    shown_BTHWC = ClipSampler(store, phase.frames, seed).batch(0, 1).to(device)
-    stage: Any = TokenizerStage(world, shown_BTHWC)
+    config = recipe.dynamics_training if base else recipe.tokenizer_training
+    preview_BTHWC = ClipSampler(store, config.frames, seed).batch(0, 1).to(device)
+    stage: Any = TokenizerStage(world, preview_BTHWC)
     if base:
         take_over(world, base)
-        stage = WorldStage(world, shown_BTHWC, joint=False)
+        stage = DynamicsStage(world, preview_BTHWC)
         stage.export = lambda *_: None
+    learns = ("dynamics",) if base else ("tokenizer",)
     loaded = frames_on(store, device)
 
     def run(count: int) -> float:
-        now = replace(phase, steps=count, warmup=max(1, count // 20), log_every=100, preview_every=10**9)
+        now = replace(config, steps=count, warmup=max(1, count // 20), log_every=100, preview_every=10**9)
         now = replace(now, checkpoint_every=10**9)
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
             clips = clips_of(Recorded(store), now, seed + 1, lambda _: loaded)
-            train(
-                stage,
-                clips,
-                now,
-                Path(folder),
-                seed + 1,
-                Ranks(ParallelConfig(), device, precision=fastest_precision(device)),
-            )
+            ranks = Ranks(ParallelConfig(), device, precision=fastest_precision(device))
+            train(Phase(learns[0], now, learns, type(stage)), stage, clips, Path(folder), seed + 1, ranks)
             return time.perf_counter() - began
 
     if steps is None:

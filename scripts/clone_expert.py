@@ -44,7 +44,7 @@ from jinn.evaluation.report.charts import HEIGHT, WIDTH, Line, line_chart
 from jinn.evaluation.report.page import STATIC
 from jinn.evaluation.results import Figure
 from jinn.world.label import label
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 LABELLED = (0, 100, 200, 400, 600, 800, 1000)
 NOISE = 0.1  # how often the paper's oracle presses at random

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 
 def main() -> None:

@@ -22,8 +22,7 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from jinn.player import create_app, running
-from jinn.world.backends import use_backend
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -52,7 +51,7 @@ def main() -> None:
     if executable is None:
         parser.error(f"no browser: install one of {', '.join(CHROMIUM)}")
 
-    world = use_backend(World.load(args.world), args.backend, args.threads)
+    world = World.load(args.world).with_backend(args.backend, args.threads)
     with running(create_app(world)) as address:
         measured = drive(address, executable, args)
     latencies = measured["latencies"]

@@ -35,8 +35,7 @@ from websockets.exceptions import WebSocketException
 from jinn.contracts import JinnError
 from jinn.player import Client
 from jinn.player.sessions import Kind
-from jinn.world.backends import use_backend
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 # What a client sees when its connection ends: his own doing or the server's, and in a soak both are meant.
 ENDED = (OSError, EOFError, WebSocketException, TimeoutError, JinnError)
@@ -143,7 +142,7 @@ def crowd(world: str = "coinrun", players: int = 50, seconds: float = 60.0, back
 
 def in_turn(name: str, players: int, backend: Any) -> float:
     """Frames a second of players that are stepped one after the other."""
-    world = use_backend(World.load(name), backend)
+    world = World.load(name).with_backend(backend)
     prompts = world.prompts
     states = [world.reset(prompts[i % len(prompts)][None, None], seed=[i])[0] for i in range(players)]
     actions = [torch.tensor([i % world.num_actions]) for i in range(players)]

@@ -33,8 +33,7 @@ from jinn.data.store import FrameStore
 from jinn.env import WorldVectorEnv
 from jinn.evaluation.metrics import bootstrap
 from jinn.judges import Head, learn_head
-from jinn.world.backends import use_backend
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 HOLD = 6  # steps for which labelled play holds a key, on the mean
 
@@ -78,7 +77,7 @@ def main(
         device: Where networks compute.
     """
     out.mkdir(parents=True, exist_ok=True)
-    loaded = use_backend(World.load(world, device), "auto")
+    loaded = World.load(world, device).with_backend("auto")
     keys, head = learned_labels(game, loaded, labelled, out, seed)
     moments = FrameStore.open(store)
 

@@ -11,16 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers_world import make_world, play, prompt
 from jinn.cli import main
 from jinn.contracts import JinnError
+from jinn.models.maskgit import SamplingConfig
 from jinn.models.quantize import split_digits
-from jinn.models.sampling import SamplingConfig
 from jinn.models.tokenizer import TokenizerConfig
-from jinn.world.backends import choose, use_backend
-from jinn.world.export import export_onnx, onnx_path
-from jinn.world.rollout import World
+from jinn.world.backends import fastest
+from jinn.world.export import export_onnx
+from jinn.world.graph import onnx_path
 from jinn.world.state import stack
-from test_world import make_world, play, prompt
+from jinn.world.world import World
 
 ACTIONS = [[a] for a in (0, 3, 1, 1, 4, 2, 0, 2)]
 
@@ -59,14 +60,14 @@ def frames_of(world: World, seed: int = 5) -> Tensor:
 
 def test_the_onnx_graph_plays_the_same_frames(folder: Path) -> None:
     plain = frames_of(World.load(folder))
-    fast = frames_of(use_backend(World.load(folder), "onnx"))
+    fast = frames_of(World.load(folder).with_backend("onnx"))
     assert (plain.int() - fast.int()).abs().max() <= 1
     assert not torch.equal(plain[:, 0], plain[:, 1])
 
 
 @pytest.mark.parametrize("backend", ["onnx", "onnx-int8"])
 def test_a_batch_of_3_equals_3_singles(folder: Path, backend: str) -> None:
-    world = use_backend(World.load(folder), backend)
+    world = World.load(folder).with_backend(backend)
     states = [world.reset(prompt(1, seed=i), seed=i)[0] for i in range(3)]
     singles = [play(world, s, [[a[0]] for a in ACTIONS])[1] for s in states]
     together = play(world, stack(states), [a * 3 for a in ACTIONS])[1]
@@ -75,7 +76,7 @@ def test_a_batch_of_3_equals_3_singles(folder: Path, backend: str) -> None:
 
 def test_a_state_may_change_its_backend(folder: Path) -> None:
     """The state is the same value whoever computes it: half plain, half fast."""
-    world, fast = World.load(folder), use_backend(World.load(folder), "onnx")
+    world, fast = World.load(folder), World.load(folder).with_backend("onnx")
     state, _ = world.reset(prompt(1), seed=5)
     state, first = play(world, state, ACTIONS[:4])
     _, second = play(fast, state, ACTIONS[4:])
@@ -86,8 +87,8 @@ def test_a_state_may_change_its_backend(folder: Path) -> None:
 def test_the_built_in_graph_is_of_the_built_in_weights_and_close_to_them() -> None:
     """8 prompts, every action: at least 95 of 100 digits as in float32, and pictures 35 dB alike."""
     plain = World.load("coinrun")
-    assert choose(plain) == "onnx-int8"
-    fast = use_backend(World.load("coinrun"))
+    assert fastest(plain.device, plain.folder) == "onnx-int8"
+    fast = World.load("coinrun").with_backend("auto")
     agreement, error = [], []
     for action in range(plain.num_actions):
         actions_B = torch.full((len(plain.prompts),), action)
@@ -104,26 +105,26 @@ def test_a_graph_of_other_weights_is_not_played(folder: Path, tmp_path: Path) ->
     other = shutil.copytree(folder, tmp_path / "other")
     world = World.load(other)
     with torch.no_grad():
-        world.dynamics.place_ND.add_(1.0)
+        world.dynamics.position_ND.add_(1.0)
     world.save(other)
-    assert choose(World.load(other)) == "torch"
+    assert fastest(torch.device("cpu"), other) == "torch"
     with pytest.raises(JinnError, match="jinn export"):
-        use_backend(World.load(other), "onnx")
+        World.load(other).with_backend("onnx")
 
 
 def test_what_is_missing_is_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(JinnError, match="only in a folder"):
-        use_backend(small_world(), "onnx")
+        small_world().with_backend("onnx")
     bare = saved(tmp_path / "bare", "frame-tokenizer")
     with pytest.raises(JinnError, match="jinn export"):
-        use_backend(World.load(bare), "onnx-int8")
+        World.load(bare).with_backend("onnx-int8")
     with pytest.raises(JinnError, match="on a GPU"):
-        use_backend(World.load(bare), "cuda-graph")
-    assert choose(World.load(bare)) == "torch"
+        World.load(bare).with_backend("cuda-graph")
+    assert fastest(torch.device("cpu"), bare) == "torch"
     damaged = shutil.copytree(folder, tmp_path / "damaged")
     onnx_path(damaged, "int8").write_bytes(b"no graph")
     with pytest.raises(JinnError, match="damaged"):
-        use_backend(World.load(damaged), "onnx-int8")
+        World.load(damaged).with_backend("onnx-int8")
 
 
 def test_exporting_needs_its_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_exporting_needs_its_packages(monkeypatch: pytest.MonkeyPatch, tmp_path:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 @pytest.mark.parametrize("players", [1, 4])
 def test_a_cuda_graph_plays_the_same_frames(players: int) -> None:
-    plain, fast = make_world().cuda(), use_backend(make_world().cuda(), "cuda-graph")
+    plain, fast = make_world().cuda(), make_world().cuda().with_backend("cuda-graph")
     start = prompt(players)
     rows = [a * players for a in ACTIONS]
     expected = play(plain, plain.reset(start)[0], rows)[1]

@@ -54,7 +54,7 @@ def test_flops_are_those_of_arithmetic() -> None:
     """The dynamics of `tiny`: six for each weight and token, and attention."""
     recipe = RECIPES["tiny"]()
     made = training.build(recipe, "dynamics", 1, torch.device("cpu"))
-    T, N = recipe.world_training.frames, 64
+    T, N = recipe.dynamics_training.frames, 64
     frames = torch.zeros(1, T, 32, 32, 3, dtype=torch.uint8)
     counted = training.count_flops(lambda: made.loss(frames, chance_of(0, range(1))).backward())
     size = recipe.dynamics.transformer

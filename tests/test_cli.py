@@ -111,7 +111,7 @@ def test_own_videos_become_a_world(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(opened.select("heldout")) >= 1
 
     run = tmp_path / "run"
-    steps = ["--tokenizer-training.steps", "30", "--world-training.steps", "30"]
+    steps = ["--tokenizer-training.steps", "30", "--dynamics-training.steps", "30"]
     when = ["--latent-action-training.steps", "20"]
     assert main(["train", str(store), "--out", str(run), "--recipe", "tiny", *steps, *when]) == 0
     assert "jinn play" in capsys.readouterr().out

@@ -25,8 +25,9 @@ from jinn.evaluation.measure import Networks
 from jinn.evaluation.suite import Protocol
 from jinn.recipes import tiny
 from jinn.training import loop
-from jinn.training.run import Recipe, clips_of, run_recipe
-from jinn.world.rollout import World
+from jinn.training.recipe import Recipe
+from jinn.training.run import clips_of, run_recipe
+from jinn.world.world import World
 
 pytest.importorskip("envpool", reason="EnvPool IS MISSING: streams are not tested")
 COINRUN = "envpool:CoinrunHard-v0"
@@ -102,14 +103,14 @@ def short() -> Recipe:
         recipe,
         **{
             name: replace(getattr(recipe, name), steps=6, **phase)
-            for name in ("tokenizer_training", "latent_action_training", "world_training")
+            for name in ("tokenizer_training", "latent_action_training", "dynamics_training")
         },
     )
 
 
 def options() -> list[str]:
     said = ["--recipe", "tiny"]
-    for name in ("tokenizer-training", "latent-action-training", "world-training"):
+    for name in ("tokenizer-training", "latent-action-training", "dynamics-training"):
         said += [f"--{name}.steps=6", f"--{name}.warmup=2", f"--{name}.checkpoint-every=2"]
         said += [f"--{name}.preview-every=7", f"--{name}.log-every=1", f"--{name}.batch=4"]
     said += ["--stream.frames=1600", "--stream.levels", "0", "40", "--stream.test-levels", "50", "9"]

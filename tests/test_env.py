@@ -18,7 +18,7 @@ from jinn.contracts import JinnError  # noqa: E402
 from jinn.data.ingest import ingest  # noqa: E402
 from jinn.data.store import FrameStore  # noqa: E402
 from jinn.judges import GoalImage, Head, learn_head  # noqa: E402
-from jinn.world.rollout import World  # noqa: E402
+from jinn.world.world import World  # noqa: E402
 from tiny_world import tiny_world  # noqa: E402
 
 

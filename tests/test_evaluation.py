@@ -32,7 +32,7 @@ from jinn.evaluation.metrics import (
 from jinn.evaluation.motion import block_motion, global_motion, motion_features, player_motion
 from jinn.evaluation.results import Results
 from jinn.evaluation.suite import PROTOCOLS, Protocol, evaluate
-from jinn.world.rollout import World
+from jinn.world.world import World
 from test_world import make_world
 
 SMALL = Protocol(clips=48, frames=6, draws=2, long_rollouts=3, long_frames=36, shown=2)
@@ -465,8 +465,8 @@ def test_weights_that_are_no_numbers_are_refused(
 ) -> None:
     world = make_world()
     with torch.no_grad():
-        world.dynamics.place_ND[0, 0] = float("nan")
-    assert "not all numbers (dynamics.place_ND)" in refused(tmp_path, capsys, world, game)
+        world.dynamics.position_ND[0, 0] = float("nan")
+    assert "not all numbers (dynamics.position_ND)" in refused(tmp_path, capsys, world, game)
 
 
 @pytest.mark.parametrize(("frame", "words"), [(0, "one flat colour"), (None, "stands still")])

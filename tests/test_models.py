@@ -7,32 +7,32 @@ import torch
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError, to_float, to_uint8
-from jinn.models.conv_tokenizer import ConvConfig, ConvTokenizer, ConvTokenizerConfig
 from jinn.models.dynamics import Dynamics, DynamicsConfig
-from jinn.models.latent_actions import LatentActionModel, LatentActionsConfig
-from jinn.models.motion import displaced, matching_costs, move
+from jinn.models.latent_actions import LatentActionsConfig
+from jinn.models.maskgit import sample_tokens
+from jinn.models.ours.conv_tokenizer import ConvConfig, ConvTokenizer, ConvTokenizerConfig
+from jinn.models.ours.motion import displaced, matching_costs, move
+from jinn.models.ours.motion_latent_actions import MotionLatentActionsConfig
+from jinn.models.ours.previous_frame import PreviousFrame, PreviousFrameDynamicsConfig
+from jinn.models.ours.self_rollout import self_rollout_loss
+from jinn.models.patches import grid_of, patchify, unpatchify
 from jinn.models.quantize import (
     FSQ,
     VQ,
     FSQConfig,
     VQConfig,
-    digits_of,
     join_digits,
     perplexity,
     split_digits,
 )
-from jinn.models.sampling import draw_digits
 from jinn.models.tokenizer import Autoencoder, TokenizerConfig, VideoTokenizer
 from jinn.models.transformer import (
     Attention,
     STTransformer,
     TransformerConfig,
     attend,
-    grid_of,
-    patchify,
     rotate,
     rotation_matrices,
-    unpatchify,
 )
 
 ST = TransformerConfig(layers=2, width=32, heads=4, window=4)
@@ -42,7 +42,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def chance(clips: int) -> list[torch.Generator]:
+def generators(clips: int) -> list[torch.Generator]:
     return [seeded(clip) for clip in range(clips)]
 
 
@@ -227,14 +227,13 @@ def test_fsq_reaches_every_code_and_looks_it_up() -> None:
     assert extreme.tolist() == [11, 0]
 
 
-def test_digits_are_those_that_fsq_looks_up() -> None:
+def test_digits_are_the_levels_that_fsq_looks_up() -> None:
     fsq, levels = FSQ(FSQConfig(levels=(4, 3, 2))), (4, 3, 2)
-    digits = digits_of(levels)
-    assert digits.shape == (24, 9)
-    chosen = torch.stack([part.argmax(-1) for part in digits.split(levels, dim=-1)], dim=-1)
+    codes = torch.arange(24)
+    digits = split_digits(codes, levels)
+    assert torch.equal(join_digits(digits, levels), codes)
     half = (torch.tensor(levels) - 1) / 2
-    torch.testing.assert_close((chosen - half) / half, fsq.lookup(torch.arange(24)))
-    assert (digits.sum(-1) == 3).all()
+    torch.testing.assert_close((digits - half) / half, fsq.lookup(codes))
 
 
 def test_fsq_gradient_passes_through() -> None:
@@ -288,7 +287,7 @@ def test_conv_tokenizer_contract(size_hw: tuple[int, int]) -> None:
     model = conv_tokenizer(size_hw)
     assert model.grid_hw == (-(-size_hw[0] // 4), -(-size_hw[1] // 4))
     clip = frames(2, 3, *size_hw)
-    model.begin(clip, seeded())
+    model.initialize_from_data(clip, seeded())
     tokens = model.encode(clip)
     assert tokens.shape == (2, 3, model.grid_hw[0] * model.grid_hw[1])
     assert torch.equal(model.encode(clip[:, 1:2]), tokens[:, 1:2])
@@ -297,7 +296,7 @@ def test_conv_tokenizer_contract(size_hw: tuple[int, int]) -> None:
     assert decoded.shape[2:] == clip.shape[2:]
     later, past = model.decode_next(tokens[:, 1], past)
     assert torch.equal(later, model.decode(tokens)[:, 1])
-    assert past.frames_B.tolist() == [2, 2]
+    assert past is None
     with pytest.raises(JinnError, match="trained on"):
         model.encode(frames(H=20))
 
@@ -325,13 +324,13 @@ def test_a_tokenizer_begins_at_its_first_frames(quantizer: VQConfig | FSQConfig,
     if kind == "convolutions":
         model = conv_tokenizer((16, 16), quantizer)
     dark = frames(8, 1) // 4
-    model.begin(dark, seeded())
-    latents = model.latents(to_float(dark)).flatten(0, 2)
+    model.initialize_from_data(dark, seeded())
+    latents = model.encode_pixels(to_float(dark)).flatten(0, 2)
     torch.testing.assert_close(latents.mean(0), torch.zeros(latents.shape[1]), atol=1e-4, rtol=0)
     torch.testing.assert_close(latents.std(0), torch.ones(latents.shape[1]), atol=1e-3, rtol=0)
     used = model.encode(dark).unique().numel()
     assert used >= 14  # 16 clusters, or most of a grid of 80
-    made = model.pixels(model.quantizer(model.latents(to_float(dark))).latents)
+    made = model.decode_latents(model.quantizer(model.encode_pixels(to_float(dark))).latents)
     assert abs(float((made - to_float(dark)).mean().detach())) < 0.02  # not grey, which is 0.4 off
 
 
@@ -340,7 +339,7 @@ def test_tokens_do_not_know_the_future_but_know_the_past() -> None:
     clip = frames()
     changed = clip.clone()
     changed[:, 3] = 255 - changed[:, 3]
-    a, b = tokenizer.latents(to_float(clip)), tokenizer.latents(to_float(changed))
+    a, b = tokenizer.encode_pixels(to_float(clip)), tokenizer.encode_pixels(to_float(changed))
     differs = (a - b).abs().amax(dim=(0, 2, 3)) > 1e-6
     assert differs.tolist() == [False, False, False, True, True]
     tokens = tokenizer.encode(clip)
@@ -370,59 +369,62 @@ def test_tokenizer_loss_reaches_every_parameter(quantizer: VQConfig | FSQConfig)
 
 
 PAPER_LAM = LatentActionsConfig((16, 16), 8, ST, ST, VQConfig(4, 8))
-OUR_LAM = LatentActionsConfig(
-    (16, 16), 4, ST, ST, VQConfig(4, 8), pairs=True, predict_change=True, reach=2, shrink=2
-)
+OUR_LAM = MotionLatentActionsConfig((16, 16), 4, ST, ST, VQConfig(4, 8), search_radius=2, downsample=2)
+LAMS = pytest.mark.parametrize("config", [PAPER_LAM, OUR_LAM], ids=["paper", "ours"])
 
 
-@pytest.mark.parametrize("config", [PAPER_LAM, OUR_LAM], ids=["paper", "ours"])
-def test_lam_loss_reaches_every_parameter(config: LatentActionsConfig) -> None:
-    model = LatentActionModel(config)
+@LAMS
+def test_lam_loss_reaches_every_parameter(config: LatentActionsConfig | MotionLatentActionsConfig) -> None:
+    model = config.build()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):  # layers that begin at zero hide those before them for one step
         optimizer.zero_grad()
         loss, report = model.loss(frames())
         loss.backward()
         optimizer.step()
-    # What all places share a softmax does not see: the gradient of this bias is nothing but rounding.
-    assert no_gradient(model) - {"to_attention.bias"} == set()
+    assert no_gradient(model) == set()
     assert report["actions"].shape == (2, 4)
 
 
-@pytest.mark.parametrize("config", [PAPER_LAM, OUR_LAM], ids=["paper", "ours"])
-def test_lam_warm_up_leaves_the_codebook_alone(config: LatentActionsConfig) -> None:
-    model = LatentActionModel(config)
-    loss, _ = model.loss(frames(), torch.randn(2, 4, 8))
+def test_continuous_lam_training_leaves_the_codebook_alone_and_its_noise_counts() -> None:
+    model = OUR_LAM.build()
+    noise = torch.randn(2, 4, 8)
+    loss, _ = model.continuous_loss(frames(), noise)
     loss.backward()
-    assert not model.quantizer.codebook_KD.grad.any()
+    assert model.quantizer.codebook_KD.grad is None
     assert model.to_pixels.weight.grad.any()
+    with torch.no_grad():
+        model.to_pixels.weight.normal_()  # it begins at zero, where the latents have no effect
+        assert model.continuous_loss(frames(), noise)[0] != model.continuous_loss(frames(), 2 * noise)[0]
 
 
-@pytest.mark.parametrize("config", [PAPER_LAM, OUR_LAM], ids=["paper", "ours"])
-def test_an_action_does_not_know_frames_after_its_step(config: LatentActionsConfig) -> None:
-    model = LatentActionModel(config)
+@LAMS
+def test_an_action_does_not_know_frames_after_its_step(
+    config: LatentActionsConfig | MotionLatentActionsConfig,
+) -> None:
+    model = config.build()
     clip = frames()
     changed = clip.clone()
     changed[:, 3] = 255 - changed[:, 3]
-    a, b = model.latents(model.see(clip)), model.latents(model.see(changed))
+    a, b = (model.encode_pixels(model.preprocess(x)) for x in (clip, changed))
     assert ((a - b).abs().amax(dim=(0, 2)) > 1e-6).tolist() == [False, False, True, True]
 
 
-def test_the_lam_decoder_does_not_see_the_frame_it_draws() -> None:
-    model = LatentActionModel(PAPER_LAM)
-    pixels = model.see(frames())
+def test_the_lam_decoder_does_not_see_the_frame_it_predicts() -> None:
+    model = PAPER_LAM.build()
+    pixels = model.preprocess(frames())
     latents = torch.randn(2, 4, 8)
     changed = pixels.clone()
     changed[:, 2] = 1 - changed[:, 2]
-    a, b = model.next_pixels(pixels[:, :-1], latents), model.next_pixels(changed[:, :-1], latents)
-    # The outputs are frames 1..4: changing frame 2 may change the drawings of 3 and 4 only.
+    a, b = model.predict_next(pixels[:, :-1], latents), model.predict_next(changed[:, :-1], latents)
+    # The outputs are frames 1..4: changing frame 2 may change the predictions of 3 and 4 only.
     assert ((a - b).abs().amax(dim=(0, 2, 3, 4)) > 1e-6).tolist() == [False, False, True, True]
 
 
-def test_a_lam_that_moves_pixels_begins_as_a_frozen_picture() -> None:
-    model = LatentActionModel(OUR_LAM)
-    pixels = model.see(torch.full((1, 2, 16, 16, 3), 120, dtype=torch.uint8))
-    drawn = model.next_pixels(pixels[:, :1], torch.zeros(1, 1, 8))
+def test_a_lam_that_moves_pixels_begins_as_a_copy_of_the_last_frame() -> None:
+    model = OUR_LAM.build()
+    pixels = model.preprocess(torch.full((1, 2, 16, 16, 3), 120, dtype=torch.uint8))
+    drawn = model.predict_next(pixels[:, :1], torch.zeros(1, 1, 8))
     torch.testing.assert_close(drawn, pixels[:, :1], atol=1e-5, rtol=0)
 
 
@@ -447,19 +449,25 @@ def test_motion_helpers_agree_with_a_known_shift() -> None:
 # Dynamics
 
 
-def dynamics_of(**changes: object) -> Dynamics:
-    return Dynamics(DynamicsConfig(ST, **changes), 32, (4, 4), 5, (8, 4))  # type: ignore[arg-type]
+PAPER, OURS = DynamicsConfig(ST), PreviousFrameDynamicsConfig(ST, clean_frames=0.5)
+KINDS = {
+    "paper": (PAPER, (32,)),
+    "paper-fsq": (PAPER, (8, 4)),
+    "ours": (OURS, (8, 4)),
+    "ours-vq": (OURS, (32,)),
+}
 
 
-OURS = {"clean_frames": 0.5, "previous_frame": True, "digits": True, "context_noise": 0.1}
-KINDS: dict[str, dict[str, object]] = {"paper": {}, "ours": OURS, "factored": {**OURS, "factored": True}}
+def dynamics_of(kind: str = "paper") -> Dynamics:
+    config, levels = KINDS[kind]
+    return config.build(levels, (4, 4), 5)
 
 
-@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
-def test_dynamics_loss_reaches_every_parameter(changes: dict[str, object]) -> None:
-    model = dynamics_of(**changes)
+@pytest.mark.parametrize("kind", KINDS)
+def test_dynamics_loss_reaches_every_parameter(kind: str) -> None:
+    model = dynamics_of(kind)
     tokens = torch.arange(32).repeat(20)[: 8 * 5 * 16].view(8, 5, 16)
-    loss, metrics = model.loss(tokens, torch.arange(32).view(8, 4) % 5, chance(8))
+    loss, metrics = model.loss(tokens, torch.arange(32).view(8, 4) % 5, generators(8))
     loss.backward()
     assert no_gradient(model) == set()
     assert 0 <= float(metrics["accuracy"]) <= 1
@@ -469,47 +477,47 @@ def test_targets_are_not_masked() -> None:
     """A model that always answers "mask" or copies its input would score well if they were."""
     model = dynamics_of()
     tokens = torch.randint(0, 32, (8, 5, 16), generator=seeded())
-    loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), chance(8))
+    loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), generators(8))
     assert abs(float(loss.detach()) - torch.tensor(32.0).log().item()) < 0.5
     assert model.to_logits(torch.zeros(1, ST.width)).shape == (1, 32)
 
 
-@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
-def test_a_clips_share_of_the_loss_is_its_own(changes: dict[str, object]) -> None:
-    """So a batch may be split over parts and ranks, whatever each clip's number of hidden tokens."""
-    model = dynamics_of(**changes)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clips_part_of_the_loss_is_its_own(kind: str) -> None:
+    """So a batch may be split over parts and ranks, whatever each clip's number of masked tokens."""
+    model = dynamics_of(kind)
     tokens = torch.randint(0, 32, (6, 5, 16), generator=seeded())
     actions = torch.randint(0, 5, (6, 4), generator=seeded())
-    whole, _ = model.loss(tokens, actions, chance(6))
-    parts = [model.loss(tokens[i : i + 1], actions[i : i + 1], chance(6)[i : i + 1])[0] for i in range(6)]
+    whole, _ = model.loss(tokens, actions, generators(6))
+    parts = [model.loss(tokens[i : i + 1], actions[i : i + 1], generators(6)[i : i + 1])[0] for i in range(6)]
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
 
 
-def test_a_clips_share_of_the_other_losses_is_its_own_in_a_given_unit() -> None:
+def test_a_clips_part_of_the_other_losses_is_its_own_at_a_given_scale() -> None:
     clips = torch.cat([frames(3), frames(1) // 8])
-    for model in (small_tokenizer(VQConfig(32, 8)), LatentActionModel(PAPER_LAM), LatentActionModel(OUR_LAM)):
-        unit = model.unit(clips)
-        whole, _ = model.loss(clips, unit=unit)
+    for model in (small_tokenizer(VQConfig(32, 8)), PAPER_LAM.build(), OUR_LAM.build()):
+        scale = model.loss_scale(clips)
+        whole, _ = model.loss(clips, scale)
         torch.testing.assert_close(model.loss(clips)[0], whole)
-        parts = [model.loss(clip[None], unit=unit)[0] for clip in clips]
+        parts = [model.loss(clip[None], scale)[0] for clip in clips]
         torch.testing.assert_close(torch.stack(parts).mean(), whole)
 
 
-@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
-def test_play_is_learned_on_the_way_of_play(changes: dict[str, object]) -> None:
-    """The past is true for a while, then what the model drew; the target is true."""
-    model = dynamics_of(**changes)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_self_rollout_is_a_rollout(kind: str) -> None:
+    """The past is true for a while, then what the model sampled; the target is true."""
+    model = dynamics_of(kind)
     tokens = torch.randint(0, 32, (4, 6, 16), generator=seeded())
     actions = torch.randint(0, 5, (4, 5), generator=seeded(1))
-    loss, report = model.played_loss(tokens, actions, chance(4), temperature=0.0)
-    ends = 1 + torch.stack([torch.rand(1, generator=g) * 5 for g in chance(4)]).long()
+    loss, report = self_rollout_loss(model, tokens, actions, generators(4), temperature=0.0)
+    ends = 1 + torch.stack([torch.rand(1, generator=g) * 5 for g in generators(4)]).long()
     assert len(ends.unique()) > 1
     seen, nll = tokens[:, :1], []
     for t in range(1, 6):
         hidden = torch.cat([seen, torch.full_like(tokens[:, :1], model.mask_token)], dim=1)
         logits = model(hidden, actions[:, :t], torch.cat([seen, tokens[:, t : t + 1]], dim=1))[:, -1]
         nll.append(model.nll(logits.flatten(0, 1), tokens[:, t].flatten())[0].mean())
-        drawn, _ = draw_digits(logits, torch.zeros(4, 16, len(model.levels)), 0.0, model.levels)
+        drawn, _ = sample_tokens(logits, torch.zeros(4, 16, len(model.levels)), 0.0, model.levels)
         seen = torch.cat([seen, torch.where(t < ends, tokens[:, t], drawn).unsqueeze(1)], dim=1)
     assert not torch.equal(seen, tokens)
     torch.testing.assert_close(loss, torch.stack(nll).mean())
@@ -518,18 +526,18 @@ def test_play_is_learned_on_the_way_of_play(changes: dict[str, object]) -> None:
     assert no_gradient(model) == set()
 
 
-def test_a_clips_share_of_the_played_loss_is_its_own() -> None:
-    model = dynamics_of(**KINDS["factored"])
+def test_a_clips_part_of_the_self_rollout_loss_is_its_own() -> None:
+    model = dynamics_of("ours")
     tokens = torch.randint(0, 32, (4, 6, 16), generator=seeded())
     actions = torch.randint(0, 5, (4, 5), generator=seeded(1))
 
-    def played(rows: slice, generators: list[torch.Generator]) -> Tensor:
-        return model.played_loss(tokens[rows], actions[rows], generators[rows], temperature=1.0)[0]
+    def played(rows: slice, given: list[torch.Generator]) -> Tensor:
+        return self_rollout_loss(model, tokens[rows], actions[rows], given[rows], temperature=1.0)[0]
 
-    whole = played(slice(4), chance(4))
-    parts = [played(slice(i, i + 1), chance(4)) for i in range(4)]
+    whole = played(slice(4), generators(4))
+    parts = [played(slice(i, i + 1), generators(4)) for i in range(4)]
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
-    assert not torch.equal(whole, played(slice(4), chance(8)[4:]))
+    assert not torch.equal(whole, played(slice(4), generators(8)[4:]))
 
 
 def test_perplexity_counts_the_codes_in_use() -> None:
@@ -538,19 +546,19 @@ def test_perplexity_counts_the_codes_in_use() -> None:
 
 
 def test_masks_are_the_papers_or_our_own() -> None:
-    paper = dynamics_of().draw_mask(6, 16, chance(400)).double().mean(2)
+    paper = dynamics_of().sample_mask(6, 16, generators(400)).double().mean(2)
     assert not paper[:, 0].any()
     assert 0.72 < paper[:, 1:].mean() < 0.78  # mean of a rate uniform in [0.5, 1]
     assert paper[:, 1:].std(1).mean() < 0.15  # one rate a clip
-    ours = dynamics_of(clean_frames=0.5).draw_mask(6, 16, chance(400)).double().mean(2)
+    ours = dynamics_of("ours").sample_mask(6, 16, generators(400)).double().mean(2)
     clean = (ours[:, 1:-1] == 0).double().mean()
     assert 0.45 < clean < 0.55
     assert (ours[:, -1] > 0).all()
 
 
-@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
-def test_dynamics_cached_equals_uncached(changes: dict[str, object]) -> None:
-    model = dynamics_of(**changes)
+@pytest.mark.parametrize("kind", KINDS)
+def test_dynamics_cached_equals_uncached(kind: str) -> None:
+    model = dynamics_of(kind)
     tokens = torch.randint(0, 32, (2, 7, 16), generator=seeded())
     actions = torch.randint(0, 5, (2, 6), generator=seeded(1))
     hidden = tokens.clone()
@@ -558,16 +566,15 @@ def test_dynamics_cached_equals_uncached(changes: dict[str, object]) -> None:
     whole = model(hidden, actions, tokens)[:, -1]
     past = model.prefill(tokens[:, :3], actions[:, :2])
     for t in range(3, 6):
-        change = model.change(tokens[:, t - 1 : t], actions[:, t - 1 : t]).squeeze(1)
-        past = model.commit(tokens[:, t], change, past)
-    change = model.change(tokens[:, -2:-1], actions[:, -1:]).squeeze(1)
-    cached = model.next_logits(hidden[:, -1], change, past)
+        condition = model.condition(tokens[:, t - 1 : t], actions[:, t - 1 : t]).squeeze(1)
+        past = model.commit(tokens[:, t], condition, past)
+    condition = model.condition(tokens[:, -2:-1], actions[:, -1:]).squeeze(1)
+    cached = model.next_logits(hidden[:, -1], condition, past)
     torch.testing.assert_close(cached, whole, atol=1e-4, rtol=1e-4)
 
 
-def test_surroundings_are_three_by_three_places_and_depend_on_the_action() -> None:
-    model = dynamics_of(previous_frame=True, digits=True).surroundings
-    assert model is not None
+def test_the_previous_frame_is_read_three_by_three_and_depends_on_the_action() -> None:
+    model = PreviousFrame((8, 4), 32, (4, 4), 5)
     tokens, action = torch.zeros(1, 1, 16, dtype=torch.long), torch.tensor([[1]])
     plain = model(tokens, action)
     other = tokens.clone()
@@ -577,15 +584,9 @@ def test_surroundings_are_three_by_three_places_and_depend_on_the_action() -> No
     assert (model(tokens, torch.tensor([[2]])) - plain).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("option", ["digits", "factored"])
-def test_digits_need_an_fsq(option: str) -> None:
-    with pytest.raises(ValueError, match="digits"):
-        Dynamics(DynamicsConfig(ST, **{option: True}), 32, (4, 4), 5)  # type: ignore[arg-type]
-
-
-def test_a_factored_model_tells_digits_apart() -> None:
-    """One logit a level of a digit; codes with the same digit share its vector, and the mask has its own."""
-    model = dynamics_of(factored=True)
+def test_tokens_of_several_digits_are_factorised() -> None:
+    """One logit per level of a digit; codes with the same digit share its vector, and the mask has its own."""
+    model = dynamics_of("paper-fsq")
     assert model.levels == (8, 4)
     assert model.to_logits(torch.zeros(1, ST.width)).shape == (1, 12)
     embed = model.token_embed
@@ -595,7 +596,7 @@ def test_a_factored_model_tells_digits_apart() -> None:
     mask = embed(torch.tensor(model.mask_token))
     assert all((embed(code) - mask).abs().max() > 0.1 for code in torch.arange(32))
     tokens = torch.randint(0, 32, (8, 5, 16), generator=seeded())
-    loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), chance(8))
+    loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), generators(8))
     assert abs(float(loss.detach()) - torch.tensor(32.0).log().item()) < 0.5
 
 

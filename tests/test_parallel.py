@@ -29,12 +29,21 @@ from jinn.models.quantize import VQConfig
 from jinn.models.transformer import STTransformer, TransformerConfig
 from jinn.recipes import RECIPES, paper_coinrun, tiny
 from jinn.training.checkpoints import newest
-from jinn.training.parallel import ParallelConfig, Ranks, check_split, clip_gradients, gather, outline, spread
+from jinn.training.parallel import (
+    ParallelConfig,
+    Ranks,
+    check_split,
+    clip_gradients,
+    distribute,
+    gather,
+    outline,
+)
 from jinn.training.plan import ClusterConfig, forward_flops, kept_bytes, plan
-from jinn.training.run import Recipe, clips_of, run_recipe
-from jinn.world.rollout import World
+from jinn.training.recipe import Recipe
+from jinn.training.run import clips_of, run_recipe
+from jinn.world.world import World
 
-STAGES = ("tokenizer", "latent_actions", "world")
+STAGES = ("tokenizer", "latent_actions", "dynamics")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +51,7 @@ def game(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
     return write_game(tmp_path_factory.mktemp("game") / "store", episodes=40, length=21, seed=0)
 
 
-STEPS = {"tokenizer_training": 5, "latent_action_training": 4, "world_training": 5}
+STEPS = {"tokenizer_training": 5, "latent_action_training": 4, "dynamics_training": 5}
 
 
 def short() -> Recipe:
@@ -192,8 +201,8 @@ def joint() -> Recipe:
         dynamics=replace(paper.dynamics, transformer=model),
         sampling=replace(paper.sampling, steps=2),
         tokenizer_training=phase,
-        world_training=phase,
-        play_training=replace(phase, frames=4),
+        dynamics_training=phase,
+        self_rollout_training=replace(phase, frames=4),
     )
 
 
@@ -241,7 +250,7 @@ def test_a_killed_rank_changes_nothing_and_another_number_of_ranks_may_go_on(
     os.kill(a_rank_of(process), signal.SIGKILL)
     finish(process)
     assert process.returncode != 0  # torchrun stopped the other one too
-    assert newest(run / "checkpoints" / "world") is None
+    assert newest(run / "checkpoints" / "dynamics") is None
     shutil.copytree(run, copy)
     process = start(game, run)
     said = finish(process)
@@ -295,12 +304,12 @@ def test_bfloat16_stays_near_float32_in_one_process_and_in_two(game: FrameStore,
 def test_a_run_keeps_the_precision_it_began_with(game: FrameStore, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run_recipe(short(), game, run, "run", precision="bfloat16")
-    place = newest(run / "checkpoints" / "world")
+    place = newest(run / "checkpoints" / "dynamics")
     assert place is not None
     assert json.loads((place / "state.json").read_text())["precision"] == "bfloat16"
     with pytest.raises(JinnError, match="begun with --precision bfloat16"):
         run_recipe(short(), game, run, "run", precision="float32")
-    shutil.rmtree(run / "checkpoints" / "world")
+    shutil.rmtree(run / "checkpoints" / "dynamics")
     run_recipe(short(), game, run, "run")  # auto, whatever is fastest here
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert {line["precision"] for line in lines} == {"bfloat16"}
@@ -311,7 +320,7 @@ def test_a_run_keeps_the_precision_it_began_with(game: FrameStore, tmp_path: Pat
 
 @pytest.mark.parametrize("size", [2, 4, 8])
 def test_ranks_share_the_clips_of_one_and_go_on_in_another_number(game: FrameStore, size: int) -> None:
-    phase = short().world_training
+    phase = short().dynamics_training
     clips = clips_of(Recorded(game), phase, seed=3)
     for step in (0, 1, 7):
         whole = clips(step, range(phase.batch))
@@ -352,7 +361,7 @@ def test_a_gathered_model_is_a_copy(tmp_path: Path) -> None:
     model = STTransformer(TransformerConfig(layers=2, width=16, heads=2))
     empty = outline(model)
     assert {p.device.type for p in empty.parameters()} == {"meta"}
-    spread(model, Ranks(ParallelConfig(recompute=True)))
+    distribute(model, Ranks(ParallelConfig(recompute=True)))
     x = torch.randn(1, 3, 4, 16)
     before = model(x)
     plain = gather(model, empty, torch.device("cpu"))
@@ -390,7 +399,7 @@ def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(JinnError, match=r"C\+\+ compiler"):
-        spread(nn.Linear(1, 1), Ranks(ParallelConfig(compile=True)))
+        distribute(nn.Linear(1, 1), Ranks(ParallelConfig(compile=True)))
 
 
 def test_damaged_and_foreign_checkpoints_are_told(alone: Path, game: FrameStore, tmp_path: Path) -> None:
@@ -434,7 +443,7 @@ def test_activations_are_those_that_autograd_keeps(recompute: bool) -> None:
     def kept(clips: int) -> int:
         model = STTransformer(config)
         model.norm = nn.Identity()  # type: ignore[assignment]
-        spread(model, Ranks(ParallelConfig(recompute=recompute)))
+        distribute(model, Ranks(ParallelConfig(recompute=recompute)))
         storages: dict[int, tuple[torch.Tensor, int]] = {}
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,7 @@ from websockets.sync.client import connect
 
 from helpers_player import PATIENCE, Player, decode, encode, noise
 from jinn.contracts import JinnError
-from jinn.models.sampling import SamplingConfig
+from jinn.models.maskgit import SamplingConfig
 from jinn.player import Room, create_app, read_picture, running
 from jinn.player.client import Picture
 from jinn.player.history import History, num_bytes
@@ -43,8 +43,8 @@ from jinn.player.pictures import palette, read_pictures
 from jinn.player.scheduler import Frame, Priority, Scheduler
 from jinn.player.server import listen
 from jinn.player.sessions import HEADER, Kind
-from jinn.world.rollout import World
 from jinn.world.state import State
+from jinn.world.world import World
 from tiny_world import tiny_world
 
 

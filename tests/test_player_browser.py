@@ -21,7 +21,7 @@ from chromium import launched
 from jinn.player import Room, create_app, running
 from jinn.player.film import film
 from jinn.player.text import Painter
-from jinn.world.rollout import World
+from jinn.world.world import World
 from tiny_pipeline import save_pipeline
 from tiny_world import tiny_world
 

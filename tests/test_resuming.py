@@ -24,8 +24,9 @@ from jinn.recipes import paper_coinrun, tiny
 from jinn.training.checkpoints import newest
 from jinn.training.loop import Interrupted
 from jinn.training.optim import TrainingConfig
-from jinn.training.run import Recipe, run_recipe
-from jinn.world.rollout import World
+from jinn.training.recipe import Recipe
+from jinn.training.run import run_recipe
+from jinn.world.world import World
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +41,24 @@ def short() -> Recipe:
     return replace(
         recipe,
         tokenizer_training=replace(recipe.tokenizer_training, steps=20, **phase),
-        world_training=replace(recipe.world_training, steps=40, **phase),
+        dynamics_training=replace(recipe.dynamics_training, steps=40, **phase),
         latent_action_training=replace(recipe.latent_action_training or TrainingConfig(), steps=20, **phase),
-        play_training=replace(recipe.world_training, steps=10, **phase),
+        self_rollout_training=replace(recipe.dynamics_training, steps=10, **phase),
     )
 
 
 SHORT = """
-    --recipe tiny --tokenizer-training.steps 30 --world-training.steps 40
+    --recipe tiny --tokenizer-training.steps 30 --dynamics-training.steps 40
     --tokenizer-training.warmup 2 --tokenizer-training.batch 4
     --tokenizer-training.checkpoint-every 1 --tokenizer-training.preview-every 7
-    --world-training.warmup 2 --world-training.batch 4
-    --world-training.checkpoint-every 1 --world-training.preview-every 17
+    --dynamics-training.warmup 2 --dynamics-training.batch 4
+    --dynamics-training.checkpoint-every 1 --dynamics-training.preview-every 17
     --latent-action-training.steps 20 --latent-action-training.batch 8
     --latent-action-training.warmup 2 --latent-action-training.checkpoint-every 1
     --latent-action-training.optimizer muon
 """
 
-STAGES = ("tokenizer", "latent_actions", "world")
+STAGES = ("tokenizer", "latent_actions", "dynamics")
 
 
 def start(store: FrameStore, run: Path) -> subprocess.Popen[bytes]:
@@ -135,7 +136,7 @@ def test_another_recipe_or_seed_in_the_same_folder_is_refused(game: FrameStore, 
     recipe = replace(
         recipe,
         tokenizer_training=replace(recipe.tokenizer_training, steps=1),
-        world_training=replace(recipe.world_training, steps=1),
+        dynamics_training=replace(recipe.dynamics_training, steps=1),
     )
     run_recipe(recipe, game, tmp_path / "run", "x")
     with pytest.raises(JinnError, match="another recipe or seed"):
@@ -157,10 +158,10 @@ def test_on_a_base_only_the_dynamics_are_learned(game: FrameStore, tmp_path: Pat
     assert all(torch.equal(made[key], kept) for key, kept in base.state_dict().items())
     assert straight.trained_on is not None
     assert set(straight.trained_on) == {7, *game.groups[game.select("train")]}
-    assert sorted(os.listdir(tmp_path / "straight" / "checkpoints")) == ["play", "world"]
+    assert sorted(os.listdir(tmp_path / "straight" / "checkpoints")) == ["dynamics", "self_rollout"]
 
     def press(stage: str, step: int, *_: float) -> None:
-        if (stage, step) in {("world", 25), ("play", 5)}:
+        if (stage, step) in {("dynamics", 25), ("self_rollout", 5)}:
             os.kill(os.getpid(), signal.SIGINT)
 
     for _ in range(2):
@@ -173,4 +174,4 @@ def test_on_a_base_only_the_dynamics_are_learned(game: FrameStore, tmp_path: Pat
     with pytest.raises(JinnError, match="--size 64 64"):
         run_recipe(recipe, game, tmp_path / "large", "x", base=large)
     gone_on = run_recipe(recipe, game, tmp_path / "run", "x", base=base)
-    assert torch.equal(gone_on.dynamics.place_ND, straight.dynamics.place_ND)
+    assert torch.equal(gone_on.dynamics.position_ND, straight.dynamics.position_ND)

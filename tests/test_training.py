@@ -20,9 +20,11 @@ from jinn.evaluation.suite import Protocol, evaluate
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import RECIPES, paper_coinrun, tiny
 from jinn.training.optim import TrainingConfig, learning_rate, make_optimizers, orthogonal
-from jinn.training.run import Recipe, run_recipe
+from jinn.training.recipe import Recipe
+from jinn.training.run import run_recipe
+from jinn.world.config import WorldConfig
 from jinn.world.label import label
-from jinn.world.rollout import World, WorldConfig
+from jinn.world.world import World
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_the_papers_losses_fall_too(game: FrameStore, tmp_path: Path) -> None:
         latent_actions=replace(paper.latent_actions, patch=8, encoder=model, decoder=model),
         dynamics=replace(paper.dynamics, transformer=model),
         tokenizer_training=phase,
-        world_training=phase,
+        dynamics_training=phase,
     )
     run_recipe(recipe, game, tmp_path / "run", "game")
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
@@ -86,11 +88,11 @@ def test_a_run_leaves_what_people_look_at(trained: tuple[World, Path], game: Fra
         values = [line[figure] for line in lines if figure in line]
         assert np.mean(values[-3:]) < np.mean(values[:3]) / 3
     pictures = {path.name.split("-")[0] for path in (run / "previews").glob("*.png")}
-    assert pictures == {"tokenizer", "latent_actions", "world"}
+    assert pictures == {"tokenizer", "latent_actions", "dynamics"}
     assert list((run / "tensorboard").rglob("events.*"))
     loaded = World.load(run)
     assert len(loaded.prompts) == 8
-    assert torch.equal(loaded.dynamics.place_ND, world.dynamics.place_ND)
+    assert torch.equal(loaded.dynamics.position_ND, world.dynamics.position_ND)
 
 
 def test_labels_are_one_a_frame_and_agree_with_whole_clips(
@@ -118,8 +120,8 @@ def test_unknown_and_missing_keys_are_errors() -> None:
     values = to_dict(tiny())
     with pytest.raises(JinnError, match="colour"):
         from_dict(Recipe, {**values, "colour": "red"})
-    values["dynamics"].pop("clean_frames")
-    with pytest.raises(JinnError, match="lacks the keys \\['clean_frames'\\]"):
+    values["tokenizer_training"].pop("warmup")
+    with pytest.raises(JinnError, match="lacks the keys \\['warmup'\\]"):
         from_dict(Recipe, values)
 
 
@@ -135,7 +137,7 @@ def test_the_schedule_warms_up_and_ends_where_it_should() -> None:
     assert held[10:55] == pytest.approx([1.0] * 45)
     assert held[55:] == sorted(held[55:], reverse=True)
     assert held[-1] == pytest.approx(0.1, abs=0.01)
-    with pytest.raises(ValueError, match="share of the steps"):
+    with pytest.raises(ValueError, match="fraction of the steps"):
         replace(config, hold=1.0)
 
 
@@ -149,29 +151,29 @@ def test_the_frozen_tokenizer_is_not_in_the_optimizer_and_only_matrices_decay() 
     recipe = tiny()
     world = new_world(recipe)
     world.tokenizer.requires_grad_(False)
-    (optimizer,) = make_optimizers(recipe.world_training, [world.tokenizer, world.dynamics])
+    (optimizer,) = make_optimizers(recipe.dynamics_training, [world.tokenizer, world.dynamics])
     frozen = {id(p) for p in world.tokenizer.parameters()}
     decayed, free = optimizer.param_groups
     assert not frozen & {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert len(decayed["params"]) + len(free["params"]) == len(list(world.dynamics.parameters()))
     assert all(p.ndim == 2 for p in decayed["params"])
-    assert id(world.dynamics.token_embed.own_KD) in {id(p) for p in free["params"]}
+    assert id(world.dynamics.token_embed.digit_FD) in {id(p) for p in free["params"]}
     assert free["weight_decay"] == 0
 
 
 def test_muon_shares_the_parameters_with_adamw() -> None:
     world = new_world(tiny())
-    config = replace(tiny().world_training, optimizer="muon")
+    config = replace(tiny().dynamics_training, optimizer="muon")
     muon, adamw = make_optimizers(config, [world.tokenizer, world.dynamics])
-    turned = [p for group in muon.param_groups for p in group["params"]]
+    matrices = [p for group in muon.param_groups for p in group["params"]]
     others = [p for group in adamw.param_groups for p in group["params"]]
-    assert {id(p) for p in (*turned, *others)} == {
+    assert {id(p) for p in (*matrices, *others)} == {
         id(p) for model in (world.tokenizer, world.dynamics) for p in model.parameters()
     }
-    assert len(turned) + len(others) == len({id(p) for p in (*turned, *others)})
-    assert id(world.dynamics.transformer.blocks[0].feedforward[0].weight) in {id(p) for p in turned}  # type: ignore[index, union-attr]
+    assert len(matrices) + len(others) == len({id(p) for p in (*matrices, *others)})
+    assert id(world.dynamics.transformer.blocks[0].feedforward[0].weight) in {id(p) for p in matrices}  # type: ignore[index, union-attr]
     assert id(world.tokenizer.to_latent.weight) in {id(p) for p in others}  # three rows: nothing to turn
-    assert id(world.dynamics.token_embed.own_KD) in {id(p) for p in others}
+    assert id(world.dynamics.token_embed.digit_FD) in {id(p) for p in others}
 
 
 @pytest.mark.parametrize("shape", [(3, 24, 24), (2, 20, 90), (1, 90, 20)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,65 +12,20 @@ import torch
 from torch import Tensor
 
 import jinn
+from helpers_world import make_world, play, prompt
 from jinn.contracts import JinnError
 from jinn.evaluation.motion import global_motion
-from jinn.models.conv_tokenizer import ConvConfig, ConvTokenizer, ConvTokenizerConfig
-from jinn.models.quantize import FSQConfig
-from jinn.models.sampling import SamplingConfig
-from jinn.models.tokenizer import TokenizerConfig
-from jinn.models.transformer import TransformerConfig
-from jinn.recipes import RECIPES, tiny
-from jinn.world.legend import ActionMeaning
-from jinn.world.rollout import World, WorldConfig, find_world
-from jinn.world.state import State, stack, take, trim
-
-
-def make_world(kind: str = "frame-tokenizer", window: int = 4) -> World:
-    torch.manual_seed(0)
-    recipe = tiny()
-    tokenizer = recipe.tokenizer
-    if kind == "video-tokenizer":
-        model = TransformerConfig(layers=2, width=32, heads=4, window=3)
-        assert isinstance(tokenizer, TokenizerConfig)
-        tokenizer = replace(tokenizer, encoder=model, decoder=model)
-    elif kind == "conv-tokenizer":
-        sizes = ConvConfig(8, 16, 1, 1)
-        tokenizer = ConvTokenizerConfig((32, 32), 2, sizes, sizes, FSQConfig((8, 5, 5, 5)))
-    dynamics = replace(
-        recipe.dynamics,
-        transformer=replace(recipe.dynamics.transformer, window=window),
-        factored=kind == "conv-tokenizer",
-    )
-    prompts = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
-    config = WorldConfig(
-        "test",
-        10.0,
-        tokenizer,
-        recipe.latent_actions,
-        dynamics,
-        SamplingConfig(steps=3),
-    )
-    world = World(config, prompts).eval()
-    world.legend = tuple(ActionMeaning(name, 0.5, -1.25, 0.2) for name in "abcde")
-    return world
+from jinn.models.ours.conv_tokenizer import ConvTokenizer
+from jinn.recipes import RECIPES
+from jinn.world.config import WorldConfig
+from jinn.world.folder import find_world
+from jinn.world.state import stack, take
+from jinn.world.world import World
 
 
 @pytest.fixture(scope="module", params=["frame-tokenizer", "video-tokenizer", "conv-tokenizer"])
 def world(request: pytest.FixtureRequest) -> World:
     return make_world(request.param)
-
-
-def prompt(B: int, T: int = 1, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (B, T, 32, 32, 3), dtype=torch.uint8, generator=generator)
-
-
-def play(world: World, state: State, actions: list[list[int]]) -> tuple[State, Tensor]:
-    frames = []
-    for row in actions:
-        state, frame = world.step(state, torch.tensor(row))
-        frames.append(frame)
-    return state, torch.stack(frames, 1)
 
 
 def assert_same(world: World, a: Tensor, b: Tensor) -> None:
@@ -119,11 +73,11 @@ def test_a_fork_goes_its_own_way_and_the_seed_matters(world: World) -> None:
 
 def test_a_state_does_not_grow(world: World) -> None:
     state, _ = world.reset(prompt(1))
-    size = [t.numel() for t in (state.tokens_BN, *state.past, *state.drawn)]
+    size = [t.numel() for t in (state.tokens_BN, *state.dynamics_cache, *(state.decoder_cache or ()))]
     for _ in range(8):
         state, _ = world.step(state, torch.tensor([0]))
-    assert [t.numel() for t in (state.tokens_BN, *state.past, *state.drawn)] == size
-    assert bool(state.past.valid_BP.all())
+    assert [t.numel() for t in (state.tokens_BN, *state.dynamics_cache, *(state.decoder_cache or ()))] == size
+    assert bool(state.dynamics_cache.valid_BP.all())
     assert state.frames_B.tolist() == [8]
 
 
@@ -142,15 +96,6 @@ def test_playing_leaves_nothing_behind(world: World) -> None:
         if frame in (20, 300):
             counts.append(living())
     assert counts[0] == counts[1]
-
-
-def test_trimming_forgets(world: World) -> None:
-    state, _ = world.reset(prompt(1, T=4))
-    assert state.past.valid_BP.sum() == 3
-    short = trim(state, 1)
-    assert short.past.valid_BP.tolist() == [[False, False, True]]
-    shorter, _ = world.reset(prompt(1, T=4)[:, -1:])
-    assert trim(shorter, 1).past.valid_BP.tolist() == short.past.valid_BP.tolist()
 
 
 def test_long_prompts_use_the_newest_window(world: World) -> None:
@@ -236,16 +181,16 @@ def test_every_recipe_builds_and_the_papers_have_its_parameter_counts(name: str)
     if name == "paper_robotics":
         assert sum(millions.values()) == pytest.approx(2_500, rel=0.06)
     assert RECIPES[name].__doc__
-    assert recipe.world_training.frames <= max(recipe.dynamics.transformer.window, 16)
+    assert recipe.dynamics_training.frames <= max(recipe.dynamics.transformer.window, 16)
 
 
-def test_older_worlds_load(tmp_path: Path) -> None:
+def test_worlds_of_another_kind_of_token_are_refused(tmp_path: Path) -> None:
     make_world().save(tmp_path)
-    (tmp_path / "legend.json").unlink()
     config = json.loads((tmp_path / "config.json").read_text())
-    config["dynamics"].pop("factored")
-    (tmp_path / "config.json").write_text(json.dumps(config | {"action_names": list("abcde")}))
-    assert World.load(tmp_path).legend is None
+    config["dynamics"] |= {"factored": False}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(JinnError, match="earlier jinn"):
+        World.load(tmp_path)
 
 
 def test_what_a_world_was_trained_on_is_not_the_next_ones(tmp_path: Path) -> None:

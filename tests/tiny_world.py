@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from jinn.recipes import tiny
+from jinn.world.config import WorldConfig
 from jinn.world.legend import ActionMeaning
-from jinn.world.rollout import World, WorldConfig
+from jinn.world.world import World
 
 
 def tiny_world() -> World:

@@ -40,11 +40,14 @@ from jinn.evaluation.suite import ProtocolName
 from jinn.recipes import RECIPES
 from jinn.training.parallel import ParallelConfig
 from jinn.training.plan import ClusterConfig
-from jinn.training.run import Recipe, run_recipe
-from jinn.world.backends import Backend, use_backend
-from jinn.world.export import Precision, export_onnx
+from jinn.training.recipe import Recipe
+from jinn.training.run import run_recipe
+from jinn.world.backends import BackendName
+from jinn.world.export import export_onnx
+from jinn.world.folder import find_world
+from jinn.world.graph import GraphPrecision
 from jinn.world.label import label as label_store
-from jinn.world.rollout import World, find_world
+from jinn.world.world import World
 
 PARTS = ".jinn-eval"  # what an unfinished evaluation has measured, in the report's folder
 
@@ -327,7 +330,7 @@ def play(
     players: int = 64,
     text: str | None = None,
     browser: bool = True,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
     """Play a world in the browser.
@@ -351,8 +354,8 @@ def play(
     except ImportError as error:
         raise JinnError(f"the player needs {error.name}: pip install 'jinn[play]'") from None
 
-    loaded = use_backend(World.load(world, device), backend)
-    if backend == "auto" and loaded.backend is None:
+    loaded = World.load(world, device).with_backend(backend)
+    if backend == "auto" and loaded.backend.next_frame is None:
         console.print(f"jinn export {world} would make it play faster on a CPU", markup=False)
     frame = read_picture(prompt.read_bytes(), loaded.size_hw) if prompt else None
     painter = Painter(text, loaded.size_hw, device) if text else None
@@ -380,7 +383,7 @@ def evaluate(
     long_rollouts: int | None = None,
     long_frames: int | None = None,
     seed: int = 0,
-    backend: Backend = "torch",
+    backend: BackendName = "torch",
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
     """Measure worlds on held-out clips: figures with 95% intervals and baselines, and a page of it all.
@@ -409,7 +412,7 @@ def evaluate(
     chosen = PROTOCOLS["quick" if quick else protocol]
     chosen = replace(chosen, seed=seed, **{key: value for key, value in own.items() if value is not None})
     names, store = worlds_and_store(paths)
-    worlds = [use_backend(World.load(name, device), backend) for name in names]
+    worlds = [World.load(name, device).with_backend(backend) for name in names]
     with progress_bar() as bar:
         tasks: dict[str, rich.progress.TaskID] = {}
 
@@ -492,7 +495,7 @@ def label(
 def export(
     world: tyro.conf.Positional[str],
     /,
-    precision: Precision | None = None,
+    precision: GraphPrecision | None = None,
 ) -> None:
     """Write a world as ONNX graphs into its folder: then it plays faster on a CPU.
 
@@ -503,7 +506,7 @@ def export(
     loaded = World.load(world)
     assert loaded.folder is not None
     with console.status("exporting"):
-        places = export_onnx(loaded, loaded.folder, *([precision] if precision else get_args(Precision)))
+        places = export_onnx(loaded, loaded.folder, *([precision] if precision else get_args(GraphPrecision)))
     for place in places:
         console.print(f"{place}: {place.stat().st_size / 1e6:.1f} MB", markup=False, soft_wrap=True)
 

@@ -5,7 +5,8 @@ Axes, used as suffixes of tensor names everywhere in the package:
     B  batch            H W C  pixels of a frame (height, width, RGB)
     T  frames (time)    N      tokens of one frame, row by row
     A  latent actions   K      codebook size of the tokenizer
-    D  model width      L      layers
+    D  model width      F      logits of one token: the sum of the levels of its digits
+    L  layers           Q      digits of one token (one for a VQ, one per dimension for an FSQ)
 
 ``frames_BTHWC`` is five-dimensional, ``actions_BTm1`` holds one action for each pair of neighbouring
 frames: ``actions_BTm1[:, t]`` leads from frame ``t`` to frame ``t + 1``.
@@ -24,20 +25,27 @@ from torch import Tensor
 
 from jinn.errors import JinnError as JinnError
 
-# The chance of a training batch: one generator on the CPU for each clip, so that what is drawn for a clip
-# does not depend on the clips that share its batch, its rank or its device.
-Chance = Sequence[torch.Generator]
+# The randomness of a training batch: one generator on the CPU for each clip, so that what is sampled for a
+# clip does not depend on the clips that share its batch, its rank or its device.
+Generators = Sequence[torch.Generator]
+
+
+def uniform(generators: Generators, *shape: int) -> Tensor:
+    """Uniform numbers in [0, 1), float32 ``(B, *shape)`` on the CPU, each row from the generator of its clip."""
+    return torch.stack([torch.rand(shape, generator=generator) for generator in generators])
 
 
 class Tokenizer(Protocol):
-    """Turns frames into tokens and back; all that the dynamics and the world know of a tokenizer.
+    """Turns frames into tokens and back: all that the dynamics and the world know of a tokenizer.
 
     Attributes:
-        codebook_size: K, tokens lie in ``[0, K)``.
+        codebook_size: K; tokens lie in ``[0, K)``.
+        levels: of the digits of a token, whose product is K; ``(K,)`` if a token is one number.
         grid_hw: rows and columns of tokens; ``N = rows * columns``.
     """
 
     codebook_size: int
+    levels: tuple[int, ...]
     grid_hw: tuple[int, int]
 
     def encode(self, frames_BTHWC: Tensor) -> Tensor:
@@ -62,7 +70,7 @@ def to_uint8(pixels: Tensor) -> Tensor:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """From the host to a device without making the host wait: what the GPU still has to do goes on."""
+    """Copy from the host to a device without making the host wait for the work queued on the GPU."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # from ordinary memory CUDA copies only once the GPU is idle
     return tensor.to(device, non_blocking=True)

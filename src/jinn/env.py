@@ -27,9 +27,9 @@ from jinn.contracts import JinnError, check_frames
 from jinn.data.clips import ClipSampler, read_clips
 from jinn.data.store import FrameStore
 from jinn.judges import Judge, nothing
-from jinn.world.backends import Backend, use_backend
-from jinn.world.rollout import World
+from jinn.world.backends import BackendName
 from jinn.world.state import State, stack, take
+from jinn.world.world import World
 
 
 class WorldVectorEnv(VectorEnv[Any, Any, Any]):
@@ -74,12 +74,12 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         judge: Judge | None = None,
         actions: Sequence[int] | None = None,
         as_tensors: bool = False,
-        backend: Backend = "auto",
+        backend: BackendName = "auto",
         device: str | torch.device = "cpu",
         render_mode: str | None = None,
     ) -> None:
         if not isinstance(world, World):
-            world = use_backend(World.load(world, device), backend)
+            world = World.load(world, device).with_backend(backend)
         if min(num_envs, context, horizon) < 1:
             raise JinnError("num_envs, context and horizon must be at least 1")
         latent = range(world.num_actions)

@@ -1,26 +1,29 @@
 """Whole runs as functions that return a full config.
 
-Each docstring holds the command, the hardware, the minutes and the figures to expect. Any number can be
-overridden on the command line: ``jinn train STORE --out RUN --recipe tiny --dynamics.transformer.layers 6``.
+Each docstring gives the command, the hardware, the minutes and the results to expect, or says that the recipe
+was never run. Any number can be overridden on the command line.
 
-Where the paper is open (see also the docstrings of the models): values are as wide as the stream, the
-feed-forward is a quarter of the width, which lets the parameter counts of its table fit within 6%.
+Where the paper is open (see also the docstrings of the models), values are as wide as the residual stream, and
+the feed-forward is a quarter of the width: so the parameter counts of its tables fit within 6%.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from jinn.models.conv_tokenizer import ConvConfig, ConvTokenizerConfig
 from jinn.models.dynamics import DynamicsConfig
 from jinn.models.latent_actions import LatentActionsConfig
+from jinn.models.maskgit import SamplingConfig
+from jinn.models.ours.conv_tokenizer import ConvConfig, ConvTokenizerConfig
+from jinn.models.ours.motion_latent_actions import MotionLatentActionsConfig
+from jinn.models.ours.previous_frame import PreviousFrameDynamicsConfig
 from jinn.models.quantize import FSQConfig, VQConfig
-from jinn.models.sampling import SamplingConfig
 from jinn.models.tokenizer import TokenizerConfig
 from jinn.models.transformer import TransformerConfig
 from jinn.training.optim import TrainingConfig
-from jinn.training.run import Recipe
+from jinn.training.recipe import Recipe
 
 
 def tiny() -> Recipe:
@@ -40,22 +43,18 @@ def tiny() -> Recipe:
             decoder=frame_by_frame,
             quantizer=FSQConfig(levels=(8, 5, 5)),
         ),
-        latent_actions=LatentActionsConfig(
+        latent_actions=MotionLatentActionsConfig(
             size_hw=(32, 32),
             patch=2,
             encoder=frame_by_frame,
             decoder=frame_by_frame,
             quantizer=VQConfig(codes=5, dim=8),
-            pairs=True,
-            predict_change=True,
-            reach=2,
-            shrink=2,
+            search_radius=2,
+            downsample=2,
         ),
-        dynamics=DynamicsConfig(
+        dynamics=PreviousFrameDynamicsConfig(
             transformer=TransformerConfig(layers=2, width=64, heads=2, feedforward=2.0),
             clean_frames=0.3,
-            previous_frame=True,
-            digits=True,
         ),
         sampling=SamplingConfig(steps=4, temperature=0.5, choice_temperature=0.5),
         tokenizer_training=TrainingConfig(
@@ -64,7 +63,7 @@ def tiny() -> Recipe:
         latent_action_training=TrainingConfig(
             steps=350, batch=40, frames=2, learning_rate=3e-3, final_learning_rate=1e-4, warmup=30
         ),
-        world_training=TrainingConfig(
+        dynamics_training=TrainingConfig(
             steps=300, batch=8, frames=6, learning_rate=4e-3, final_learning_rate=1e-4, warmup=30
         ),
     )
@@ -77,11 +76,11 @@ def coinrun_cpu() -> Recipe:
     ``jinn data envpool:CoinrunHard-v0 --frames 300000 --levels 0:10000 --policy runner --out stores/coinrun``
     ``jinn train stores/coinrun --out runs/coinrun --recipe coinrun_cpu``
 
-    64 tokens a frame instead of the paper's 256, of 18 bits that are predicted digit by digit; a tokenizer of
-    convolutions that sees one frame at a time; latent actions from pairs of half-size frames; the dynamics
-    trained as they are played, at the end on frames of their own. Three hours. Expect a tokenizer of 32 dB
-    and about the figures of the built-in world's model card, whose dynamics had a trained agent's play to
-    learn from as well.
+    64 tokens per frame instead of the paper's 256, of 18 bits that are predicted as six digits; a convolutional
+    tokenizer that encodes each frame by itself; latent actions from pairs of half-size frames; dynamics that
+    are masked in training as in play, and end their training on their own roll-outs. It takes three hours.
+    Expect a tokenizer of 32 dB and about the results in the built-in world's model card, whose dynamics were
+    also trained on the play of a trained agent.
     """
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
     return Recipe(
@@ -91,27 +90,22 @@ def coinrun_cpu() -> Recipe:
             decoder=ConvConfig(fine=80, coarse=160, coarse_blocks=3),
             quantizer=FSQConfig(levels=(8,) * 6),
         ),
-        latent_actions=LatentActionsConfig(
+        latent_actions=MotionLatentActionsConfig(
             size_hw=(64, 64),
             patch=8,
             encoder=motion,
             decoder=motion,
             quantizer=VQConfig(codes=8, dim=4),
-            pairs=True,
-            predict_change=True,
-            reach=4,
-            shrink=2,
+            search_radius=4,
+            downsample=2,
             latent_noise=0.1,
         ),
-        dynamics=DynamicsConfig(
-            # Half of the temporal layers, and below the highest rate held (research log).
+        dynamics=PreviousFrameDynamicsConfig(
+            # Half of the temporal layers, and a plateau at the peak learning rate below (research log).
             transformer=TransformerConfig(
                 layers=4, width=192, heads=6, feedforward=4.0, window=8, temporal_every=2
             ),
             clean_frames=0.3,
-            previous_frame=True,
-            factored=True,
-            context_noise=0.05,
         ),
         sampling=SamplingConfig(steps=1, temperature=0.0, choice_temperature=0.5),
         tokenizer_training=TrainingConfig(
@@ -123,7 +117,7 @@ def coinrun_cpu() -> Recipe:
             warmup=200,
             optimizer="muon",
         ),
-        world_training=TrainingConfig(
+        dynamics_training=TrainingConfig(
             steps=4_500,
             batch=8,
             frames=8,
@@ -136,7 +130,7 @@ def coinrun_cpu() -> Recipe:
         latent_action_training=TrainingConfig(
             steps=1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100
         ),
-        play_training=TrainingConfig(
+        self_rollout_training=TrainingConfig(
             steps=350,
             batch=4,
             frames=16,
@@ -151,15 +145,14 @@ def coinrun_cpu() -> Recipe:
 
 
 def coinrun() -> Recipe:
-    """CoinRun on one GPU with our own choices, small enough to be played on two CPU cores.
+    """CoinRun on one GPU with our own models, small enough to be played on two CPU cores.
 
     ``jinn train envpool:CoinrunHard-v0 --out runs/coinrun --recipe coinrun --device cuda
     --stream.frames 10000000 --stream.policy sticky+runner --minutes 9 --report fvd256_16f``
 
-    From frames to a report; the same command goes on every time. Meant for half an hour of an H200, and
-    not run on one yet: steps and sizes are estimates (``--plan``), docs/research-log.md says what is known.
-    The paper's recipe with as many FLOPs: ``--recipe paper_coinrun --tokenizer-training.steps 720
-    --world-training.steps 3300``.
+    NEVER RUN on a GPU yet: it is meant for half an hour of an H200, steps and sizes are estimates
+    (``jinn plan coinrun``), and docs/research-log.md says what is known. The command trains and writes a
+    report; it goes on every time it is repeated.
     """
     cpu = coinrun_cpu()
     motion = TransformerConfig(layers=3, width=192, heads=6, temporal_every=0)
@@ -182,8 +175,8 @@ def coinrun() -> Recipe:
         latent_action_training=TrainingConfig(
             steps=5_000, batch=512, frames=2, learning_rate=6e-4, warmup=500, checkpoint_every=1_000
         ),
-        world_training=replace(
-            cpu.world_training,
+        dynamics_training=replace(
+            cpu.dynamics_training,
             steps=40_000,
             batch=64,
             frames=16,
@@ -191,7 +184,7 @@ def coinrun() -> Recipe:
             checkpoint_every=1_000,
             preview_every=1_000,
         ),
-        play_training=TrainingConfig(
+        self_rollout_training=TrainingConfig(
             steps=1_500,
             batch=64,
             frames=24,
@@ -204,7 +197,7 @@ def coinrun() -> Recipe:
 
 
 def paper_transformer(layers: int, width: int, heads: int, head_width: int = 64) -> TransformerConfig:
-    """A row of the paper's tables: feed-forward as the module's docstring says, window of 16 frames."""
+    """A row of the paper's tables, with the feed-forward of the module's docstring and a window of 16 frames."""
     return TransformerConfig(layers, width, heads, head_width, feedforward=0.25)
 
 
@@ -229,8 +222,8 @@ def paper_coinrun() -> Recipe:
     ``jinn data envpool:CoinrunHard-v0 --frames 10000000 --levels 0:10000 --out stores/10m``
     ``jinn train stores/10m --out runs/paper --recipe paper_coinrun --device cuda``
 
-    Paper: tokenizer 300k steps of batch 48, dynamics 200k steps of batch 36. Its own figures for this study
-    are curves only; nobody has run this recipe here to its end yet.
+    NEVER RUN to its end here. Paper: tokenizer 300k steps of batch 48, dynamics 200k steps of batch 36; its own
+    results for this study are curves only.
     """
     model = paper_transformer(8, 512, 8)
     return Recipe(
@@ -239,91 +232,55 @@ def paper_coinrun() -> Recipe:
         dynamics=DynamicsConfig(paper_transformer(12, 512, 8)),
         sampling=SamplingConfig(steps=25, temperature=1.0),
         tokenizer_training=paper_training(300_000, 48, 3e-4, 3e-4, 10_000),
-        world_training=paper_training(200_000, 36, 3e-5, 3e-6, 5_000),
+        dynamics_training=paper_training(200_000, 36, 3e-5, 3e-6, 5_000),
     )
 
 
-def paper_platformers(dynamics: TransformerConfig, batch: int = 256, steps: int = 200_000) -> Recipe:
-    """Platformers at 160 x 90 (tables 2, 5 and 14) with a dynamics model of the given size.
+# The paper's scaling study (section 3.1, table 10): layers, width, heads and head width of the dynamics.
+PLATFORMERS = {
+    "41m": (18, 512, 8, 64),
+    "96m": (16, 768, 16, 64),
+    "192m": (20, 1024, 18, 64),
+    "404m": (21, 1536, 12, 128),
+    "811m": (20, 2048, 20, 128),
+    "1b6": (28, 2560, 22, 128),
+    "2b7": (36, 3072, 22, 128),
+    "10b": (48, 5120, 36, 128),
+}
 
-    The tokenizer has 200M parameters in the paper and the LAM 300M. 90 is no multiple of 4 or 16: the last
-    row of patches reaches over the edge.
+
+def paper_platformers(size: str) -> Recipe:
+    """Platformers at 160 x 90 (tables 2, 5 and 14) with a dynamics model of a size of `PLATFORMERS`.
+
+    NEVER RUN here. In the paper the tokenizer has 200M parameters and the LAM 300M. Genie itself is "10b": batch
+    512, 125k steps on 256 TPUv5p. 90 is no multiple of 4 or 16: the last row of patches reaches over the edge.
     """
     large = paper_transformer(20, 1024, 16)
+    batch, steps = (512, 125_000) if size == "10b" else (256, 200_000)
     return Recipe(
         tokenizer=TokenizerConfig((90, 160), 4, paper_transformer(12, 512, 8), large, VQConfig(1024, 32)),
         latent_actions=LatentActionsConfig((90, 160), 16, large, large, VQConfig(8, 32)),
-        dynamics=DynamicsConfig(dynamics),
+        dynamics=DynamicsConfig(paper_transformer(*PLATFORMERS[size])),
         sampling=SamplingConfig(steps=25, temperature=2.0),
         tokenizer_training=paper_training(300_000, 384, 3e-4, 3e-4, 10_000),
-        world_training=paper_training(steps, batch, 3e-5, 3e-6, 5_000),
+        dynamics_training=paper_training(steps, batch, 3e-5, 3e-6, 5_000),
     )
-
-
-def paper_platformers_41m() -> Recipe:
-    """Platformers, dynamics of 41M parameters (paper, scaling study: batch 256, 200k steps)."""
-    return paper_platformers(paper_transformer(18, 512, 8))
-
-
-def paper_platformers_96m() -> Recipe:
-    """Platformers, dynamics of 96M parameters."""
-    return paper_platformers(paper_transformer(16, 768, 16))
-
-
-def paper_platformers_192m() -> Recipe:
-    """Platformers, dynamics of 192M parameters."""
-    return paper_platformers(paper_transformer(20, 1024, 18))
-
-
-def paper_platformers_404m() -> Recipe:
-    """Platformers, dynamics of 404M parameters."""
-    return paper_platformers(paper_transformer(21, 1536, 12, 128))
-
-
-def paper_platformers_811m() -> Recipe:
-    """Platformers, dynamics of 811M parameters."""
-    return paper_platformers(paper_transformer(20, 2048, 20, 128))
-
-
-def paper_platformers_1b6() -> Recipe:
-    """Platformers, dynamics of 1.6B parameters."""
-    return paper_platformers(paper_transformer(28, 2560, 22, 128))
-
-
-def paper_platformers_2b7() -> Recipe:
-    """Platformers, dynamics of 2.7B parameters."""
-    return paper_platformers(paper_transformer(36, 3072, 22, 128))
-
-
-def paper_platformers_10b() -> Recipe:
-    """Genie itself: dynamics of 10.1B parameters, batch 512, 125k steps on 256 TPUv5p."""
-    return paper_platformers(paper_transformer(48, 5120, 36, 128), batch=512, steps=125_000)
 
 
 def paper_robotics() -> Recipe:
-    """RT-1 robot video: 2.5B parameters in all, the other hyperparameters as for Platformers.
+    """RT-1 robot video: 2.5B parameters in total, the other hyperparameters as for Platformers.
 
-    The paper prints no table of sizes for it. Here: the Platformers tokenizer and LAM, and a dynamics
-    model of the width of the batch-size study, with the layers that bring the three to 2.5B.
+    NEVER RUN here. The paper prints no table of sizes for it. We use the Platformers tokenizer and LAM, and a
+    dynamics model of the width of the batch-size study with the layers that bring the three to 2.5B.
     """
-    return paper_platformers(paper_transformer(36, 2560, 20, 128))
+    return replace(paper_platformers("2b7"), dynamics=DynamicsConfig(paper_transformer(36, 2560, 20, 128)))
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    recipe.__name__: recipe
-    for recipe in (
-        tiny,
-        coinrun_cpu,
-        coinrun,
-        paper_coinrun,
-        paper_platformers_41m,
-        paper_platformers_96m,
-        paper_platformers_192m,
-        paper_platformers_404m,
-        paper_platformers_811m,
-        paper_platformers_1b6,
-        paper_platformers_2b7,
-        paper_platformers_10b,
-        paper_robotics,
-    )
+    "tiny": tiny,
+    "coinrun_cpu": coinrun_cpu,
+    "coinrun": coinrun,
+    "paper_coinrun": paper_coinrun,
+    **{f"paper_platformers_{size}": partial(paper_platformers, size) for size in PLATFORMERS},
+    "paper_robotics": paper_robotics,
 }

@@ -11,7 +11,7 @@ from jinn.evaluation.metrics import bootstrap, joint_counts, mutual_information
 from jinn.evaluation.motion import player_motion
 from jinn.evaluation.results import Figure
 from jinn.world.legend import ActionMeaning
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ from torch import Tensor
 from jinn.contracts import JinnError
 from jinn.data.clips import read_actions, read_clips, spread_clips
 from jinn.data.store import FrameStore
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 
 @dataclass(frozen=True)

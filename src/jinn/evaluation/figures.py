@@ -22,7 +22,7 @@ from jinn.evaluation.metrics import (
     purity,
 )
 from jinn.evaluation.results import Figure
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 
 @dataclass(frozen=True)

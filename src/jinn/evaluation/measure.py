@@ -19,7 +19,7 @@ from jinn.evaluation.lpips import LPIPS, SMALLEST, frame_features, load_lpips, l
 from jinn.evaluation.metrics import psnr, ssim
 from jinn.evaluation.motion import global_motion, motion_features
 from jinn.evaluation.pretrained import MissingWeights
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 # One row a clip; the names are those of the figures wherever a figure is a plain mean of them.
 Records = dict[str, Tensor]

@@ -12,7 +12,7 @@ from torch import Tensor
 from jinn.evaluation.clips import Clips, HeldOut
 from jinn.evaluation.measure import Records, play_with, roll_out
 from jinn.evaluation.results import Pictures
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 
 def pictures(world: World, clips: Clips, count: int, keys_U: Tensor | None, seed: int) -> Pictures:

@@ -53,7 +53,7 @@ from jinn.evaluation.measure import (
 )
 from jinn.evaluation.results import Results, WorldResults
 from jinn.evaluation.show import missing, pictures, settings, training_curves
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 # What is being measured, how much of it is done, and how much there is.
 OnProgress = Callable[[str, int, int], None]

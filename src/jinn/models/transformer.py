@@ -1,21 +1,21 @@
 """The ST-transformer (paper section 2, figure 4): the one building block of all three models.
 
 Each block is spatial attention over the N tokens of one frame, causal temporal attention over the T
-tokens at one place, and ONE feed-forward: the feed-forward after the spatial layer is left out, as in
-the paper. Cost is linear in the number of frames.
+tokens at one position, and ONE feed-forward: the feed-forward after the spatial layer is left out, as in
+the paper. The cost is linear in the number of frames.
 
-What the paper leaves open, and what stands here: pre-norm LayerNorm without bias, QK-norm, rotary
-positions in time (they depend on distances only, so that the window slides without end), a learned
-embedding of the place in the frame (added by the models), GELU.
+The paper leaves open what we chose as follows: pre-norm LayerNorm without bias, QK-norm, rotary embeddings
+of time (they depend on distances only, so the window can slide without end), a learned embedding of the
+position in the frame (added by the models), GELU.
 
-Two ways through the same weights:
+There are two paths through the same weights:
 
-* `STTransformer.forward` takes whole clips: training, encoding, and the first pass over a prompt.
-* `STTransformer.next_frame` takes one frame and the `Past`, keys and values of the frames before it: a
-  roll-out computes the past once. The tests hold the two together to 1e-4.
+* `STTransformer.forward` takes whole clips. It serves training and encoding.
+* `STTransformer.next_frame` takes one frame and the `KVCache`, the keys and values of the frames before it,
+  so that a roll-out computes every frame once. The tests hold the two paths together to 1e-4.
 
-Keys rest in the `Past` as they were turned when their frame was new, by its number in the roll-out: nothing
-is done to them again, and a past may slide for ever, for angles are computed in float64.
+Keys are cached after their rotary embedding, by the number of their frame in the roll-out, so cached entries
+never need to be rotated again. A cache may slide for ever: angles are computed in float64.
 """
 
 from __future__ import annotations
@@ -72,15 +72,14 @@ class TransformerConfig:
         return -(-self.width // self.heads)
 
 
-class Past(NamedTuple):
-    """Keys and values of the frames before the present one, for the L' layers that look back.
+class KVCache(NamedTuple):
+    """Keys and values of the past frames, for the L layers that have temporal attention.
 
     Attributes:
-        keys_LBNHPC: each turned to the place of its frame in time, oldest first; P = window - 1, C the
-            query width.
-        values_LBNHPC: C the value width.
-        valid_BP: False where no frame has been yet (filled from the right).
-        frames_B: int64, how many frames there have been: the place of the present frame in time.
+        keys_LBNHPC: rotated by the number of their frame, oldest first; P = window - 1, C the query width.
+        values_LBNHPC: C is the value width.
+        valid_BP: False where there is no past frame yet (slots fill from the right).
+        frames_B: int64, how many frames there have been, which is the number of the present frame.
     """
 
     keys_LBNHPC: Tensor
@@ -88,22 +87,22 @@ class Past(NamedTuple):
     valid_BP: Tensor
     frames_B: Tensor
 
-    def turn(self, width: int) -> Tensor:
-        """The rotation of the present frame as matrices ``BCC``."""
+    def rotation(self, width: int) -> Tensor:
+        """The rotary embedding of the present frame, as matrices ``BCC``."""
         return rotation_matrices(self.frames_B, width)
 
-    def append(self, keys_LBNHC: Tensor, values_LBNHC: Tensor) -> Past:
-        """The past one frame later: the oldest frame leaves, the given one (not turned yet) is the newest."""
+    def append(self, keys_LBNHC: Tensor, values_LBNHC: Tensor) -> KVCache:
+        """The cache one frame later: the oldest frame leaves, the given one (not rotated yet) is the newest."""
 
         def slide(old: Tensor, new: Tensor) -> Tensor:
             return torch.cat([old[:, :, :, :, 1:], new.unsqueeze(4)], dim=4) if old.shape[4] else old
 
-        turn_BCC = self.turn(keys_LBNHC.shape[-1]).to(keys_LBNHC.dtype)
-        here_B1 = torch.ones_like(self.valid_BP[:, :1])
-        return Past(
-            slide(self.keys_LBNHPC, (keys_LBNHC.flatten(2, 3) @ turn_BCC).view_as(keys_LBNHC)),
+        rotation_BCC = self.rotation(keys_LBNHC.shape[-1]).to(keys_LBNHC.dtype)
+        valid_B1 = torch.ones_like(self.valid_BP[:, :1])
+        return KVCache(
+            slide(self.keys_LBNHPC, (keys_LBNHC.flatten(2, 3) @ rotation_BCC).view_as(keys_LBNHC)),
             slide(self.values_LBNHPC, values_LBNHC),
-            torch.cat([self.valid_BP[:, 1:], here_B1], dim=1) if self.valid_BP.shape[1] else self.valid_BP,
+            torch.cat([self.valid_BP[:, 1:], valid_B1], dim=1) if self.valid_BP.shape[1] else self.valid_BP,
             self.frames_B + 1,
         )
 
@@ -129,22 +128,22 @@ def rotate(x: Tensor, positions: Tensor, base: float = 100.0) -> Tensor:
 def rotation_matrices(positions: Tensor, width: int) -> Tensor:
     """`rotate` as float64 matrices ``PCC``: ``x[..., p, :] @ matrices[p]`` is ``rotate(x, positions)``.
 
-    A rotation is linear, so its matrix is what it makes of the unit vectors. As one matrix product over
-    whole clips it takes a fifth of the time of the element-wise way, forward and backward, on a CPU
-    (docs/benchmarks.md): that one reads and writes many half-rows of 16 or 32 numbers.
+    A rotation is linear, so its matrix is its image of the identity. As one matrix product over whole clips
+    it takes a fifth of the time of the element-wise formula, forward and backward, on a CPU
+    (docs/benchmarks.md), because the latter reads and writes many half-rows of 16 or 32 numbers.
     """
-    unit_CC = torch.eye(width, dtype=torch.float64, device=positions.device)
-    unit_CPC = unit_CC[:, None].expand(width, len(positions), width)
-    return rotate(unit_CPC, positions).transpose(0, 1)
+    identity_CC = torch.eye(width, dtype=torch.float64, device=positions.device)
+    identity_CPC = identity_CC[:, None].expand(width, len(positions), width)
+    return rotate(identity_CPC, positions).transpose(0, 1)
 
 
 def attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, causal: bool = False
 ) -> Tensor:
-    """scaled_dot_product_attention over ``(..., places, C)``, queries and values of any two widths.
+    """scaled_dot_product_attention over ``(..., positions, C)``, queries and values of any two widths.
 
-    PyTorch's fast CUDA kernels want one width for all three, a multiple of 8; else every score is written
-    out. The paper's large models have values of 103 beside queries of 128, so zeros fill up what is missing:
+    PyTorch's fast CUDA kernels want one width for all three, a multiple of 8; otherwise the matrix of scores
+    is materialised. The paper's large models have values of 103 beside queries of 128, so we pad with zeros:
     they add nothing to a score, and their columns of the output are cut off.
     """
     C, V = query.shape[-1], value.shape[-1]
@@ -157,20 +156,20 @@ def attend(
 
 
 def causal_attention(query_BTNHC: Tensor, key_BTNHC: Tensor, value_BTNHC: Tensor, window: int) -> Tensor:
-    """Attention over T, each place and head by itself: rotary positions, ``window`` frames up to now.
+    """Attention over T at each position and head, with rotary embeddings, over the last ``window`` frames.
 
     Returns:
         ``BTNHC``, C the value's.
     """
     T, N = query_BTNHC.shape[1:3]
     positions = torch.arange(T, device=query_BTNHC.device)
-    turn_TCC = rotation_matrices(positions, query_BTNHC.shape[-1]).to(query_BTNHC.dtype)
+    rotation_TCC = rotation_matrices(positions, query_BTNHC.shape[-1]).to(query_BTNHC.dtype)
     age = positions[:, None] - positions
     mask = (age >= 0) & (age < window) if window < T else None
-    # The heads of all places are alike here: one axis, X = N * H, and nothing is copied for it.
+    # Positions and heads are both batch axes here: one axis, X = N * H, and nothing is copied for it.
     y_BXTC = attend(
-        (query_BTNHC.flatten(2, 3) @ turn_TCC).transpose(1, 2),
-        (key_BTNHC.flatten(2, 3) @ turn_TCC).transpose(1, 2),
+        (query_BTNHC.flatten(2, 3) @ rotation_TCC).transpose(1, 2),
+        (key_BTNHC.flatten(2, 3) @ rotation_TCC).transpose(1, 2),
         value_BTNHC.flatten(2, 3).transpose(1, 2),
         mask,
         causal=mask is None,
@@ -179,7 +178,7 @@ def causal_attention(query_BTNHC: Tensor, key_BTNHC: Tensor, value_BTNHC: Tensor
 
 
 class Attention(nn.Module):
-    """Multi-head attention with QK-norm; what attends to what is decided by the caller's layout."""
+    """Multi-head attention with QK-norm."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -207,10 +206,10 @@ class Attention(nn.Module):
         return self.out(y.transpose(1, 2).flatten(2)).unflatten(0, (B, T))
 
     def temporal(self, x_BTND: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Every token attends to its own place in this frame and the ``window - 1`` frames before.
+        """Every token attends to its own position in this frame and the ``window - 1`` frames before.
 
         Returns:
-            The output, and the keys (not rotated) and values ``BNHTC`` for a `Past`.
+            The output, and the keys (not rotated) and values ``BNHTC`` for a `KVCache`.
         """
         query_BTNHC, key_BTNHC, value_BTNHC = self.project(x_BTND)
         y_BTNHC = causal_attention(query_BTNHC, key_BTNHC, value_BTNHC, window)
@@ -218,19 +217,19 @@ class Attention(nn.Module):
         return y_BTND, key_BTNHC.permute(0, 2, 3, 1, 4), value_BTNHC.permute(0, 2, 3, 1, 4)
 
     def temporal_next(
-        self, x_BND: Tensor, keys_BNHPC: Tensor, values_BNHPC: Tensor, bias_BP: Tensor, turn_BCC: Tensor
+        self, x_BND: Tensor, keys_BNHPC: Tensor, values_BNHPC: Tensor, bias_BP: Tensor, rotation_BCC: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`temporal` for one frame: the past's keys are turned already, the present query is by ``turn_BCC``.
+        """`temporal` for one frame: cached keys are rotated already, the query is rotated by ``rotation_BCC``.
 
         Returns:
-            The output ``BND``, and this frame's keys (not turned) and values ``BNHC``.
+            The output ``BND``, and this frame's keys (not rotated) and values ``BNHC``.
         """
         query, key, value = self.project(x_BND)
         scale = query.shape[-1] ** -0.5
-        turned_BNHC = (query.flatten(1, 2) @ turn_BCC.to(query.dtype)).view_as(query)
-        past_BNHP = torch.matmul(keys_BNHPC, turned_BNHC.unsqueeze(-1)).squeeze(-1)
-        here_BNH1 = (query * key).sum(-1, keepdim=True)  # turned or not: both by the same angle
-        scores = torch.cat([past_BNHP * scale + bias_BP[:, None, None, :], here_BNH1 * scale], dim=-1)
+        rotated_BNHC = (query.flatten(1, 2) @ rotation_BCC.to(query.dtype)).view_as(query)
+        past_BNHP = torch.matmul(keys_BNHPC, rotated_BNHC.unsqueeze(-1)).squeeze(-1)
+        own_BNH1 = (query * key).sum(-1, keepdim=True)  # the same angle on both sides cancels
+        scores = torch.cat([past_BNHP * scale + bias_BP[:, None, None, :], own_BNH1 * scale], dim=-1)
         weights = scores.float().softmax(-1).to(value.dtype)
         y = torch.matmul(weights[..., None, :-1], values_BNHPC).squeeze(-2) + weights[..., -1:] * value
         return self.out(y.flatten(-2)), key, value
@@ -245,7 +244,7 @@ class STBlock(nn.Module):
         hidden = max(1, round(config.feedforward * config.width))
         self.spatial_norm = nn.LayerNorm(config.width, bias=False)
         self.spatial = Attention(config)
-        # Declared for all blocks, so that the way through them reads the same; absent where not wanted.
+        # Declared for all blocks, so that the code below reads the same with and without temporal attention.
         self.temporal_norm: nn.LayerNorm | None = None
         self.temporal: Attention | None = None
         if temporal:
@@ -263,7 +262,7 @@ class STBlock(nn.Module):
         return self.clip(x_BTND)[0]
 
     def clip(self, x_BTND: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Whole clips; also the temporal keys (not rotated) and values ``BNHTC``, if it looks back."""
+        """Whole clips; also the temporal keys (not rotated) and values ``BNHTC``, if it has any."""
         key = value = None
         x_BTND = x_BTND + self.spatial.spatial(self.spatial_norm(x_BTND))
         if self.temporal is not None and self.temporal_norm is not None:
@@ -272,7 +271,7 @@ class STBlock(nn.Module):
         return x_BTND + self.feedforward(self.feedforward_norm(x_BTND)), key, value
 
     def next_frame(self, x_BND: Tensor, *past: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """`clip` for one frame; ``past`` as in `Attention.temporal_next`, if the block looks back."""
+        """`clip` for one frame; ``past`` as in `Attention.temporal_next`, if it has temporal attention."""
         key = value = None
         x_BND = x_BND + self.spatial.spatial(self.spatial_norm(x_BND[:, None])).squeeze(1)
         if self.temporal is not None and self.temporal_norm is not None:
@@ -282,7 +281,7 @@ class STBlock(nn.Module):
 
 
 class STTransformer(nn.Module):
-    """L blocks and a last norm. See the module's docstring for its two ways."""
+    """L blocks and a last norm. The module's docstring explains the two paths through it."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -295,7 +294,7 @@ class STTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal(0, 1/sqrt(fan in)) everywhere; what writes to the stream starts at 1/sqrt(2 L) of it."""
+        """Normal(0, 1/sqrt(fan in)); layers that write to the residual stream start at 1/sqrt(2 L) of that."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 scale = module.in_features**-0.5
@@ -309,11 +308,11 @@ class STTransformer(nn.Module):
             x_BTND = block(x_BTND)
         return self.norm(x_BTND)
 
-    def prefill(self, x_BTND: Tensor) -> tuple[Tensor, Past]:
-        """`forward`, and the `Past` that the frame after the clip looks back on."""
+    def prefill(self, x_BTND: Tensor) -> tuple[Tensor, KVCache]:
+        """`forward`, and the `KVCache` for the frame after the clip."""
         B, T, N, _ = x_BTND.shape
-        room = self.config.window - 1
-        kept = min(T, room)
+        slots = self.config.window - 1
+        kept = min(T, slots)
         keys: list[Tensor] = []
         values: list[Tensor] = []
         for block in cast(Iterable[STBlock], self.blocks):
@@ -322,62 +321,39 @@ class STTransformer(nn.Module):
                 keys.append(key)
                 values.append(value)
 
-        def keep(per_layer: list[Tensor], turn: bool) -> Tensor:
+        def cached(per_layer: list[Tensor], rotated: bool) -> Tensor:
             if not per_layer:
-                return x_BTND.new_zeros(0, B, N, self.config.heads, room, 2)
+                return x_BTND.new_zeros(0, B, N, self.config.heads, slots, 2)
             stacked = torch.stack(per_layer)
-            if turn:
+            if rotated:
                 stacked = rotate(stacked, torch.arange(T, device=x_BTND.device))
-            return F.pad(stacked[..., T - kept :, :], (0, 0, room - kept, 0))
+            return F.pad(stacked[..., T - kept :, :], (0, 0, slots - kept, 0))
 
-        valid_BP = torch.arange(room, device=x_BTND.device).expand(B, room) >= room - kept
+        valid_BP = torch.arange(slots, device=x_BTND.device).expand(B, slots) >= slots - kept
         frames_B = torch.full((B,), T, device=x_BTND.device)
-        return self.norm(x_BTND), Past(keep(keys, True), keep(values, False), valid_BP, frames_B)
+        return self.norm(x_BTND), KVCache(cached(keys, True), cached(values, False), valid_BP, frames_B)
 
-    def next_frame(self, x_BND: Tensor, past: Past) -> tuple[Tensor, Tensor, Tensor]:
-        """One frame after a past.
+    def next_frame(self, x_BND: Tensor, cache: KVCache) -> tuple[Tensor, Tensor, Tensor]:
+        """One frame after those in the cache.
 
         Returns:
-            The output ``BND``, and this frame's keys and values ``LBNHC`` for `Past.append`.
+            The output ``BND``, and this frame's keys and values ``LBNHC`` for `KVCache.append`.
         """
         keys: list[Tensor] = []
         values: list[Tensor] = []
-        bias_BP = torch.zeros(past.valid_BP.shape, device=x_BND.device)
-        bias_BP = bias_BP.masked_fill(~past.valid_BP, float("-inf"))
-        turn_BCC = past.turn(self.config.query_width)
+        bias_BP = torch.zeros(cache.valid_BP.shape, device=x_BND.device)
+        bias_BP = bias_BP.masked_fill(~cache.valid_BP, float("-inf"))
+        rotation_BCC = cache.rotation(self.config.query_width)
         for block in cast(Iterable[STBlock], self.blocks):
             layer = len(keys)
-            back: tuple[Tensor, ...] = ()
+            past: tuple[Tensor, ...] = ()
             if block.temporal is not None:
-                back = past.keys_LBNHPC[layer], past.values_LBNHPC[layer], bias_BP, turn_BCC
-            x_BND, key, value = block.next_frame(x_BND, *back)
+                past = cache.keys_LBNHPC[layer], cache.values_LBNHPC[layer], bias_BP, rotation_BCC
+            x_BND, key, value = block.next_frame(x_BND, *past)
             if key is not None and value is not None:
                 keys.append(key)
                 values.append(value)
         if not keys:
-            nothing = x_BND.new_zeros(0, *x_BND.shape[:2], self.config.heads, 2)
-            return self.norm(x_BND), nothing, nothing
+            none = x_BND.new_zeros(0, *x_BND.shape[:2], self.config.heads, 2)
+            return self.norm(x_BND), none, none
         return self.norm(x_BND), torch.stack(keys), torch.stack(values)
-
-
-def grid_of(size_hw: tuple[int, int], patch: int) -> tuple[int, int]:
-    """Rows and columns of patches that cover a frame; the last may reach over its edge (90 / 4)."""
-    return -(-size_hw[0] // patch), -(-size_hw[1] // patch)
-
-
-def patchify(pixels_BTHWC: Tensor, patch: int) -> Tensor:
-    """``BTHWC`` to ``BTN(patch * patch * C)``, patches row by row; beyond the edge stand zeros."""
-    B, T, H, W, C = pixels_BTHWC.shape
-    rows, columns = grid_of((H, W), patch)
-    x = F.pad(pixels_BTHWC, (0, 0, 0, columns * patch - W, 0, rows * patch - H))
-    x = x.reshape(B, T, rows, patch, columns, patch, C)
-    return x.transpose(3, 4).reshape(B, T, rows * columns, patch * patch * C)
-
-
-def unpatchify(patches_BTNP: Tensor, patch: int, size_hw: tuple[int, int]) -> Tensor:
-    """The inverse of `patchify`; what lies beyond the edge is cut off."""
-    B, T = patches_BTNP.shape[:2]
-    rows, columns = grid_of(size_hw, patch)
-    x = patches_BTNP.reshape(B, T, rows, columns, patch, patch, -1)
-    x = x.transpose(3, 4).reshape(B, T, rows * patch, columns * patch, -1)
-    return x[:, :, : size_hw[0], : size_hw[1]]

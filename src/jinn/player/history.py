@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from jinn.models.sampling import SamplingConfig
+from jinn.models.maskgit import SamplingConfig
 from jinn.player.scheduler import Frame
 from jinn.world.state import State
 
@@ -90,5 +90,5 @@ class History:
 
 def num_bytes(state: State) -> int:
     """How much memory a state takes."""
-    tensors = (state.tokens_BN, *state.past, *state.drawn)
+    tensors = (state.tokens_BN, *state.dynamics_cache, *(state.decoder_cache or ()))
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -19,9 +19,9 @@ from enum import IntEnum
 
 import torch
 
-from jinn.models.sampling import SamplingConfig
-from jinn.world.rollout import World
+from jinn.models.maskgit import SamplingConfig
 from jinn.world.state import State, stack, take
+from jinn.world.world import World
 
 MAX_BATCH = 64
 
@@ -70,13 +70,13 @@ class Scheduler:
 
     Args:
         world: the world that all play. One whose backend takes one player at a time gets several threads
-            (`World.backend_threads`), any other one thread and batches.
+            (`Backend.threads`), any other one thread and batches.
         batch: most players in a batch.
     """
 
     def __init__(self, world: World, batch: int = MAX_BATCH) -> None:
         self.world = world
-        self.batch = batch if world.backend_threads == 1 else 1
+        self.batch = batch if world.backend.threads == 1 else 1
         # What may run ahead at a time: on a GPU a batch costs as much as one player, on a CPU it does not.
         self.batch_ahead = batch if world.device.type == "cuda" else 1
         self.queues: tuple[deque[Job], ...] = tuple(deque() for _ in Priority)
@@ -87,7 +87,7 @@ class Scheduler:
         self.changed = threading.Condition()
         self.threads = [
             threading.Thread(target=self._work, name=f"model {i}", daemon=True)
-            for i in range(world.backend_threads)
+            for i in range(world.backend.threads)
         ]
         for thread in self.threads:
             thread.start()

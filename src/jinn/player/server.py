@@ -54,7 +54,7 @@ from jinn.player.sessions import (
     Session,
 )
 from jinn.player.text import WHY_NOT, Painter
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 USUAL_PORT = 7860
 STATIC = Path(__file__).parent / "static"
@@ -246,7 +246,7 @@ def world_id(world: World) -> str:
     Its weights and settings, and how its frames are computed.
     """
     digest = hashlib.sha256(f"{world.config!r} {weights_hash(world)}".encode()).hexdigest()
-    return f"{digest[:16]}-{world.backend_name}"
+    return f"{digest[:16]}-{world.backend.name}"
 
 
 def listen(host: str, port: int | None) -> socket.socket:

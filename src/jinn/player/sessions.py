@@ -24,11 +24,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from torch import Tensor
 
 from jinn.contracts import JinnError
-from jinn.models.sampling import SamplingConfig
+from jinn.models.maskgit import SamplingConfig
 from jinn.player.history import History
 from jinn.player.pictures import read_pictures
 from jinn.player.scheduler import Frame, Job, Priority, Scheduler
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 # kind, whether it was ready before it was asked for, action, number, key, step, model_ms, waited_ms
 HEADER = struct.Struct("<BBhIIIff")

@@ -1,8 +1,8 @@
-"""The one training loop, for every stage and any number of processes.
+"""The one training loop, for every phase and any number of processes.
 
-A run is a pure function of its config, its store and its seed: the n-th clip of the run, and the chance that
-goes with it, are derived from (seed, n). So a checkpoint needs weights, optimiser state and the step; a run
-that was killed ends with the same weights as one that was not; and it may go on on more GPUs or fewer.
+A run is a pure function of its config, its frames and its seed: the n-th clip of the run, and the randomness
+that goes with it, are derived from (seed, n). So a checkpoint needs weights, optimiser state and the step. A run
+that was killed ends with the same weights as one that was not, and it may go on on more GPUs or fewer.
 """
 
 from __future__ import annotations
@@ -14,202 +14,249 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from jinn.contracts import Chance, JinnError, to_device
+from jinn.allocator import keep_freed_memory
+from jinn.contracts import Generators, JinnError, to_device
 from jinn.data.clips import chance_of
-from jinn.memory import keep_freed_memory
 from jinn.training.checkpoints import Saver, resume, state_of
 from jinn.training.log import Meter, RunLog
 from jinn.training.optim import TrainingConfig, autocast, learning_rate, make_optimizers
-from jinn.training.parallel import Ranks, clip_gradients, gather, outline, spread
-from jinn.world.rollout import World
+from jinn.training.parallel import Ranks, clip_gradients, distribute, gather, outline
+from jinn.world.world import World
 
 # (step, rows of its batch) -> uint8 frames_BTHWC; the same step and row is the same clip, whoever asks.
 Clips = Callable[[int, range], Tensor]
 
-# So many clips of step 0 tell a stage what it must know of the data before it begins.
+# (phase, steps done, of all, last logged loss, clips per second)
+OnStep = Callable[[str, int, int, float, float], None]
+
+# Number of clips used for data-dependent initialisation.
 FIRST_CLIPS = 64
 
 
 class Stage(Protocol):
-    """What one phase computes; `jinn.training.stages` has those of the paper.
+    """What one phase computes; `jinn.training.stages` has them all."""
 
-    Attributes:
-        name: of the phase.
-        world: all models.
-        learns: names of those that the optimiser moves and the checkpoint keeps.
-    """
-
-    name: str
     world: World
 
-    @property
-    def learns(self) -> tuple[str, ...]: ...
-
-    def begin(self, first_BTHWC: Tensor, chance: torch.Generator) -> list[Tensor]:
-        """Look at the first clips of the run, whatever step it goes on from, with the models still plain.
+    def initialize(self, first_BTHWC: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """Data-dependent initialisation, from the first clips of the run, whatever step it goes on from.
 
         Returns:
-            What was set, for all ranks to have alike.
+            What was set, to be broadcast to all ranks.
         """
         ...
 
-    def loss(self, step: int, frames_BTHWC: Tensor, chance: Chance) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a part of a step's batch, and figures: all are means over clips."""
+    def loss(self, frames_BTHWC: Tensor, generators: Generators) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a part of a step's batch, and metrics for the log: all are means over clips."""
         ...
 
     def preview(self, world: World) -> np.ndarray:
-        """A picture of how well it goes, uint8 HWC; all models of this world are plain."""
+        """A picture of the progress, uint8 HWC; all models of this world are plain."""
         ...
 
     def export(self, world: World, run: Path) -> None:
         """Write what this phase is for into the run's folder."""
         ...
 
+    def finish(self, clips: Clips, config: TrainingConfig, seed: int) -> list[Tensor]:
+        """What remains to be computed after the last step.
+
+        Returns:
+            What was set, to be broadcast to all ranks.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a run.
+
+    Attributes:
+        name: also that of the folder of its checkpoints.
+        config: how it trains.
+        learns: the models of `World` that the optimiser updates and the checkpoints hold.
+        stage: makes what it computes, from the world and the clips of its previews.
+        seed: is added to the run's, so that no two phases see the same clips in the same order.
+        preview_clips: how many clips its previews show.
+    """
+
+    name: str
+    config: TrainingConfig
+    learns: tuple[str, ...]
+    stage: Callable[[World, Tensor], Stage]
+    seed: int = 0
+    preview_clips: int = 12
+
 
 class Interrupted(Exception):  # noqa: N818 it is no error
-    """The user stopped the run; it is saved and goes on from ``step``."""
+    """The run was stopped; it is saved and goes on from ``step``."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"stopped at step {step}")
         self.step = step
 
 
+class Training:
+    """The models of a phase while they are trained: distributed over the ranks, with their optimisers."""
+
+    def __init__(self, phase: Phase, stage: Stage, ranks: Ranks, first_BTHWC: Tensor, seed: int) -> None:
+        self.stage, self.ranks, self.config = stage, ranks, phase.config
+        self.modules = {name: stage.world.get_submodule(name) for name in phase.learns}
+        for module in self.modules.values():
+            module.train()
+        ranks.broadcast(stage.initialize(first_BTHWC, torch.Generator().manual_seed(seed)))
+        self.outlines = {name: outline(module) for name, module in self.modules.items()}
+        for module in self.modules.values():
+            distribute(module, ranks)
+        parameters = (p for module in self.modules.values() for p in module.parameters())
+        self.parameters = [p for p in parameters if p.requires_grad]
+        self.optimizers = make_optimizers(phase.config, self.modules.values())
+        self.state = state_of(self.modules, self.optimizers)
+
+    def update(self, step: int, frames_BTHWC: Tensor, generators: Generators) -> dict[str, Tensor]:
+        """One step of the optimisers; returns the metrics of the whole batch."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        metrics = self.ranks.mean(self._backward(frames_BTHWC, generators))
+        if self.config.clip_norm:
+            metrics["gradient_norm"] = clip_gradients(self.parameters, self.config.clip_norm)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.config, step)
+            optimizer.step()
+        return metrics
+
+    def _backward(self, frames_BTHWC: Tensor, generators: Generators) -> dict[str, Tensor]:
+        """Forward and backward of this rank's clips, in ``accumulate`` parts one after another.
+
+        Returns:
+            ``loss`` and the stage's metrics: means over the clips.
+        """
+        total: dict[str, Tensor] = {}
+        size = len(frames_BTHWC) // self.ranks.config.accumulate
+        fraction = size / len(frames_BTHWC)
+        for i in range(0, len(frames_BTHWC), size):
+            with autocast(frames_BTHWC.device, self.ranks.precision):
+                loss, metrics = self.stage.loss(frames_BTHWC[i : i + size], generators[i : i + size])
+            (loss * fraction).backward()
+            for key, value in {"loss": loss.detach(), **metrics}.items():
+                total[key] = total.get(key, 0) + value * fraction
+        return total
+
+    def plain_world(self) -> World | None:
+        """A copy with plain models, to look at and to save, on the first rank. All ranks take part."""
+        first, device = self.ranks.first, self.ranks.device
+        plain = {
+            name: gather(self.modules[name], self.outlines[name], device, first) for name in self.modules
+        }
+        if not first:
+            return None
+        world = copy.copy(self.stage.world)
+        world.__dict__["_modules"] = {**world._modules, **plain}
+        return world
+
+    def close(self) -> None:
+        """Put the models back into the stage's world, plain and on the CPU."""
+        for name, module in self.modules.items():
+            setattr(self.stage.world, name, gather(module, self.outlines[name], torch.device("cpu")))
+
+
 def train(
+    phase: Phase,
     stage: Stage,
     clips: Clips,
-    config: TrainingConfig,
     run: Path,
     seed: int,
     ranks: Ranks,
-    on_step: Callable[[str, int, int, float, float], None] = lambda *_: None,
+    on_step: OnStep = lambda *_: None,
+    deadline: float | None = None,
 ) -> None:
-    """Train a stage to its last step, from its newest checkpoint if there is one.
+    """Train a phase to its last step, from its newest checkpoint if there is one.
 
     Args:
-        stage: what is trained. Afterwards the models of its world are plain again, and on the CPU.
+        phase: its name, its config and what learns.
+        stage: of the phase. Afterwards the models of its world are plain again, and on the CPU.
         clips: where clips come from.
-        config: how.
         run: the run's folder; checkpoints, log and previews go there.
-        seed: of the run.
-        ranks: who trains.
-        on_step: told (stage, steps done, of all, last logged loss, clips a second).
+        seed: of the phase.
+        ranks: the processes that train.
+        on_step: called after each step.
+        deadline: `time.monotonic` at which to stop and save, as if the user had stopped the run.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; the step was finished and saved.
+        Interrupted: SIGINT or SIGTERM came, or the deadline passed; the step was finished and saved.
         JinnError: the loss is no longer a number, or the batch cannot be split over the ranks.
     """
     keep_freed_memory()
-    world, device, rows = stage.world, ranks.device, ranks.rows(config.batch)
-    first_BTHWC = to_device(clips(0, range(min(config.batch, FIRST_CLIPS))), device)
-    modules = {name: world.get_submodule(name) for name in stage.learns}
-    for module in modules.values():
-        module.train()
-    ranks.share(stage.begin(first_BTHWC, torch.Generator().manual_seed(seed)))
-    outlines = {name: outline(module) for name, module in modules.items()}
-    for module in modules.values():
-        spread(module, ranks)
-    parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
-    optimizers = make_optimizers(config, modules.values())
-    state = state_of(modules, optimizers)
-    checkpoints = run / "checkpoints" / stage.name
-    step = resume(checkpoints, state, ranks)
-
-    def plain_world() -> World | None:
-        """What is looked at and written: a copy, on the first rank. All ranks take part."""
-        plain = {name: gather(modules[name], outlines[name], device, ranks.first) for name in modules}
-        return with_models(world, {k: v for k, v in plain.items() if v}) if ranks.first else None
-
-    with (
-        RunLog(run, stage.name, step, ranks.precision) if ranks.first else nullcontext() as log,
-        stop_flag(again=ranks.size > 1) as stop,
-        Prefetch(clips, rows, step, config.steps) as prefetch,
-        Saver(checkpoints, ranks) as saver,
-    ):
+    config, rows = phase.config, ranks.rows(phase.config.batch)
+    first_BTHWC = to_device(clips(0, range(min(config.batch, FIRST_CLIPS))), ranks.device)
+    training = Training(phase, stage, ranks, first_BTHWC, seed)
+    checkpoints = run / "checkpoints" / phase.name
+    step = resume(checkpoints, training.state, ranks)
+    with ExitStack() as stack:
+        log = stack.enter_context(RunLog(run, phase.name, step, ranks.precision)) if ranks.first else None
+        stop = stack.enter_context(stop_flag(again=ranks.size > 1))
+        prefetch = stack.enter_context(Prefetch(clips, rows, step, config.steps))
+        saver = stack.enter_context(Saver(checkpoints, ranks))
         meter = Meter(config.batch)
         while step < config.steps:
-            frames_BTHWC = to_device(prefetch.take(), device)
+            frames_BTHWC = to_device(prefetch.take(), ranks.device)
             meter.wait(prefetch.waited)
-            chance = chance_of(seed, range(step * config.batch + rows.start, step * config.batch + rows.stop))
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
-            figures = add_gradients(stage, step, frames_BTHWC, chance, ranks)
-            figures = ranks.mean(figures)
-            if config.clip_norm:
-                figures["gradient_norm"] = clip_gradients(parameters, config.clip_norm)
-            rate = learning_rate(config, step)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
+            first = step * config.batch
+            generators = chance_of(seed, range(first + rows.start, first + rows.stop))
+            metrics = training.update(step, frames_BTHWC, generators)
             step += 1
             meter.count()
             finished = step == config.steps
             if step % config.log_every == 0 or finished:
-                # The only place where the host waits for the GPU.
-                values = {"learning_rate": rate, **{key: float(value) for key, value in figures.items()}}
-                if not np.isfinite(values["loss"]):
-                    raise JinnError(
-                        f"the loss of {stage.name} is {values['loss']} at step {step}: "
-                        "lower the learning rate and train again from the last checkpoint"
-                    )
+                values = checked(metrics, phase.name, step)
                 if log:
-                    log.scalars(step, values, meter)
+                    log.scalars(step, {"learning_rate": learning_rate(config, step - 1), **values}, meter)
             if log:
-                on_step(stage.name, step, config.steps, log.last_loss, meter.clips_a_second)
-            stopped = ranks.any(stop.is_set())
+                on_step(phase.name, step, config.steps, log.last_loss, meter.clips_a_second)
+            stopped = ranks.any(stop.is_set() or (deadline is not None and time.monotonic() > deadline))
             looks = step % config.preview_every == 0 or finished
             saves = step % config.checkpoint_every == 0 or finished or stopped
             if looks or saves:
-                plain = plain_world()
-                if looks and log and plain:
-                    log.picture(step, stage.preview(plain))
+                world = training.plain_world()
+                if looks and log and world:
+                    log.picture(step, stage.preview(world))
                 if saves:
-                    saver.save(step, state, partial(stage.export, plain, run) if plain else lambda: None)
+                    export = partial(stage.export, world, run) if world else None
+                    saver.save(step, training.state, export or (lambda: None))
                 meter.pause()
-            if stopped and not finished:
+            if stopped:  # also in the last step: the next phase must not begin
                 saver.wait()
                 raise Interrupted(step)
         saver.wait()
-        if ranks.any(stop.is_set()):  # in the last step, or while it was saved: the next phase must not begin
+        if ranks.any(stop.is_set()):  # while the last checkpoint was written
             raise Interrupted(step)
-    for name, module in modules.items():
-        setattr(world, name, gather(module, outlines[name], torch.device("cpu")))
+    training.close()
 
 
-def add_gradients(
-    stage: Stage, step: int, frames_BTHWC: Tensor, chance: Chance, ranks: Ranks
-) -> dict[str, Tensor]:
-    """Forward and backward of this rank's clips, in ``ranks.config.accumulate`` parts one after another.
+def checked(metrics: dict[str, Tensor], phase: str, step: int) -> dict[str, float]:
+    """The metrics as numbers. The only place where the host waits for the GPU.
 
-    Returns:
-        ``loss`` and the stage's figures: means over the clips.
+    Raises:
+        JinnError: the loss is not finite.
     """
-    total: dict[str, Tensor] = {}
-    size = len(frames_BTHWC) // ranks.config.accumulate
-    share = size / len(frames_BTHWC)
-    for i in range(0, len(frames_BTHWC), size):
-        with autocast(frames_BTHWC.device, ranks.precision):
-            loss, figures = stage.loss(step, frames_BTHWC[i : i + size], chance[i : i + size])
-        (loss * share).backward()
-        for key, value in {"loss": loss.detach(), **figures}.items():
-            total[key] = total.get(key, 0) + value * share
-    return total
-
-
-def with_models(world: World, models: dict[str, nn.Module]) -> World:
-    """The world with some models exchanged; the rest is shared with it."""
-    other = copy.copy(world)
-    other.__dict__["_modules"] = {**world._modules, **models}
-    return other
+    values = {key: float(value) for key, value in metrics.items()}
+    if not np.isfinite(values["loss"]):
+        raise JinnError(
+            f"the loss of the phase {phase} is {values['loss']} at step {step}: "
+            "lower the learning rate and train again from the last checkpoint"
+        )
+    return values
 
 
 class Prefetch:
@@ -217,10 +264,10 @@ class Prefetch:
 
     Args:
         clips: where they come from.
-        rows: those of each batch that are wanted.
-        step: the first.
-        steps: where it ends.
-        ahead: so many batches are kept ready.
+        rows: the wanted rows of each batch.
+        step: the first step.
+        steps: the step at which it ends.
+        ahead: how many batches are loaded ahead.
 
     Attributes:
         waited: seconds that the last `take` had to wait.
@@ -232,9 +279,9 @@ class Prefetch:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jinn-clips")
         self._ready: deque[Future[Tensor]] = deque()
         self.waited = 0.0
-        self._order()
+        self._fill()
 
-    def _order(self) -> None:
+    def _fill(self) -> None:
         while len(self._ready) < self._ahead and (step := next(self._steps, None)) is not None:
             self._ready.append(self._pool.submit(self._load, step))
 
@@ -248,7 +295,7 @@ class Prefetch:
         began = time.perf_counter()
         frames_BTHWC = self._ready.popleft().result()
         self.waited = time.perf_counter() - began
-        self._order()
+        self._fill()
         return frames_BTHWC
 
     def __enter__(self) -> Prefetch:
@@ -263,7 +310,8 @@ def stop_flag(again: bool = False) -> Iterator[threading.Event]:
     """An event set by Ctrl-C or SIGTERM, so that a step is always finished before the run stops.
 
     Args:
-        again: a second signal changes nothing either: torchrun repeats those that the terminal sent.
+        again: whether a second signal is ignored too: torchrun repeats those that the terminal sent. If not,
+            a second Ctrl-C stops at once.
     """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -273,7 +321,7 @@ def stop_flag(again: bool = False) -> Iterator[threading.Event]:
     def stop(number: int, _frame: object) -> None:
         flag.set()
         if not again:
-            signal.signal(number, before[signal.Signals(number)])  # a second Ctrl-C stops at once
+            signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

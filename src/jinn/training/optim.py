@@ -20,18 +20,17 @@ class TrainingConfig:
     """How long and how one phase trains.
 
     Attributes:
-        steps: optimiser steps.
-        batch: clips a step, of all GPUs together.
-        frames: T, frames a clip.
-        learning_rate: the highest, after the warm-up.
-        final_learning_rate: at the end of the cosine.
+        steps: number of optimiser steps.
+        batch: clips per step, of all GPUs together.
+        frames: T, frames per clip.
+        learning_rate: peak learning rate, after the warm-up.
+        final_learning_rate: learning rate at the end of the cosine.
         warmup: steps of linear warm-up.
-        hold: share of the steps after it that keep the highest rate, before the cosine begins; the paper's
-            schedule holds none.
-        betas: of AdamW.
-        weight_decay: on matrices only (the paper does not say on what).
-        optimizer: "adamw" is the paper's; "muon" moves the matrices by `Muon` and the rest by AdamW.
-        clip_norm: the gradient is scaled down to this length; 0 never does.
+        hold: fraction of the remaining steps at the peak, before the cosine begins; 0 in the paper's schedule.
+        betas: AdamW betas.
+        weight_decay: of weight matrices only (the paper does not say of what).
+        optimizer: "adamw" is the paper's; "muon" updates matrices by `Muon` and the rest by AdamW.
+        clip_norm: norm to which larger gradients are scaled down; 0 never does.
         checkpoint_every: steps between checkpoints.
         preview_every: steps between preview images.
         log_every: steps between lines of the log.
@@ -64,11 +63,11 @@ class TrainingConfig:
         if min(counts) < 1:
             raise ValueError("steps, batch, frames and the three intervals are whole numbers of at least 1")
         if not 0 <= self.hold < 1:
-            raise ValueError("hold is a share of the steps, from 0 to less than 1")
+            raise ValueError("hold is a fraction of the steps, at least 0 and below 1")
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Linear warm-up, a stretch at the highest rate if wanted, then a cosine to the final learning rate."""
+    """Linear warm-up, an optional plateau at the peak, then a cosine to the final learning rate."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
     after = max(1, config.steps - config.warmup)
@@ -78,9 +77,9 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 def make_optimizers(config: TrainingConfig, modules: Iterable[nn.Module]) -> list[torch.optim.Optimizer]:
-    """One or two that share the trainable parameters; gains, biases, embeddings, codebooks are not decayed.
+    """One or two optimisers for the trainable parameters; gains, biases, embeddings, codebooks are not decayed.
 
-    To be made after the modules were spread over ranks (`jinn.training.parallel.spread`).
+    Make them after the modules were distributed over the ranks (`jinn.training.parallel.distribute`).
     """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
@@ -90,9 +89,9 @@ def make_optimizers(config: TrainingConfig, modules: Iterable[nn.Module]) -> lis
                 if parameter.requires_grad:
                     is_matrix = isinstance(part, nn.Linear | nn.Conv2d) and name == "weight"
                     (decayed if is_matrix else free).append(parameter)
-    turned: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
     if config.optimizer == "muon":
-        turned = [p for p in decayed if min(p.flatten(1).shape) >= Muon.LEAST_SIDE]
+        matrices = [p for p in decayed if min(p.flatten(1).shape) >= Muon.LEAST_SIDE]
         decayed = [p for p in decayed if min(p.flatten(1).shape) < Muon.LEAST_SIDE]
     groups = [
         {"params": alike, "weight_decay": decay}
@@ -100,27 +99,27 @@ def make_optimizers(config: TrainingConfig, modules: Iterable[nn.Module]) -> lis
         for alike in by_mesh(parameters)
     ]
     optimizers: list[torch.optim.Optimizer] = []
-    if turned:
-        optimizers.append(Muon(turned, config.learning_rate, config.weight_decay))
+    if matrices:
+        optimizers.append(Muon(matrices, config.learning_rate, config.weight_decay))
     if groups:
         optimizers.append(torch.optim.AdamW(groups, config.learning_rate, config.betas, fused=True))
     return optimizers
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose every singular value is set to one before it moves a matrix (Jordan et al. 2024).
+    """SGD with Nesterov momentum whose update is orthogonalised by Newton-Schulz iteration (Jordan et al. 2024).
 
-    AdamW's steps are ruled by the few directions in which all gradients of a matrix agree; here a rare
-    direction is learned as fast as a common one. A step is as long as AdamW's typically are (Liu et al. 2025:
-    0.2 a number), so that both share a learning rate.
+    The few directions in which all gradients of a matrix agree dominate the steps of AdamW; here a rare
+    direction is learned as fast as a common one. Updates have the typical size of AdamW's (Liu et al. 2025:
+    0.2 per number), so that both share a learning rate.
 
     Args:
-        matrices: of two axes or more, the first that of the outputs (a convolution's are read as one matrix).
+        matrices: with two axes or more, the first that of the outputs (convolutions are flattened to one matrix).
         learning_rate, weight_decay: as of AdamW.
-        momentum: share of the sum of gradients that stays each step; Nesterov's.
+        momentum: decay of the sum of gradients per step.
     """
 
-    # What leads into and out of a quantiser of a few dimensions has too few directions to be turned.
+    # The layers into and out of a quantiser of a few dimensions have too few directions to orthogonalise.
     LEAST_SIDE = 16
 
     def __init__(
@@ -134,30 +133,30 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[nn.Parameter]] = {}
+            by_shape: dict[torch.Size, list[nn.Parameter]] = {}
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    alike.setdefault(matrix.flatten(1).shape, []).append(matrix)
-            for matrices in alike.values():
-                self._move(matrices, group["lr"], group["weight_decay"], group["momentum"])
+                    by_shape.setdefault(matrix.flatten(1).shape, []).append(matrix)
+            for matrices in by_shape.values():
+                self._update(matrices, group["lr"], group["weight_decay"], group["momentum"])
 
-    def _move(self, matrices: list[nn.Parameter], rate: float, decay: float, momentum: float) -> None:
-        """One step of matrices of one shape, all in one product."""
-        ahead = []
+    def _update(self, matrices: list[nn.Parameter], rate: float, decay: float, momentum: float) -> None:
+        """One step of all matrices of one shape, in one batched product."""
+        lookahead = []
         for matrix in matrices:
             gradient = cast(Tensor, matrix.grad)
             sum_so_far = momentum_of(self, matrix).mul_(momentum).add_(gradient)
-            ahead.append(gradient + momentum * sum_so_far)
-        whole = [x.full_tensor() if isinstance(x, DTensor) else x for x in ahead]
-        turned_XRC = orthogonal(torch.stack([x.flatten(1) for x in whole]))
-        length = 0.2 * max(turned_XRC.shape[1:]) ** 0.5
-        for matrix, turned_RC in zip(matrices, turned_XRC, strict=True):
-            turned = turned_RC.reshape(matrix.shape)
+            lookahead.append(gradient + momentum * sum_so_far)
+        whole = [x.full_tensor() if isinstance(x, DTensor) else x for x in lookahead]
+        updates_XRC = orthogonal(torch.stack([x.flatten(1) for x in whole]))
+        size = 0.2 * max(updates_XRC.shape[1:]) ** 0.5
+        for matrix, update_RC in zip(matrices, updates_XRC, strict=True):
+            update = update_RC.reshape(matrix.shape)
             if isinstance(matrix, DTensor):
-                turned = distribute_tensor(turned, matrix.device_mesh, matrix.placements)
-            matrix.mul_(1 - rate * decay).add_(turned, alpha=-rate * length)
+                update = distribute_tensor(update, matrix.device_mesh, matrix.placements)
+            matrix.mul_(1 - rate * decay).add_(update, alpha=-rate * size)
 
 
 def momentum_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Tensor:
@@ -173,21 +172,21 @@ def momentum_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Te
 
 
 def orthogonal(matrices_XRC: Tensor, rounds: int = 5) -> Tensor:
-    """The nearest orthogonal matrices, roughly: singular values come to lie between 0.7 and 1.2.
+    """The nearest orthogonal matrices, approximately: singular values end up between 0.7 and 1.2.
 
-    Newton and Schulz's iteration ``M <- (a + b MM' + c (MM')^2) M`` with Jordan's coefficients. All rounds
-    are polynomials in the first ``MM'``: they are computed on its small side, and meet the matrix once.
+    This is the Newton-Schulz iteration ``M <- (a + b MM' + c (MM')^2) M`` with Jordan's coefficients. All rounds
+    are polynomials of the first ``MM'``: they are computed on its small side and multiplied with ``M`` once.
     """
     if matrices_XRC.shape[1] > matrices_XRC.shape[2]:
         return orthogonal(matrices_XRC.mT, rounds).mT
     matrices_XRC = matrices_XRC.float()
     matrices_XRC = matrices_XRC / (torch.linalg.matrix_norm(matrices_XRC, keepdim=True) + 1e-7)
     gram_XRR = matrices_XRC @ matrices_XRC.mT
-    unit_RR = torch.eye(gram_XRR.shape[-1], device=gram_XRR.device)
-    factor_XRR = unit_RR.expand_as(gram_XRR)
+    identity_RR = torch.eye(gram_XRR.shape[-1], device=gram_XRR.device)
+    factor_XRR = identity_RR.expand_as(gram_XRR)
     for _ in range(rounds):
         now_XRR = factor_XRR @ factor_XRR @ gram_XRR
-        factor_XRR = (3.4445 * unit_RR - 4.7750 * now_XRR + 2.0315 * now_XRR @ now_XRR) @ factor_XRR
+        factor_XRR = (3.4445 * identity_RR - 4.7750 * now_XRR + 2.0315 * now_XRR @ now_XRR) @ factor_XRR
     return factor_XRR @ matrices_XRC
 
 

@@ -1,13 +1,13 @@
-"""Many processes, one training: who computes what, and how a model is spread over them.
+"""Many processes, one training: which process computes what, and how a model is distributed over them.
 
-`torchrun` starts a process (a *rank*) for each GPU. The ranks form a mesh of two axes: along ``data`` each
-has other clips and a part of every weight (FSDP2: a block's weights are gathered when it computes, and its
-gradients are averaged and scattered again); along ``tensor`` the ranks share the same clips, and each
-computes some of the heads and of the feed-forward's channels.
+`torchrun` starts a process (a *rank*) for each GPU. The ranks form a mesh of two axes. Along ``data`` each rank
+has other clips and a shard of every weight (FSDP2: the weights of a block are gathered when it computes, and its
+gradients are averaged and scattered again). Along ``tensor`` the ranks have the same clips, and each computes
+some of the heads and of the feed-forward's channels.
 
-None of this changes what is learned: clips and chance are functions of the run's seed and of the clip's
-number, and every loss is a mean over clips. So `ParallelConfig` is no part of a recipe, and a run may go on
-with other settings or on other machines.
+None of this changes what is learned: clips and their randomness are functions of the run's seed and of the
+clip's number, and every loss is a mean over clips. So `ParallelConfig` is no part of a recipe, and a run may go
+on with other settings or on other machines.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class ParallelConfig:
     """How a training step is laid out on the hardware; the result is the same.
 
     Attributes:
-        tensor_parallel: over how many GPUs each layer is split; divides the number of GPUs and all heads.
-        accumulate: parts that each GPU cuts its share of a batch into, one after another; the gradients add.
-        recompute: keep only the input of each block and compute the block again on the way back (activation
-            checkpointing): about a third more work, for a fraction of the memory. Not in the play phase.
-        compile: compile each block with torch.compile; on a CPU this needs a C++ compiler. Not in the play
-            phase.
+        tensor_parallel: number of GPUs that each layer is split over; divides the number of GPUs and all heads.
+        accumulate: number of parts into which each GPU splits its clips, one after another; gradients add up.
+        recompute: keep only the input of each block and recompute the block in the backward pass (activation
+            checkpointing): about a third more work, for a fraction of the memory. Not in self-rollout training.
+        compile: compile each block with torch.compile; on a CPU this needs a C++ compiler. Not in self-rollout
+            training.
     """
 
     tensor_parallel: int = 1
@@ -68,15 +68,16 @@ class ParallelConfig:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all those that train.
+    """This process among all that train.
 
     Attributes:
         config: the layout.
         device: of this process.
-        rank, size: which of how many.
+        rank: number of this process, from 0.
+        size: number of processes.
         precision: of the run's matrix products, the same on all ranks.
-        mesh: axes ``data`` and ``tensor``; None where one process trains alone.
-        writers: a group of its own for the thread that writes checkpoints: its messages must not mix with
+        mesh: with the axes ``data`` and ``tensor``; None where one process trains alone.
+        writers: a process group for the thread that writes checkpoints, so that its messages do not mix with
             those of the training.
     """
 
@@ -90,23 +91,23 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that talks to people: log, pictures, worlds."""
+        """Whether this is the process that writes the log, the previews and the world."""
         return self.rank == 0
 
     def rows(self, batch: int) -> range:
-        """Which clips of a batch are this rank's.
+        """The rows of a batch that this rank computes.
 
         Raises:
-            JinnError: they cannot be shared out evenly.
+            JinnError: the batch cannot be split evenly.
         """
-        shares = self.size // self.config.tensor_parallel
-        if batch % (shares * self.config.accumulate):
+        groups = self.size // self.config.tensor_parallel
+        if batch % (groups * self.config.accumulate):
             raise JinnError(
-                f"a batch of {batch} clips cannot be split evenly over {shares} shares of "
-                f"{self.config.accumulate} parts: choose a multiple of {shares * self.config.accumulate}"
+                f"a batch of {batch} clips cannot be split evenly over {groups} groups of GPUs and "
+                f"{self.config.accumulate} parts: choose a multiple of {groups * self.config.accumulate}"
             )
-        share = self.rank // self.config.tensor_parallel
-        return range(share * batch // shares, (share + 1) * batch // shares)
+        group = self.rank // self.config.tensor_parallel
+        return range(group * batch // groups, (group + 1) * batch // groups)
 
     def mean(self, report: dict[str, Tensor]) -> dict[str, Tensor]:
         """The mean of each tensor over all ranks, in one message."""
@@ -118,7 +119,7 @@ class Ranks:
         return {key: part.view(report[key].shape) for key, part in zip(report, parts, strict=True)}
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so on any rank. A message between CPUs: no GPU is waited for."""
+        """Whether the flag is set on any rank. The message goes between CPUs and waits for no GPU."""
         if self.size == 1:
             return flag
         flags = torch.tensor([int(flag)])
@@ -126,15 +127,15 @@ class Ranks:
         return bool(flags)
 
     def agree(self, number: int) -> int:
-        """The first rank's number, on every rank; none goes on before all are here."""
+        """The first rank's number, on every rank. It is also a barrier: none goes on before all have called it."""
         if self.size == 1:
             return number
         numbers = torch.tensor([number])
         dist.broadcast(numbers, 0)
         return int(numbers)
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
-        """Set tensors that all ranks computed alike, but for rounding, to those of the first."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Set tensors, which all ranks computed up to rounding, to those of the first rank."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), 0)
@@ -142,7 +143,7 @@ class Ranks:
 
 @contextmanager
 def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
-    """Meet the other processes that torchrun started, if it did.
+    """Join the other processes that torchrun started, if it did.
 
     Raises:
         JinnError: the layout does not fit their number.
@@ -159,7 +160,7 @@ def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
-    # Gloo beside NCCL: what concerns the hosts only (stopping, checkpoints) does not pass through the GPUs.
+    # Gloo beside NCCL: messages that concern only the hosts (stopping, checkpoints) bypass the GPUs.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         shape = (size // config.tensor_parallel, config.tensor_parallel)
@@ -169,8 +170,10 @@ def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def spread(module: nn.Module, ranks: Ranks) -> None:
-    """Make a model ready for training on these ranks, in place; afterwards only its losses may be called.
+def distribute(module: nn.Module, ranks: Ranks) -> None:
+    """Apply tensor parallelism, compilation, activation checkpointing and FSDP in place.
+
+    Afterwards only the losses of the model may be called.
 
     Raises:
         JinnError: there is no compiler.
@@ -192,16 +195,16 @@ def spread(module: nn.Module, ranks: Ranks) -> None:
     if mesh is None:
         module.to(ranks.device)
         return
-    # Blocks are gathered in the precision they compute in; the stream between them stays as it is.
+    # Blocks are gathered in the precision in which they compute; the residual stream stays float32.
     half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     on_gpu = ranks.device.type == "cuda"
     precision = half if on_gpu and ranks.precision == "bfloat16" else MixedPrecisionPolicy()
     for block in blocks:
         fully_shard(block, mesh=mesh["data"], mp_policy=precision)
-        for way in ("clip", "next_frame"):
-            register_fsdp_forward_method(block, way)
+        for path in ("clip", "next_frame"):
+            register_fsdp_forward_method(block, path)
     fully_shard(module, mesh=mesh["data"])
-    for loss in ("loss", "played_loss"):
+    for loss in ("loss", "continuous_loss", "call"):
         if hasattr(module, loss):
             register_fsdp_forward_method(module, loss)
 
@@ -213,30 +216,30 @@ def cpp_compiler() -> str | None:
 
 
 def split_heads(block: STBlock, mesh: DeviceMesh) -> None:
-    """Tensor parallelism of one block: each rank has some of the heads and of the hidden channels."""
+    """Tensor parallelism of one block: each rank computes some of the heads and of the hidden channels."""
     plan: dict[str, ParallelStyle] = {"feedforward.0": ColwiseParallel(), "feedforward.2": RowwiseParallel()}
     for name in ("spatial", "temporal") if block.temporal is not None else ("spatial",):
         for part in ("query", "key", "value"):
             plan[f"{name}.{part}"] = ColwiseParallel()
         plan[f"{name}.out"] = RowwiseParallel()
-        # All ranks have the same gains but other heads (the last axis but one): their gradients are added.
+        # All ranks have the same gains but different heads (the last axis but one): their gradients add up.
         for part in ("query_norm", "key_norm"):
             plan[f"{name}.{part}"] = SequenceParallel(sequence_dim=-2, use_local_output=True)
     parallelize_module(block, mesh, plan)
 
 
-def check_split(config: TransformerConfig, ways: int) -> None:
-    """Raise `JinnError` unless `split_heads` can split a transformer's blocks in so many ways."""
+def check_split(config: TransformerConfig, gpus: int) -> None:
+    """Raise `JinnError` unless `split_heads` can split a transformer's blocks over so many GPUs."""
     hidden = max(1, round(config.feedforward * config.width))
-    if config.heads % ways or hidden % ways:
+    if config.heads % gpus or hidden % gpus:
         raise JinnError(
-            f"{config.heads} heads and {hidden} hidden channels cannot be split over {ways} GPUs: "
+            f"{config.heads} heads and {hidden} hidden channels cannot be split over {gpus} GPUs: "
             "choose another --parallel.tensor-parallel"
         )
 
 
 def outline(module: nn.Module) -> nn.Module:
-    """A copy without numbers (on the device ``meta``), to be filled by `gather`."""
+    """A copy without data (on the device ``meta``), to be filled by `gather`."""
     empty: dict[int, object] = {
         id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
         for p in module.parameters()
@@ -247,13 +250,13 @@ def outline(module: nn.Module) -> nn.Module:
 def gather(
     module: nn.Module, outline: nn.Module, device: torch.device, keep: bool = True
 ) -> nn.Module | None:
-    """A plain copy of a spread model with all its weights as they are now. All ranks take part.
+    """A plain copy of a distributed model with its present weights. All ranks take part.
 
     Args:
-        module: the spread model.
-        outline: of `outline`, made before it was spread.
+        module: the distributed model.
+        outline: from `outline`, made before the model was distributed.
         device: of the copy.
-        keep: whether this rank wants it; if not, it only gives its part, and gets None.
+        keep: whether this rank wants the copy; if not, it only contributes its shards and gets None.
     """
     whole: dict[str, Tensor] = {}
     for key, value in module.state_dict().items():
@@ -269,7 +272,7 @@ def gather(
 
 
 def by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Parameters grouped by how they are spread: one operation takes only such as are spread alike."""
+    """Parameters grouped by their mesh: one fused operation takes only parameters that are sharded alike."""
     groups: dict[DeviceMesh | None, list[nn.Parameter]] = {}
     for parameter in parameters:
         mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
@@ -278,7 +281,7 @@ def by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], length: float) -> Tensor:
-    """Scale all gradients down together to ``length`` if they are longer; returns how long they were."""
+    """Scale all gradients down to a common norm of ``length`` if it is larger; returns the norm before."""
     groups = by_mesh(p for p in parameters if p.grad is not None)
     norms = [nn.utils.get_total_norm([cast(Tensor, p.grad) for p in group]) for group in groups]
     norm = torch.stack([x.full_tensor() if isinstance(x, DTensor) else x for x in norms]).norm()

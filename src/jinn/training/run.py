@@ -1,7 +1,7 @@
 """A whole run: frames -> tokenizer -> latent actions and dynamics -> a world to play.
 
 The run's folder holds ``config.json``, ``checkpoints/``, ``log.jsonl``, ``tensorboard/``, ``previews/`` and
-``world/``, which is playable from the first checkpoint of phase 2 on.
+``world/``, which is playable from the first checkpoint of the dynamics on.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
@@ -23,46 +23,13 @@ from jinn.contracts import JinnError
 from jinn.data.clips import ClipSampler, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import FrameStream, Recorded, Source
-from jinn.models.conv_tokenizer import ConvTokenizerConfig
-from jinn.models.dynamics import DynamicsConfig
-from jinn.models.latent_actions import LatentActionsConfig
-from jinn.models.sampling import SamplingConfig
-from jinn.models.tokenizer import TokenizerConfig
 from jinn.models.transformer import TransformerConfig
-from jinn.training.loop import Clips, train
+from jinn.training.loop import Clips, OnStep, train
 from jinn.training.optim import TrainingConfig, fastest_precision
 from jinn.training.parallel import ParallelConfig, Precision, Ranks, check_split, join
-from jinn.training.stages import LatentActionStage, PlayStage, TokenizerStage, WorldStage
-from jinn.world.rollout import World, WorldConfig
-
-OnStep = Callable[[str, int, int, float, float], None]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything a run depends on, but for the store and the seed.
-
-    Attributes:
-        tokenizer: frames and tokens.
-        latent_actions: what changed between frames.
-        dynamics: the next frame.
-        sampling: how frames are drawn in play.
-        tokenizer_training: phase 1.
-        world_training: phase 2.
-        latent_action_training: how phase 2 begins, with the latent actions by themselves, which then rest
-            while the dynamics learn. None is the paper's: both learn together from the first step.
-        play_training: how phase 2 ends, with the dynamics by themselves on clips that turn into what they
-            draw (`jinn.models.dynamics.Dynamics.played_loss`). None is the paper's: no such end.
-    """
-
-    tokenizer: TokenizerConfig | ConvTokenizerConfig
-    latent_actions: LatentActionsConfig
-    dynamics: DynamicsConfig
-    sampling: SamplingConfig
-    tokenizer_training: TrainingConfig
-    world_training: TrainingConfig
-    latent_action_training: TrainingConfig | None = None
-    play_training: TrainingConfig | None = None
+from jinn.training.recipe import Recipe, phases
+from jinn.world.config import WorldConfig
+from jinn.world.world import World
 
 
 def run_recipe(
@@ -76,6 +43,7 @@ def run_recipe(
     parallel: ParallelConfig = ParallelConfig(),  # noqa: B008 it is frozen
     base: World | None = None,
     precision: Precision | Literal["auto"] = "auto",
+    deadline: float | None = None,
 ) -> World:
     """Train a world, going on from the run's checkpoints if there are any.
 
@@ -85,15 +53,16 @@ def run_recipe(
             previews; of a stream, the test levels do.
         run: the run's folder.
         name: of the world.
-        seed: of weights, clips and all other chance.
+        seed: of weights, clips and all other randomness.
         device: where to train.
-        on_step: see `jinn.training.loop.train`.
-        parallel: how the work is laid out, if torchrun started several processes; no part of the recipe, and
-            another one may go on with the run.
-        base: a world whose tokenizer and latent actions this one takes over as they are, in place of the
-            recipe's: only the dynamics are learned.
+        on_step: see `jinn.training.loop.OnStep`.
+        parallel: how the work is laid out, if torchrun started several processes. It is no part of the recipe:
+            the run may go on with another layout.
+        base: a world whose tokenizer and latent actions are used in place of the recipe's. Only the dynamics
+            are trained.
         precision: of matrix products. "auto" is bfloat16 where the hardware multiplies it faster, else
             float32; a run that goes on keeps the precision that it began with, wherever it goes on.
+        deadline: `time.monotonic` at which the run is stopped and saved.
 
     Returns:
         The world, also saved as ``run/world``.
@@ -101,23 +70,14 @@ def run_recipe(
     Raises:
         JinnError: the run was begun with another recipe, seed, base or precision, the base is of another size
             than the frames, or the recipe does not fit the hardware.
-        Interrupted: the user stopped it; call again to go on.
+        Interrupted: the run was stopped; call again to go on.
     """
     source = Recorded(frames) if isinstance(frames, FrameStore) else frames
-    if base is None:
-        recipe = fit_size(recipe, source.size_hw)
-    elif base.size_hw == source.size_hw:
-        taken = base.config
-        recipe = replace(recipe, tokenizer=taken.tokenizer, latent_actions=taken.latent_actions)
-    else:
-        raise JinnError(
-            f"{base.name} has frames of {base.size_hw}, and these are {source.size_hw}: make the store with "
-            f"--size {base.size_hw[0]} {base.size_hw[1]}"
-        )
+    recipe = fit_to_frames(recipe, source.size_hw, base)
     with join(parallel, torch.device(device)) as ranks:
         check(recipe, ranks)
-        chosen = begin(run, recipe, seed, source, base, precision, ranks.device) if ranks.first else "float32"
-        half = ranks.agree(int(chosen == "bfloat16"))  # none goes on before the run's folder stands
+        began = begin(run, recipe, seed, source, base, precision, ranks.device) if ranks.first else "float32"
+        half = ranks.agree(int(began == "bfloat16"))  # none goes on before the run's folder exists
         ranks = replace(ranks, precision="bfloat16" if half else "float32")
         if source.play and ranks.size > 1:
             raise JinnError("several processes cannot share one stream: make a store with jinn data first")
@@ -126,12 +86,13 @@ def run_recipe(
         if base is not None:
             take_over(world, base)
         try:
-            return train_all(recipe, source, run, world, seed, ranks, on_step, base is None)
+            train_phases(recipe, source, run, world, seed, ranks, on_step, base is None, deadline)
         finally:
             source.close()
+        return (world.to(ranks.device) if ranks.first else world).eval()
 
 
-def train_all(
+def train_phases(
     recipe: Recipe,
     source: Source,
     run: Path,
@@ -140,62 +101,49 @@ def train_all(
     ranks: Ranks,
     on_step: OnStep,
     from_scratch: bool,
-) -> World:
-    """The phases of a run, all of them or the dynamics' alone; see `run_recipe`."""
+    deadline: float | None,
+) -> None:
+    """Train the world's models phase by phase; arguments as of `run_recipe`."""
     device = ranks.device
     frames_of = lru_cache(maxsize=1)(partial(frames_on, device=device))
     store, split = source.shown
 
-    def settled() -> None:
-        # The dynamics stay where they are: `spread` takes them to the GPU block by block.
+    def rest() -> None:
+        """The models that do not learn. The dynamics stay: `distribute` moves them to the GPU block by block."""
         world.prompts = world.prompts.to(device)
         world.tokenizer.to(device).eval()
         world.latent_actions.to(device).eval()
 
-    settled()
-    if from_scratch:
-        phase = recipe.tokenizer_training
-        shown = ClipSampler(store, phase.frames, seed, split).batch(0, 12).to(device)
-        tokenizer_stage = TokenizerStage(world, shown)
-        clips = clips_of(source, phase, seed, frames_of)
-        train(tokenizer_stage, clips, phase, run, seed, ranks, on_step)
-        settled()
-    alone = recipe.latent_action_training
-    if from_scratch and alone is not None:
-        shown = ClipSampler(store, alone.frames, seed, split).batch(0, 12).to(device)
-        clips = clips_of(source, alone, seed + 2, frames_of)
-        action_stage = LatentActionStage(world, shown)
-        train(action_stage, clips, alone, run, seed + 2, ranks, on_step)
-        settled()
-        later = (clips(alone.steps + i, range(alone.batch)) for i in range(32))
-        ranks.share(action_stage.finish(later, seed))
-    phase = recipe.world_training
-    shown = ClipSampler(store, min(12, int(store.lengths.max())), seed, split).batch(0, 1).to(device)
-    world_stage = WorldStage(world, shown, from_scratch and alone is None)
-    clips = clips_of(source, phase, seed + 1, frames_of)
-    train(world_stage, clips, phase, run, seed + 1, ranks, on_step)
-    last = recipe.play_training
-    if last is not None:
-        settled()
-        clips = clips_of(source, last, seed + 3, frames_of)
-        train(PlayStage(world, shown), clips, last, run, seed + 3, ranks, on_step)
-    return (world.to(device) if ranks.first else world).eval()
+    for phase in phases(recipe, from_scratch):
+        rest()
+        length = phase.config.frames if phase.preview_clips > 1 else min(12, int(store.lengths.max()))
+        preview = ClipSampler(store, length, seed, split).batch(0, phase.preview_clips).to(device)
+        stage = phase.stage(world, preview)
+        clips = clips_of(source, phase.config, seed + phase.seed, frames_of)
+        train(phase, stage, clips, run, seed + phase.seed, ranks, on_step, deadline)
+        rest()
+        ranks.broadcast(stage.finish(clips, phase.config, seed))
 
 
 def check(recipe: Recipe, ranks: Ranks) -> None:
     """Raise `JinnError` now rather than after the first phase."""
-    phases = recipe.tokenizer_training, recipe.latent_action_training, recipe.world_training
-    for phase in (*phases, recipe.play_training):
-        if phase is not None:
-            ranks.rows(phase.batch)
-    coder, actor = recipe.tokenizer, recipe.latent_actions
-    for part in (coder.encoder, coder.decoder, actor.encoder, actor.decoder, recipe.dynamics.transformer):
+    for phase in phases(recipe):
+        ranks.rows(phase.config.batch)
+    tokenizer, actions = recipe.tokenizer, recipe.latent_actions
+    parts = (
+        tokenizer.encoder,
+        tokenizer.decoder,
+        actions.encoder,
+        actions.decoder,
+        recipe.dynamics.transformer,
+    )
+    for part in parts:
         if isinstance(part, TransformerConfig):
             check_split(part, ranks.config.tensor_parallel)
 
 
 def frames_on(store: FrameStore, device: torch.device) -> Tensor | None:
-    """All frames of a store on the GPU, if they take less than half of what is free there."""
+    """All frames of a store on the GPU, if they take less than half of its free memory."""
     if device.type != "cuda":
         return None
     if store.num_frames * math.prod(store.size_hw) * 3 > torch.cuda.mem_get_info(device)[0] / 2:
@@ -214,51 +162,61 @@ def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
 
 
 def take_over(world: World, base: World) -> None:
-    """The base's tokenizer and latent actions, and the levels that they have seen."""
+    """Copy the base's tokenizer and latent actions, and the record of the levels that they were trained on."""
     world.tokenizer.load_state_dict(base.tokenizer.state_dict())
     world.latent_actions.load_state_dict(base.latent_actions.state_dict())
     if world.trained_on is not None and base.trained_on is not None:
         world.trained_on = np.union1d(world.trained_on, base.trained_on)
     else:
-        world.trained_on = None  # one of them does not know
+        world.trained_on = None  # one of them is unknown
 
 
 def clips_of(
     source: Source,
-    phase: TrainingConfig,
+    config: TrainingConfig,
     seed: int,
     frames_of: Callable[[FrameStore], Tensor | None] = lambda _: None,
 ) -> Clips:
     """The training clips of a phase as a function of the step and the rows of its batch.
 
     Args:
-        source: where they are. The steps of a phase go evenly through the blocks of a stream.
-        phase: how many, and how long.
+        source: of the frames. The steps of a phase are spread evenly over the blocks of a stream.
+        config: number and length of the clips.
         seed: of the phase.
         frames_of: the frames of a store, ``FHWC``, if they are on the GPU.
     """
-    samplers: dict[int, ClipSampler] = {}  # at most that of the present block
+    samplers: dict[int, ClipSampler] = {}  # at most the one of the present block
 
     def clips(step: int, rows: range) -> Tensor:
-        number = min(step * source.num_blocks // phase.steps, source.num_blocks - 1)
+        number = min(step * source.num_blocks // config.steps, source.num_blocks - 1)
         if number not in samplers:
             samplers.clear()
-            samplers[number] = ClipSampler(source.block(number), phase.frames, seed)
-        sampler, first = samplers[number], step * phase.batch
-        places = sampler.numbered(range(first + rows.start, first + rows.stop))
+            samplers[number] = ClipSampler(source.block(number), config.frames, seed)
+        sampler, first = samplers[number], step * config.batch
+        starts = sampler.numbered(range(first + rows.start, first + rows.stop))
         if (frames_FHWC := frames_of(sampler.store)) is not None:
-            return gather_clips(frames_FHWC, sampler.store, *places, phase.frames)
-        return read_clips(sampler.store, *places, phase.frames)
+            return gather_clips(frames_FHWC, sampler.store, *starts, config.frames)
+        return read_clips(sampler.store, *starts, config.frames)
 
     return clips
 
 
-def fit_size(recipe: Recipe, size_hw: tuple[int, int]) -> Recipe:
-    """The recipe for frames of the store's size."""
-    return replace(
-        recipe,
-        tokenizer=replace(recipe.tokenizer, size_hw=size_hw),
-        latent_actions=replace(recipe.latent_actions, size_hw=size_hw),
+def fit_to_frames(recipe: Recipe, size_hw: tuple[int, int], base: World | None = None) -> Recipe:
+    """The recipe for frames of this size, or on a base with its tokenizer and latent actions.
+
+    Raises:
+        JinnError: the base is of another size.
+    """
+    if base is None:
+        tokenizer = replace(recipe.tokenizer, size_hw=size_hw)
+        return replace(
+            recipe, tokenizer=tokenizer, latent_actions=replace(recipe.latent_actions, size_hw=size_hw)
+        )
+    if base.size_hw == size_hw:
+        return replace(recipe, tokenizer=base.config.tokenizer, latent_actions=base.config.latent_actions)
+    raise JinnError(
+        f"{base.name} has frames of {base.size_hw}, and these are {size_hw}: make the store with "
+        f"--size {base.size_hw[0]} {base.size_hw[1]}"
     )
 
 
@@ -276,13 +234,13 @@ def begin(
     Returns:
         The precision that the run began with.
     """
-    place = run / "config.json"
-    taken = None if base is None else weights_hash(base.tokenizer, base.latent_actions)
-    if place.exists():
-        saved = read_json(place)
-        if saved.get("base") != taken:
+    path = run / "config.json"
+    base_hash = None if base is None else weights_hash(base.tokenizer, base.latent_actions)
+    if path.exists():
+        saved = read_json(path)
+        if saved.get("base") != base_hash:
             raise JinnError(f"{run} was begun with another --base: give the same one, or another --out")
-        if saved["seed"] != seed or from_dict(Recipe, saved["recipe"], str(place)) != recipe:
+        if saved["seed"] != seed or from_dict(Recipe, saved["recipe"], str(path)) != recipe:
             raise JinnError(
                 f"{run} was begun with another recipe or seed: give the same ones, or another --out"
             )
@@ -295,19 +253,19 @@ def begin(
     if run.exists() and any(run.iterdir()):
         raise JinnError(f"{run} holds something that is not a run: give another --out")
     run.mkdir(parents=True, exist_ok=True)
-    # Where frames to measure on are, for `jinn eval RUN`; a run may go on with the same store elsewhere.
-    where = {"store": str(source.measured_in.resolve()), "stream": source.play}
     began = fastest_precision(device) if precision == "auto" else precision
-    values = {"seed": seed, "precision": began, **where, "base": taken, "recipe": to_dict(recipe)}
-    write_json(place, values)
+    # The store that `jinn eval RUN` measures on; a run may go on with the same store elsewhere.
+    where = {"store": str(source.measured_in.resolve()), "stream": source.play}
+    values = {"seed": seed, "precision": began, **where, "base": base_hash, "recipe": to_dict(recipe)}
+    write_json(path, values)
     return began
 
 
 def prompts(store: FrameStore, count: int) -> Tensor:
-    """Frames to start a world from, uint8 ``PHWC``: held-out ones if there are, spread over the episodes."""
+    """Frames to start a world from, uint8 ``PHWC``: held-out ones if there are, evenly over the episodes."""
     episodes = store.select("heldout")
     if not len(episodes):
         episodes = store.select("train")
     chosen = episodes[np.linspace(0, len(episodes) - 1, min(count, len(episodes))).round().astype(int)]
-    places = [(int(e), int(store.lengths[e]) // 2) for e in chosen]
-    return torch.from_numpy(np.concatenate([store.frames(e, t, t + 1) for e, t in places]))
+    middles = [(int(e), int(store.lengths[e]) // 2) for e in chosen]
+    return torch.from_numpy(np.concatenate([store.frames(e, t, t + 1) for e, t in middles]))

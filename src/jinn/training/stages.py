@@ -1,171 +1,192 @@
-"""What each phase of training computes: the tokenizer, the latent actions, the dynamics."""
+"""What each phase of training computes: the tokenizer, the latent actions, the dynamics.
+
+A stage fulfils `jinn.training.loop.Stage`; `jinn.training.recipe.phases` says which stage a phase has.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from jinn.contracts import Chance, to_device, to_uint8
+from jinn.contracts import Generators, JinnError, to_device, to_uint8
+from jinn.models.ours.motion_latent_actions import MotionLatentActionModel
+from jinn.models.ours.self_rollout import self_rollout_loss
 from jinn.models.quantize import perplexity
-from jinn.world.rollout import World
+from jinn.training.loop import Clips
+from jinn.training.optim import TrainingConfig
+from jinn.world.world import World
+
+Loss = tuple[Tensor, dict[str, Tensor]]
+
+# Batches whose latents k-means turns into the codebook of latent actions.
+CLUSTERED_BATCHES = 32
 
 
-class TokenizerStage:
-    """Phase 1."""
+class _Stage:
+    """What all stages share. ``preview_BTHWC`` are the clips that previews show."""
 
-    name = "tokenizer"
-    learns = ("tokenizer",)
+    def __init__(self, world: World, preview_BTHWC: Tensor) -> None:
+        self.world, self.preview_BTHWC = world, preview_BTHWC
 
-    def __init__(self, world: World, shown_BTHWC: Tensor) -> None:
-        self.world, self.shown_BTHWC = world, shown_BTHWC
+    def initialize(self, first_BTHWC: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """Nothing depends on the data."""
+        return []
 
-    def begin(self, first_BTHWC: Tensor, chance: torch.Generator) -> list[Tensor]:
-        self.world.tokenizer.begin(first_BTHWC, chance)
-        self.unit = self.world.tokenizer.unit(first_BTHWC)
-        return [self.unit, *self.world.tokenizer.parameters()]
+    def export(self, world: World, run: Path) -> None:
+        """Nothing to play yet: the model is in the checkpoint until the dynamics have one."""
 
-    def loss(self, step: int, frames_BTHWC: Tensor, chance: Chance) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, report = self.world.tokenizer.loss(frames_BTHWC, self.unit)
-        return loss, {"mse": report["mse"]}
+    def finish(self, clips: Clips, config: TrainingConfig, seed: int) -> list[Tensor]:
+        """Nothing is left to do."""
+        return []
+
+
+class TokenizerStage(_Stage):
+    """The tokenizer reconstructs frames (paper, first phase)."""
+
+    def initialize(self, first_BTHWC: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """Initial weights and the loss scale, from the first clips."""
+        self.world.tokenizer.initialize_from_data(first_BTHWC, generator)
+        self.loss_scale = self.world.tokenizer.loss_scale(first_BTHWC)
+        return [self.loss_scale, *self.world.tokenizer.parameters()]
+
+    def loss(self, frames_BTHWC: Tensor, generators: Generators) -> Loss:
+        """The loss of `jinn.models.tokenizer`."""
+        return self.world.tokenizer.loss(frames_BTHWC, self.loss_scale)
 
     @torch.no_grad()
     def preview(self, world: World) -> np.ndarray:
-        """Real frames over their reconstructions."""
-        made = world.tokenizer.decode(world.tokenizer.encode(self.shown_BTHWC))
-        return sheet([self.shown_BTHWC[:, -1], made[:, -1]])
-
-    def export(self, world: World, run: Path) -> None:
-        """The tokenizer lives in the checkpoint until the world is written in phase 2."""
+        """Real frames above their reconstructions."""
+        reconstructed = world.tokenizer.decode(world.tokenizer.encode(self.preview_BTHWC))
+        return contact_sheet([self.preview_BTHWC[:, -1], reconstructed[:, -1]])
 
 
-class LatentActionStage:
-    """The latent actions by themselves, before the dynamics: our remedy against their collapse.
+class LatentActionStage(_Stage):
+    """Our latent action model learns by itself, without quantisation; then k-means makes codes of its latents."""
 
-    Latents are blurred by noise instead of quantised, until the model predicts well with them; then k-means
-    turns them into codes (`finish`). A codebook from the first step is what makes a LAM collapse: before the
-    decoder has any use for latents they are all alike, and one code serves them all.
-    """
+    def __init__(self, world: World, preview_BTHWC: Tensor) -> None:
+        super().__init__(world, preview_BTHWC)
+        if not isinstance(world.latent_actions, MotionLatentActionModel):
+            raise JinnError(
+                "latent_action_training is for our own latent action model: the paper's learns with the dynamics"
+            )
 
-    name = "latent_actions"
-    learns = ("latent_actions",)
+    def initialize(self, first_BTHWC: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """The loss scale, from the first clips."""
+        self.loss_scale = self.world.latent_actions.loss_scale(first_BTHWC)
+        return [self.loss_scale]
 
-    def __init__(self, world: World, shown_BTHWC: Tensor) -> None:
-        self.world, self.shown_BTHWC = world, shown_BTHWC
-
-    def begin(self, first_BTHWC: Tensor, chance: torch.Generator) -> list[Tensor]:
-        self.unit = self.world.latent_actions.unit(first_BTHWC)
-        return [self.unit]
-
-    def loss(self, step: int, frames_BTHWC: Tensor, chance: Chance) -> tuple[Tensor, dict[str, Tensor]]:
-        shape = (frames_BTHWC.shape[1] - 1, self.world.latent_actions.quantizer.dim)
-        noise_BTm1d = torch.stack([torch.randn(shape, generator=generator) for generator in chance])
+    def loss(self, frames_BTHWC: Tensor, generators: Generators) -> Loss:
+        """`MotionLatentActionModel.continuous_loss` with fresh noise."""
+        model = cast(MotionLatentActionModel, self.world.latent_actions)
+        shape = (frames_BTHWC.shape[1] - 1, model.config.quantizer.dim)
+        noise_BTm1d = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
         noise_BTm1d = to_device(noise_BTm1d, frames_BTHWC.device)
-        loss, report = self.world.latent_actions.loss(frames_BTHWC, noise_BTm1d, self.unit)
-        return loss, {"action_mse": report["mse"], "frozen_mse": report["frozen_mse"]}
+        loss, report = model.continuous_loss(frames_BTHWC, noise_BTm1d, self.loss_scale)
+        return loss, {"action_mse": report["mse"], "copy_mse": report["copy_mse"]}
 
     @torch.no_grad()
     def preview(self, world: World) -> np.ndarray:
-        """Frames, those that follow them, and these as drawn from the former and a latent."""
+        """Frames, the frames that follow them, and these as predicted from the former and a latent."""
         model = world.latent_actions
-        pixels_BTHWC = model.see(self.shown_BTHWC)
-        made_BTHWC = model.next_pixels(pixels_BTHWC[:, :-1], model.latents(pixels_BTHWC))
-        rows = [pixels_BTHWC[:, -2], pixels_BTHWC[:, -1], made_BTHWC[:, -1]]
-        return sheet([to_uint8(row) for row in rows])
-
-    def export(self, world: World, run: Path) -> None:
-        """The latent actions live in the checkpoint until the world is written with the dynamics."""
+        pixels_BTHWC = model.preprocess(self.preview_BTHWC)
+        predicted_BTHWC = model.predict_next(pixels_BTHWC[:, :-1], model.encode_pixels(pixels_BTHWC))
+        rows = [pixels_BTHWC[:, -2], pixels_BTHWC[:, -1], predicted_BTHWC[:, -1]]
+        return contact_sheet([to_uint8(row) for row in rows])
 
     @torch.no_grad()
-    def finish(self, batches: Iterable[Tensor], seed: int) -> list[Tensor]:
-        """Make codes of the latents: k-means of those of some batches.
-
-        Returns:
-            What was set, for all ranks to have alike.
-        """
-        model, device = self.world.latent_actions, self.shown_BTHWC.device
-        latents = [model.latents(model.see(to_device(frames_BTHWC, device))) for frames_BTHWC in batches]
+    def finish(self, clips: Clips, config: TrainingConfig, seed: int) -> list[Tensor]:
+        """Make codes of the latents of the clips that would come next."""
+        model, device = self.world.latent_actions, self.preview_BTHWC.device
+        later = (clips(config.steps + i, range(config.batch)) for i in range(CLUSTERED_BATCHES))
+        latents = [model.encode_pixels(model.preprocess(to_device(frames, device))) for frames in later]
         generator = torch.Generator().manual_seed(seed)
+        # The best of ten: a single start may give a rare but distinct action no code of its own.
         model.quantizer.cluster(torch.cat([x.flatten(0, 1) for x in latents]), generator, starts=10)
         return [model.quantizer.codebook_KD]
 
 
-class WorldStage:
-    """The dynamics on the frozen tokenizer's tokens; the latent actions with them, or frozen too.
+class DynamicsStage(_Stage):
+    """The dynamics learn on the tokens and actions of frozen models."""
 
-    Args:
-        world: all three models.
-        shown_BTHWC: a clip for the previews.
-        joint: the latent actions learn along (the paper's), by their own loss on pixels.
-    """
-
-    name = "world"
-
-    def __init__(self, world: World, shown_BTHWC: Tensor, joint: bool) -> None:
-        self.world, self.shown_BTHWC, self.joint = world, shown_BTHWC, joint
-        self.learns = ("latent_actions", "dynamics") if joint else ("dynamics",)
+    def __init__(self, world: World, preview_BTHWC: Tensor) -> None:
+        super().__init__(world, preview_BTHWC)
         world.tokenizer.requires_grad_(False)
-        world.latent_actions.requires_grad_(joint)
+        world.latent_actions.requires_grad_(False)
 
-    def begin(self, first_BTHWC: Tensor, chance: torch.Generator) -> list[Tensor]:
-        self.unit = self.world.latent_actions.unit(first_BTHWC)
-        return [self.unit]
-
-    def loss(self, step: int, frames_BTHWC: Tensor, chance: Chance) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, frames_BTHWC: Tensor, generators: Generators) -> Loss:
+        """The loss of `jinn.models.dynamics`."""
         world = self.world
-        tokens_BTN = world.tokenizer.encode(frames_BTHWC)
-        if not self.joint:
-            return world.dynamics.loss(tokens_BTN, world.latent_actions.encode(frames_BTHWC), chance)
-        action_loss, report = world.latent_actions.loss(frames_BTHWC, unit=self.unit)
-        token_loss, metrics = world.dynamics.loss(tokens_BTN, report["actions"], chance)
-        metrics |= {
-            "action_mse": report["mse"],
-            "action_perplexity": perplexity(report["actions"], world.num_actions),
-        }
-        return action_loss + token_loss, metrics
+        tokens_BTN, actions_BTm1 = (
+            world.tokenizer.encode(frames_BTHWC),
+            world.latent_actions.encode(frames_BTHWC),
+        )
+        return world.dynamics.loss(tokens_BTN, actions_BTm1, generators)
 
     @torch.no_grad()
     def preview(self, world: World) -> np.ndarray:
         """A real clip, the roll-out under its inferred actions, then the same start under each action."""
         world.eval()
-        real_THWC = self.shown_BTHWC[0]
+        real_THWC = self.preview_BTHWC[0]
         length = len(real_THWC)
-        actions = world.latent_actions.encode(self.shown_BTHWC[:1])[0].tolist()
-        plans = [actions, *([a] * (length - 1) for a in range(min(world.num_actions, 8)))]
-        plans_BTm1 = torch.tensor(plans, device=real_THWC.device)
-        # The same seed for all: what differs between the rows is what the actions do.
-        start_B1HWC = real_THWC[:1].expand(len(plans), 1, -1, -1, -1)
-        state, frame_BHWC = world.reset(start_B1HWC, [0] * len(plans))
+        inferred = world.latent_actions.encode(self.preview_BTHWC[:1])[0].tolist()
+        rows = [inferred, *([action] * (length - 1) for action in range(min(world.num_actions, 8)))]
+        actions_BTm1 = torch.tensor(rows, device=real_THWC.device)
+        # The same seed in all rows: they differ only by what the actions do.
+        start_B1HWC = real_THWC[:1].expand(len(rows), 1, -1, -1, -1)
+        state, frame_BHWC = world.reset(start_B1HWC, [0] * len(rows))
         frames = [frame_BHWC]
-        for actions_B in plans_BTm1.unbind(1):
+        for actions_B in actions_BTm1.unbind(1):
             state, frame_BHWC = world.step(state, actions_B)
             frames.append(frame_BHWC)
-        return sheet([real_THWC, *torch.stack(frames, dim=1)])
+        return contact_sheet([real_THWC, *torch.stack(frames, dim=1)])
 
     def export(self, world: World, run: Path) -> None:
         """The world as it is now, playable: RUN/world."""
         world.save(run / "world")
 
 
-class PlayStage(WorldStage):
-    """The dynamics go on learning, now from pasts that they drew themselves; all else rests."""
+class JointStage(DynamicsStage):
+    """Latent actions and dynamics learn together, each by its own loss (paper, second phase)."""
 
-    name = "play"
+    def __init__(self, world: World, preview_BTHWC: Tensor) -> None:
+        super().__init__(world, preview_BTHWC)
+        world.latent_actions.requires_grad_(True)
 
-    def __init__(self, world: World, shown_BTHWC: Tensor) -> None:
-        super().__init__(world, shown_BTHWC, joint=False)
+    def initialize(self, first_BTHWC: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """The loss scale of the latent actions, from the first clips."""
+        self.loss_scale = self.world.latent_actions.loss_scale(first_BTHWC)
+        return [self.loss_scale]
 
-    def loss(self, step: int, frames_BTHWC: Tensor, chance: Chance) -> tuple[Tensor, dict[str, Tensor]]:
-        tokens_BTN = self.world.tokenizer.encode(frames_BTHWC)
-        actions_BTm1 = self.world.latent_actions.encode(frames_BTHWC)
-        temperature = self.world.config.sampling.temperature
-        return self.world.dynamics.played_loss(tokens_BTN, actions_BTm1, chance, temperature)
+    def loss(self, frames_BTHWC: Tensor, generators: Generators) -> Loss:
+        """The sum of the losses of `jinn.models.latent_actions` and `jinn.models.dynamics`."""
+        world = self.world
+        tokens_BTN = world.tokenizer.encode(frames_BTHWC)
+        action_loss, report = world.latent_actions.loss(frames_BTHWC, self.loss_scale)
+        token_loss, metrics = world.dynamics.loss(tokens_BTN, report["actions"], generators)
+        metrics["action_mse"] = report["mse"]
+        metrics["action_perplexity"] = perplexity(report["actions"], world.num_actions)
+        return action_loss + token_loss, metrics
 
 
-def sheet(rows_BHWC: list[Tensor], gap: int = 2) -> np.ndarray:
+class SelfRolloutStage(DynamicsStage):
+    """The dynamics learn on pasts that they sampled themselves (our own last phase)."""
+
+    def loss(self, frames_BTHWC: Tensor, generators: Generators) -> Loss:
+        """The loss of `jinn.models.ours.self_rollout`, at the temperature of play."""
+        world = self.world
+        tokens_BTN, actions_BTm1 = (
+            world.tokenizer.encode(frames_BTHWC),
+            world.latent_actions.encode(frames_BTHWC),
+        )
+        temperature = world.config.sampling.temperature
+        return world.dynamics.call(self_rollout_loss, tokens_BTN, actions_BTm1, generators, temperature)
+
+
+def contact_sheet(rows_BHWC: list[Tensor], gap: int = 2) -> np.ndarray:
     """Rows of frames as one picture, uint8 HWC, on white."""
     height, width = rows_BHWC[0].shape[1:3]
     columns = max(len(row) for row in rows_BHWC)

@@ -1,111 +1,152 @@
-"""Other ways to compute a frame than the one that reads like the paper.
+"""Faster ways to compute a frame than the code that reads like the paper.
 
-Each is a function from a world to something with the signature of `World.next_frame`; `use_backend` hangs
-it into the world, and `World.step` calls it. What each gains in speed and costs in quality is measured by
-``benchmarks/play.py``; docs/benchmarks.md has the figures.
+A `Backend` is a value that `World.step` uses in place of `World.next_frame`. What each gains in speed and costs in
+quality is measured by ``benchmarks/play.py``; docs/benchmarks.md has the results.
 
-    torch             `World.next_frame` as it stands
-    onnx              ONNX Runtime on the graph that ``jinn export`` writes, in float32
-    onnx-int8         the same with 8-bit matrix products
-    cuda-graph        a frame recorded once for each number of players and replayed as one CUDA graph
+    torch        `World.next_frame` itself
+    onnx         ONNX Runtime on the float32 graph that ``jinn export`` writes
+    onnx-int8    the same with 8-bit matrix products
+    cuda-graph   a frame recorded once for each batch size and replayed as one CUDA graph
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from jinn.allocator import keep_freed_memory
 from jinn.contracts import JinnError
-from jinn.memory import keep_freed_memory
-from jinn.models.transformer import Past
-from jinn.world.export import INPUTS, Precision, flat, onnx_path, unflat, weights_digest
-from jinn.world.rollout import Frame, NextFrame, World
+from jinn.models.transformer import KVCache
+from jinn.world.graph import (
+    AXES,
+    INPUTS,
+    OUTPUTS,
+    Frame,
+    GraphPrecision,
+    group_tensors,
+    name_tensors,
+    onnx_path,
+    weights_digest,
+)
 
-Backend = Literal["auto", "torch", "onnx", "onnx-int8", "cuda-graph"]
+BackendName = Literal["auto", "torch", "onnx", "onnx-int8", "cuda-graph"]
 
-# Which axis counts the players: of the state's tensors (tokens, past, drawn), then of actions and noise, or
-# of the new frame.
-STATE_AXES = (0, 1, 1, 0, 0, 1, 1, 0, 0)
-INPUT_AXES, OUTPUT_AXES = (*STATE_AXES, 0, 1), (*STATE_AXES, 0)
+# tokens_BN, dynamics_cache, decoder_cache, actions_B, noise_SBNU -> `Frame`: the signature of `World.next_frame`.
+NextFrame = Callable[[Tensor, KVCache, KVCache | None, Tensor, Tensor], Frame]
 
 
-def use_backend(world: World, name: Backend = "auto", threads: int = 1) -> World:
-    """Have a world compute its frames in the named way.
+class Backend(NamedTuple):
+    """How a world computes its frames.
+
+    Attributes:
+        name: as on the command line.
+        threads: how many may compute frames at a time. With one thread, roll-outs are computed as one batch;
+            with several, each thread computes one roll-out.
+        next_frame: None computes `World.next_frame` itself.
+    """
+
+    name: str = "torch"
+    threads: int = 1
+    next_frame: NextFrame | None = None
+
+
+def make_backend(
+    name: BackendName, next_frame: NextFrame, device: torch.device, folder: Path | None, threads: int = 1
+) -> Backend:
+    """The named backend for a world.
 
     Args:
-        world: as loaded; it is changed and returned.
-        name: see the module's docstring. "auto" is what measured fastest among what is at hand: a CUDA
-            graph on a GPU, the graph in the world's folder on a CPU, else torch.
-        threads: of ONNX Runtime. One leaves the other cores to the server and the browser.
+        name: "auto" is the fastest that is at hand: a CUDA graph on a GPU, the graph in the world's folder on a
+            CPU, else torch.
+        next_frame: `World.next_frame`.
+        device: of the world.
+        folder: of the world, None if it was not loaded from one.
+        threads: of ONNX Runtime for one frame. One leaves the other cores to the server and the browser.
 
     Raises:
-        JinnError: what the backend needs is not there.
+        JinnError: something that the backend needs is missing.
     """
     keep_freed_memory()
-    name = choose(world) if name == "auto" else name
-    world.backend_name, world.backend_threads = name, 1
-    if name.startswith("onnx"):
-        world.backend = onnx(world, "int8" if name == "onnx-int8" else "float32", threads)
-        world.backend_threads = max(1, (os.cpu_count() or 1) // threads)
-    else:
-        world.backend = cuda_graph(world) if name == "cuda-graph" else None
-    return world
+    name = fastest(device, folder) if name == "auto" else name
+    if name == "torch":
+        return Backend()
+    if name == "cuda-graph":
+        return Backend(name, 1, cuda_graph(next_frame, device))
+    run = onnx(folder, "int8" if name == "onnx-int8" else "float32", threads)
+    return Backend(name, max(1, (os.cpu_count() or 1) // threads), run)
 
 
-def choose(world: World) -> Backend:
-    """What "auto" means for a world here."""
-    if world.prompts.is_cuda:
+def fastest(device: torch.device, folder: Path | None) -> BackendName:
+    """What "auto" means for a world."""
+    if device.type == "cuda":
         return "cuda-graph"
-    if world.folder is not None and importlib.util.find_spec("onnxruntime") is not None:
-        if _graph_of(world.folder, "int8"):
+    if folder is not None and importlib.util.find_spec("onnxruntime") is not None:
+        if _session(folder, "int8"):
             return "onnx-int8"
-        if _graph_of(world.folder, "float32"):
+        if _session(folder, "float32"):
             return "onnx"
     return "torch"
 
 
-def onnx(world: World, precision: Precision, threads: int) -> NextFrame:
+def onnx(folder: Path | None, precision: GraphPrecision, threads: int) -> NextFrame:
     """ONNX Runtime on the graph in the world's folder.
 
-    The graph is one player's: a batch is computed one after the other, so that nobody's frame depends on
+    The graph has a batch of one: roll-outs are computed one after the other, so that nobody's frame depends on
     who else plays (the scales of 8-bit inputs would).
     """
     if importlib.util.find_spec("onnxruntime") is None:
         raise JinnError("this backend needs ONNX Runtime: pip install 'jinn[play]'")
-    if world.folder is None:
+    if folder is None:
         raise JinnError("a world has a graph only in a folder: save it, run jinn export, and load it")
-    session = _graph_of(world.folder, precision, threads)
+    session = _session(folder, precision, threads)
     if session is None:
         raise JinnError(
-            f"{world.folder} has no {precision} graph of these weights: "
-            f"run jinn export {world.folder} --precision {precision}"
+            f"{folder} has no {precision} graph of these weights: "
+            f"run jinn export {folder} --precision {precision}"
         )
-    taken = {entry.name for entry in session.get_inputs()}  # a world without a past needs not all
+    names = {entry.name for entry in session.get_inputs()}  # exporting drops the inputs that nothing uses
+    # A world without a decoder cache may have a graph that passes on an empty one.
+    empty = {
+        entry.name: np.zeros(entry.shape, np.bool_ if "bool" in entry.type else np.float32)
+        for entry in session.get_inputs()
+        if 0 in entry.shape
+    }
+    if "drawn_frames_B" in names:
+        empty["drawn_frames_B"] = np.zeros(1, np.int64)
+    outputs = [entry.name for entry in session.get_outputs()]
 
-    def next_frame(tokens_BN: Tensor, past: Past, drawn: Past, *given: Tensor) -> Frame:
-        inputs = flat((tokens_BN, past, drawn, *given))
-        singles = [x.split(1, dim=axis) for x, axis in zip(inputs, INPUT_AXES, strict=True)]
-        players = []
-        for player in zip(*singles, strict=True):
-            feed = {name: x.numpy() for name, x in zip(INPUTS, player, strict=True) if name in taken}
-            players.append(session.run(None, feed))
-        outputs = [[torch.from_numpy(array) for array in arrays] for arrays in zip(*players, strict=True)]
-        return unflat([torch.cat(x, dim=axis) for x, axis in zip(outputs, OUTPUT_AXES, strict=True)])
+    def next_frame(
+        tokens_BN: Tensor, dynamics_cache: KVCache, decoder_cache: KVCache | None, *rest: Tensor
+    ) -> Frame:
+        inputs = name_tensors((tokens_BN, dynamics_cache, decoder_cache, *rest), INPUTS)
+        inputs = {name: x for name, x in inputs.items() if name in names}
+        wanted = [name for name in outputs if decoder_cache is not None or "drawn" not in name]
+        rows = [x.split(1, dim=AXES[name]) for name, x in inputs.items()]
+        results = [
+            session.run(wanted, empty | {n: x.numpy() for n, x in zip(inputs, row, strict=True)})
+            for row in zip(*rows, strict=True)
+        ]
+        batches = zip(wanted, zip(*results, strict=True), strict=True)
+        joined = {n: torch.cat([torch.from_numpy(x) for x in xs], AXES[n]) for n, xs in batches}
+        frame: Frame = group_tensors(joined, OUTPUTS)
+        return frame
 
     return next_frame
 
 
-def _graph_of(folder: Path, precision: Precision, threads: int = 1) -> Any:
-    """The session of a folder's graph; None if there is none, or if it was made of other weights."""
+def _session(folder: Path, precision: GraphPrecision, threads: int = 1) -> Any:
+    """The session of a folder's graph; None if there is none, or if it was made from other weights."""
     import onnxruntime
 
-    place = onnx_path(folder, precision)
-    if not place.exists():
+    path = onnx_path(folder, precision)
+    if not path.exists():
         return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -113,44 +154,49 @@ def _graph_of(folder: Path, precision: Precision, threads: int = 1) -> Any:
     # Threads that spin while they wait take the core from torch, the server and the browser.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(str(place), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has a dozen kinds, all its own
-        raise JinnError(f"{place} is damaged ({error}): run jinn export {folder}") from None
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises a dozen types, all its own
+        raise JinnError(f"{path} is damaged ({error}): run jinn export {folder}") from None
     current = session.get_modelmeta().custom_metadata_map.get("weights") == weights_digest(folder)
     return session if current else None
 
 
-def cuda_graph(world: World) -> NextFrame:
-    """Record a frame once for each number of players, then replay it: one launch instead of a thousand."""
-    if not world.prompts.is_cuda:
+def cuda_graph(next_frame: NextFrame, device: torch.device) -> NextFrame:
+    """Record a frame once for each batch size, then replay it: one launch instead of a thousand."""
+    if device.type != "cuda":
         raise JinnError("the backend cuda-graph needs a world on a GPU: load it with device='cuda'")
-    recorded: dict[int, tuple[torch.cuda.CUDAGraph, list[Tensor], list[Tensor]]] = {}
+    recorded: dict[int, tuple[torch.cuda.CUDAGraph, dict[str, Tensor], dict[str, Tensor]]] = {}
 
-    def record(inputs: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], list[Tensor]]:
-        def frame() -> list[Tensor]:
-            return flat(world.next_frame(*unflat(kept)))
-
-        kept = [x.clone() for x in inputs]
+    def record(
+        inputs: dict[str, Tensor],
+    ) -> tuple[torch.cuda.CUDAGraph, dict[str, Tensor], dict[str, Tensor]]:
+        static = {name: x.clone() for name, x in inputs.items()}
+        arguments = group_tensors(static, INPUTS)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries set themselves up in their first calls, outside the graph
+        with torch.cuda.stream(
+            side
+        ):  # libraries initialise themselves in their first calls, outside the graph
             for _ in range(3):
-                frame()
+                next_frame(*arguments)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            outputs = frame()
-        return graph, kept, outputs
+            outputs = name_tensors(next_frame(*arguments), OUTPUTS)
+        return graph, static, outputs
 
-    def replay(tokens_BN: Tensor, past: Past, drawn: Past, *given: Tensor) -> Frame:
-        inputs = flat((tokens_BN, past, drawn, *given))
+    def replay(
+        tokens_BN: Tensor, dynamics_cache: KVCache, decoder_cache: KVCache | None, *rest: Tensor
+    ) -> Frame:
+        inputs = name_tensors((tokens_BN, dynamics_cache, decoder_cache, *rest), INPUTS)
         if len(tokens_BN) not in recorded:
             recorded[len(tokens_BN)] = record(inputs)
-        graph, kept, outputs = recorded[len(tokens_BN)]
-        for place, value in zip(kept, inputs, strict=True):
-            place.copy_(value)
+        graph, static, outputs = recorded[len(tokens_BN)]
+        for name, value in inputs.items():
+            static[name].copy_(value)
         graph.replay()
-        # The next replay writes to the same places: a state is never changed, so it gets its own.
-        return unflat([x.clone() for x in outputs])
+        # The next replay overwrites these tensors, but a state never changes: it gets copies.
+        frame: Frame = group_tensors({name: x.clone() for name, x in outputs.items()}, OUTPUTS)
+        return frame
 
     return replay

@@ -1,63 +1,39 @@
 """A world as an ONNX graph: one frame of play, from tensors to tensors.
 
-The graph computes `World.next_frame` for one player. It holds no chance (the noise is an input) and no
-state (tokens, keys and values go in and come out), so it plays wherever ONNX Runtime does, and the same
-noise gives the same frame.
+The graph computes `World.next_frame` of one roll-out. The noise is an input, and the state (tokens, keys and
+values) goes in and comes out, so it plays wherever ONNX Runtime does, and the same noise gives the same frame.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError
-from jinn.models.transformer import Past
-from jinn.world.rollout import World
+from jinn.world.graph import (
+    INPUTS,
+    OUTPUTS,
+    GraphPrecision,
+    group_tensors,
+    name_tensors,
+    onnx_path,
+    weights_digest,
+)
+from jinn.world.world import World
 
-Precision = Literal["float32", "int8"]
-STATE = ("tokens_BN", *(f"{past}_{x}" for past in ("past", "drawn") for x in Past._fields))
-INPUTS = (*STATE, "actions_B", "noise_SBNU")
-OUTPUTS = (*(f"next_{name}" for name in STATE), "frame_BHWC")
 OPSET = 20
 
 
-def flat(values: Iterable[Tensor | Past]) -> list[Tensor]:
-    """What `World.next_frame` takes or gives as a plain list of tensors."""
-    return [x for value in values for x in (value if isinstance(value, Past) else (value,))]
-
-
-def unflat(tensors: Sequence[Tensor]) -> Any:
-    """The inverse of `flat`: tokens, past, drawn, and what comes after them."""
-    n = len(Past._fields)
-    past, drawn = Past(*tensors[1 : 1 + n]), Past(*tensors[1 + n : 1 + 2 * n])
-    return (tensors[0], past, drawn, *tensors[1 + 2 * n :])
-
-
-def onnx_path(folder: Path, precision: Precision) -> Path:
-    """Where a world's folder keeps its graph."""
-    return folder / f"frame-{precision}.onnx"
-
-
-def weights_digest(folder: Path) -> str:
-    """SHA-256 of what a graph is made of: one of other weights, sampling or inputs must not be played."""
-    digest = hashlib.sha256(" ".join((*INPUTS, *OUTPUTS)).encode())
-    for name in ("model.safetensors", "config.json"):
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()
-
-
-def export_onnx(world: World, folder: Path, *precisions: Precision) -> list[Path]:
+def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list[Path]:
     """Write the graph of a world beside its weights, once in each precision.
 
     Args:
@@ -65,7 +41,10 @@ def export_onnx(world: World, folder: Path, *precisions: Precision) -> list[Path
         folder: of the world.
         precisions: "int8" keeps the weights of all matrix products as int8, one scale a column, and rounds
             their inputs to 8 bits on the fly, one scale a tensor (ONNX Runtime's dynamic quantisation).
-            What it costs in quality is measured by ``jinn eval --backend`` and ``benchmarks/play.py``.
+            ``jinn eval --backend`` and ``benchmarks/play.py`` measure what it costs in quality.
+
+    Returns:
+        The files.
 
     Raises:
         JinnError: the packages for it are missing.
@@ -75,7 +54,7 @@ def export_onnx(world: World, folder: Path, *precisions: Precision) -> list[Path
         import onnxscript  # noqa: F401 what torch.onnx exports with
     except ImportError as error:
         raise JinnError(f"exporting needs {error.name}: pip install 'jinn[export]'") from None
-    places = []
+    paths = []
     with tempfile.TemporaryDirectory(prefix="jinn-export-") as scratch, _quiet():
         plain = Path(scratch) / "plain.onnx"
         _export(world, plain)
@@ -84,46 +63,52 @@ def export_onnx(world: World, folder: Path, *precisions: Precision) -> list[Path
             model = onnx.load(_quantize(folded) if precision == "int8" else folded)
             entry = model.metadata_props.add()
             entry.key, entry.value = "weights", weights_digest(folder)
-            place = onnx_path(folder, precision)
-            temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+            path = onnx_path(folder, precision)
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
             onnx.save(model, temporary)
-            os.replace(temporary, place)
-            places.append(place)
-    return places
+            os.replace(temporary, path)
+            paths.append(path)
+    return paths
 
 
 class _Frame(nn.Module):
     """`World.next_frame` with nothing but tensors in its signature, as exporters want it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, names: list[str]) -> None:
         super().__init__()
-        self.world = world
+        self.world, self.names = world, names
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(flat(self.world.next_frame(*unflat(inputs))))
+        arguments = group_tensors(dict(zip(self.names, inputs, strict=True)), INPUTS)
+        return tuple(name_tensors(self.world.next_frame(*arguments), OUTPUTS).values())
 
 
-def _export(world: World, place: Path) -> None:
+def _export(world: World, path: Path) -> None:
     world = world.to("cpu").eval()
     state, _ = world.reset(world.prompts[:1, None])
-    inputs = flat((*state[:3], torch.zeros(1, dtype=torch.long), world.noise(state)))
+    actions_B = torch.zeros(1, dtype=torch.long)
+    # Cloned, because the exporter cannot trace tensors that were made in inference mode.
+    inputs = {
+        n: x.clone() for n, x in name_tensors((*state[:3], actions_B, world.noise(state)), INPUTS).items()
+    }
+    outputs = [name for name in OUTPUTS if name.removeprefix("next_") in (*inputs, "frame_BHWC")]
     with torch.no_grad():
         program = torch.onnx.export(
-            _Frame(world),
-            tuple(x.clone() for x in inputs),  # made in inference mode, which the exporter cannot trace
+            _Frame(world, list(inputs)),
+            tuple(inputs.values()),
             dynamo=True,
             opset_version=OPSET,
-            input_names=INPUTS,
-            output_names=OUTPUTS,
+            input_names=list(inputs),
+            output_names=outputs,
             verbose=False,
         )
     assert program is not None
-    program.save(place)
+    program.save(path)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporter and quantiser talk at length about what does not concern the user."""
+    """Silence exporter and quantiser, whose messages do not concern the user."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -135,7 +120,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _fold(plain: Path) -> Path:
-    """Compute what depends on weights alone once: the quantiser below sees constant matrices only then."""
+    """Fold constants: only then does the quantiser below see constant matrices."""
     import onnxruntime
 
     folded = plain.with_name("folded.onnx")
@@ -149,13 +134,13 @@ def _fold(plain: Path) -> Path:
 def _quantize(folded: Path) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    place = folded.with_name("int8.onnx")
+    path = folded.with_name("int8.onnx")
     quantize_dynamic(
         folded,
-        place,
+        path,
         weight_type=QuantType.QInt8,
         per_channel=True,
         op_types_to_quantize=["MatMul", "Gemm"],
         extra_options={"MatMulConstBOnly": True},
     )
-    return place
+    return path

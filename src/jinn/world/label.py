@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from jinn.data.store import FrameStore
-from jinn.world.rollout import World
+from jinn.world.world import World
 
 
 @torch.inference_mode()

@@ -1,9 +1,9 @@
-"""A tokenizer of convolutions that sees each frame by itself: the one of our own recipes.
+"""A convolutional tokenizer that encodes each frame by itself: the one of our own recipes.
 
-Ours, not the paper's. A picture of a game is edges and textures, which a convolution finds in every place
-at once and a transformer on patches must find in each: at equal seconds it draws several decibels better
-(docs/research-log.md). Frames pass through two grids: cells of ``cell`` x ``cell`` pixels, and tokens of
-2 x 2 cells.
+Frames of a game are edges and textures, which a convolution finds at every position at once and a transformer
+on patches must learn at each position. At equal training time the convolutions reconstruct several decibels
+better (docs/research-log.md). Frames pass through two grids: cells of ``cell`` x ``cell`` pixels, and tokens
+of 2 x 2 cells.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from jinn.contracts import to_float, to_uint8
 from jinn.models.quantize import FSQConfig, VQConfig
 from jinn.models.tokenizer import Autoencoder
-from jinn.models.transformer import Past
+from jinn.models.transformer import KVCache
+
+GROUPS = 8  # of the group norms
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class ConvConfig:
     """Sizes of an encoder or a decoder.
 
     Attributes:
-        fine: channels on the grid of cells; a multiple of 8, as the other.
-        coarse: channels on the grid of tokens.
+        fine: channels on the grid of cells, a multiple of 8.
+        coarse: channels on the grid of tokens, a multiple of 8.
         fine_blocks, coarse_blocks: residual blocks of two convolutions each.
     """
 
@@ -43,11 +45,11 @@ class ConvConfig:
 
 @dataclass(frozen=True)
 class ConvTokenizerConfig:
-    """A tokenizer of convolutions.
+    """A convolutional tokenizer.
 
     Attributes:
-        size_hw: height and width of the frames in pixels; what does not fill a token is filled up with the
-            frame's edge.
+        size_hw: height and width of the frames in pixels; a last token that is not full is padded with the
+            pixels of the frame's edge.
         cell: side of a cell in pixels; a token covers 2 x 2 cells.
         encoder, decoder: their sizes.
         quantizer: FSQ, or VQ as in the paper.
@@ -95,57 +97,52 @@ class ConvTokenizer(Autoencoder):
             nn.PixelShuffle(cell),
         )
         for part in self.modules():
-            if isinstance(part, nn.Conv2d):  # what convolutions on a CPU are fastest with
+            if isinstance(part, nn.Conv2d):  # the memory layout in which convolutions on a CPU are fastest
                 part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
 
-    def latents(self, pixels_BTHWC: Tensor) -> Tensor:
+    def encode_pixels(self, pixels_BTHWC: Tensor) -> Tensor:
+        """Float pixels in [0, 1] to the latents before quantisation, ``BTN(dim)``."""
         B, T, H, W, _ = pixels_BTHWC.shape
         x = pixels_BTHWC.flatten(0, 1).permute(0, 3, 1, 2) - 0.5
-        beyond = self.grid_hw[1] * self.config.patch - W, self.grid_hw[0] * self.config.patch - H
-        if any(beyond):
-            x = F.pad(x, (0, beyond[0], 0, beyond[1]), mode="replicate")
+        padding_hw = self.grid_hw[0] * self.config.patch - H, self.grid_hw[1] * self.config.patch - W
+        if any(padding_hw):
+            x = F.pad(x, (0, padding_hw[1], 0, padding_hw[0]), mode="replicate")
         return self.to_latent(self.encoder(x).flatten(2).mT).unflatten(0, (B, T))
 
-    def pixels(self, latents_BTNd: Tensor) -> Tensor:
+    def decode_latents(self, latents_BTNd: Tensor) -> Tensor:
+        """Quantised latents to float pixels ``BTHWC``, nominally in [0, 1], not clamped."""
         B, T = latents_BTNd.shape[:2]
         x = self.decoder(latents_BTNd.flatten(0, 1).mT.unflatten(2, self.grid_hw)) + 0.5
         pixels_BTHWC = x.permute(0, 2, 3, 1).unflatten(0, (B, T))
         return pixels_BTHWC[:, :, : self.size_hw[0], : self.size_hw[1]]
 
     @torch.no_grad()
-    def begin(self, frames_BTHWC: Tensor, generator: torch.Generator) -> None:
-        """As of `Autoencoder`; frames are drawn as the mean colour."""
-        paint = cast(nn.Conv2d, self.decoder[-2])
+    def initialize_from_data(self, frames_BTHWC: Tensor, generator: torch.Generator) -> None:
+        """As in `Autoencoder`; reconstructions start at the mean colour."""
+        last = cast(nn.Conv2d, self.decoder[-2])
         mean_C = to_float(frames_BTHWC).mean(dim=(0, 1, 2, 3)) - 0.5
-        cast(Tensor, paint.bias).copy_(mean_C.repeat_interleave(self.config.cell**2))
-        paint.weight.mul_(0.1)
-        super().begin(frames_BTHWC, generator)
+        cast(Tensor, last.bias).copy_(mean_C.repeat_interleave(self.config.cell**2))
+        last.weight.mul_(0.1)
+        super().initialize_from_data(frames_BTHWC, generator)
 
     @torch.no_grad()
-    def prefill(self, tokens_BTN: Tensor) -> tuple[Tensor, Past]:
-        """`decode`; there is nothing to look back on."""
-        B, T, N = tokens_BTN.shape
-        nothing = torch.zeros(0, B, N, 1, 0, 2, device=tokens_BTN.device)
-        frames_B = torch.full((B,), T, device=tokens_BTN.device)
-        valid_BP = torch.zeros(B, 0, dtype=torch.bool, device=tokens_BTN.device)
-        return self.decode(tokens_BTN), Past(nothing, nothing, valid_BP, frames_B)
+    def prefill(self, tokens_BTN: Tensor) -> tuple[Tensor, None]:
+        """`decode`; each frame is decoded by itself, so there is no cache."""
+        return self.decode(tokens_BTN), None
 
     @torch.no_grad()
-    def decode_next(self, tokens_BN: Tensor, past: Past) -> tuple[Tensor, Past]:
-        pixels_B1HWC = self.pixels(self.quantizer.lookup(tokens_BN).unsqueeze(1))
-        return to_uint8(pixels_B1HWC.squeeze(1)), past._replace(frames_B=past.frames_B + 1)
-
-
-GROUPS = 8
+    def decode_next(self, tokens_BN: Tensor, cache: KVCache | None) -> tuple[Tensor, None]:
+        """`decode` of one frame, uint8 ``BHWC``; there is no cache."""
+        return to_uint8(self.decode_latents(self.quantizer.lookup(tokens_BN).unsqueeze(1)).squeeze(1)), None
 
 
 def active(channels: int) -> tuple[nn.Module, nn.Module]:
-    """Normalise and bend, before a convolution."""
+    """The normalisation and the activation before a convolution."""
     return nn.GroupNorm(GROUPS, channels), nn.SiLU()
 
 
 class Residual(nn.Module):
-    """Two 3 x 3 convolutions beside the stream; at the beginning they leave it as it is."""
+    """A residual block of two 3 x 3 convolutions, initialised to the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from jinn.models.sampling import draw_digits, draw_tokens, frame_noise, keep_masked, masked_after
+from jinn.models.maskgit import frame_noise, least_confident, masked_after, sample_categorical, sample_tokens
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8, 25, 64, 100])
@@ -30,7 +30,7 @@ def test_tokens_follow_the_tempered_distribution() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0]).log_softmax(-1).expand(1, 60_000, 3)
     uniform = torch.rand(1, 60_000, generator=torch.Generator().manual_seed(0))
     for temperature in (0.5, 1.0, 2.0):
-        tokens, confidence = draw_tokens(logits, uniform, temperature)
+        tokens, confidence = sample_categorical(logits, uniform, temperature)
         want = (torch.tensor([0.0, 1.0, 2.0]) / temperature).softmax(-1)
         got = torch.bincount(tokens.flatten(), minlength=3) / 60_000
         torch.testing.assert_close(got, want, atol=0.01, rtol=0)
@@ -44,7 +44,7 @@ def test_tokens_are_those_of_the_running_sum_over_all_codes(codes: int) -> None:
     logits_BNK[..., ::3] -= 200.0  # codes without a share
     uniform_BN = torch.rand(3, 50, generator=torch.Generator().manual_seed(1))
     uniform_BN[0, 0], uniform_BN[0, 1] = 0.0, 1 - 2**-24
-    tokens_BN, log_BN = draw_tokens(logits_BNK, uniform_BN, 0.7)
+    tokens_BN, log_BN = sample_categorical(logits_BNK, uniform_BN, 0.7)
     log_BNK = (logits_BNK.double() / 0.7).log_softmax(-1)
     running_BNK = log_BNK.exp().cumsum(-1)
     # Where the number lies within rounding of a step of the running sum, either neighbour is right.
@@ -58,7 +58,7 @@ def test_tokens_are_those_of_the_running_sum_over_all_codes(codes: int) -> None:
 def test_digits_are_drawn_each_from_its_own_logits() -> None:
     logits_BNF = torch.tensor([0.0, 1.0, 2.0, 1.0, 0.0]).expand(1, 60_000, 5)
     uniform_BND = torch.rand(1, 60_000, 2, generator=torch.Generator().manual_seed(0))
-    tokens_BN, log_BN = draw_digits(logits_BNF, uniform_BND, 0.7, (3, 2))
+    tokens_BN, log_BN = sample_tokens(logits_BNF, uniform_BND, 0.7, (3, 2))
     shares = [(torch.tensor(part) / 0.7).softmax(-1) for part in ([0.0, 1.0, 2.0], [1.0, 0.0])]
     wanted_K = (shares[1][:, None] * shares[0]).flatten()
     got_K = torch.bincount(tokens_BN.flatten(), minlength=6) / 60_000
@@ -69,31 +69,31 @@ def test_digits_are_drawn_each_from_its_own_logits() -> None:
 def test_a_token_as_a_whole_is_one_digit() -> None:
     logits_BNK = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(0))
     uniform_BN = torch.rand(2, 9, generator=torch.Generator().manual_seed(1))
-    tokens_BN, log_BN = draw_digits(logits_BNK, uniform_BN[..., None], 0.8, (7,))
-    plain_BN, plain_log_BN = draw_tokens(logits_BNK, uniform_BN, 0.8)
+    tokens_BN, log_BN = sample_tokens(logits_BNK, uniform_BN[..., None], 0.8, (7,))
+    plain_BN, plain_log_BN = sample_categorical(logits_BNK, uniform_BN, 0.8)
     assert torch.equal(tokens_BN, plain_BN)
     assert torch.equal(log_BN, plain_log_BN)
 
 
 def test_temperature_zero_takes_the_likeliest_whatever_the_noise() -> None:
     logits = torch.randn(2, 5, 7)
-    tokens, _ = draw_tokens(logits, torch.rand(2, 5), 0.0)
+    tokens, _ = sample_categorical(logits, torch.rand(2, 5), 0.0)
     assert torch.equal(tokens, logits.argmax(-1))
 
 
 def test_the_largest_noise_never_leaves_the_codebook() -> None:
     logits = torch.randn(1, 100, 1024, generator=torch.Generator().manual_seed(0)).bfloat16()
-    tokens, _ = draw_tokens(logits, torch.full((1, 100), 1 - 2**-24), 1.0)
+    tokens, _ = sample_categorical(logits, torch.full((1, 100), 1 - 2**-24), 1.0)
     assert int(tokens.max()) < 1024
 
 
 def test_the_unsure_stay_masked_and_the_shown_stay_shown() -> None:
     confidence = torch.tensor([[-0.1, -5.0, -0.2, -9.0]])
     masked = torch.tensor([[True, True, True, False]])
-    still = keep_masked(confidence, masked, torch.full((1, 4), 0.5), 0.0, 2)
+    still = least_confident(confidence, masked, torch.full((1, 4), 0.5), 0.0, 2)
     assert still.tolist() == [[False, True, True, False]]
     for noise in torch.rand(20, 1, 4, generator=torch.Generator().manual_seed(0)):
-        still = keep_masked(confidence, masked, noise, 10.0, 2)
+        still = least_confident(confidence, masked, noise, 10.0, 2)
         assert int(still.sum()) == 2
         assert not still[0, 3]
 
@@ -102,7 +102,7 @@ def test_gumbel_noise_changes_the_order() -> None:
     confidence = torch.zeros(1, 16)
     masked = torch.ones(1, 16, dtype=torch.bool)
     noise = torch.rand(30, 1, 16, generator=torch.Generator().manual_seed(0))
-    kept = {tuple(keep_masked(confidence, masked, n, 1.0, 8)[0].tolist()) for n in noise}
+    kept = {tuple(least_confident(confidence, masked, n, 1.0, 8)[0].tolist()) for n in noise}
     assert len(kept) > 20
 
 

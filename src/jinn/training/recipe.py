@@ -1,0 +1,69 @@
+"""What a run depends on, and the phases that it consists of.
+
+`phases` is the only place that knows their order: `jinn.training.run` trains them, `jinn.training.plan` counts
+what they cost, and the benchmarks time them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jinn.models.maskgit import SamplingConfig
+from jinn.training.loop import Phase
+from jinn.training.optim import TrainingConfig
+from jinn.training.stages import (
+    DynamicsStage,
+    JointStage,
+    LatentActionStage,
+    SelfRolloutStage,
+    TokenizerStage,
+)
+from jinn.world.config import AnyDynamicsConfig, AnyLatentActionsConfig, AnyTokenizerConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run depends on, except the frames and the seed.
+
+    Attributes:
+        tokenizer, latent_actions, dynamics: the three models.
+        sampling: how frames are sampled in play.
+        tokenizer_training: of the tokenizer, the first phase.
+        dynamics_training: of the dynamics, on the tokens of the frozen tokenizer.
+        latent_action_training: of our latent action model by itself, before the dynamics. None is the paper's:
+            latent actions and dynamics learn together from the first step.
+        self_rollout_training: of the dynamics on their own roll-outs, the last phase
+            (`jinn.models.ours.self_rollout`). None is the paper's: there is no such phase.
+    """
+
+    tokenizer: AnyTokenizerConfig
+    latent_actions: AnyLatentActionsConfig
+    dynamics: AnyDynamicsConfig
+    sampling: SamplingConfig
+    tokenizer_training: TrainingConfig
+    dynamics_training: TrainingConfig
+    latent_action_training: TrainingConfig | None = None
+    self_rollout_training: TrainingConfig | None = None
+
+
+def phases(recipe: Recipe, from_scratch: bool = True) -> tuple[Phase, ...]:
+    """The phases of a run in their order.
+
+    Args:
+        recipe: of the run.
+        from_scratch: False where tokenizer and latent actions are those of another world.
+    """
+    found: list[Phase] = []
+    joint = from_scratch and recipe.latent_action_training is None
+    if from_scratch:
+        config = recipe.tokenizer_training
+        found.append(Phase("tokenizer", config, ("tokenizer",), TokenizerStage, seed=0))
+        if recipe.latent_action_training is not None:
+            config = recipe.latent_action_training
+            found.append(Phase("latent_actions", config, ("latent_actions",), LatentActionStage, seed=2))
+    learns, stage = (("latent_actions", "dynamics"), JointStage) if joint else (("dynamics",), DynamicsStage)
+    found.append(Phase("dynamics", recipe.dynamics_training, learns, stage, seed=1, preview_clips=1))
+    if recipe.self_rollout_training is not None:
+        config = recipe.self_rollout_training
+        found.append(Phase("self_rollout", config, ("dynamics",), SelfRolloutStage, seed=3, preview_clips=1))
+    return tuple(found)

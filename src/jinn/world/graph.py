@@ -1,0 +1,69 @@
+"""The file format of a frame as an ONNX graph: its inputs, its outputs, and the weights that it belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from jinn.models.transformer import KVCache
+
+GraphPrecision = Literal["float32", "int8"]
+
+# tokens_BN, dynamics_cache, decoder_cache, and the new frame_BHWC: what `World.next_frame` returns.
+Frame = tuple[Tensor, KVCache, KVCache | None, Tensor]
+
+# The names of a graph's tensors, in the order of `World.next_frame`. "past" is the cache of the dynamics, "drawn"
+# that of the tokenizer's decoder; a world whose decoder has none lacks the latter.
+CACHES = ("past", "drawn")
+STATE = ("tokens_BN", *(f"{cache}_{field}" for cache in CACHES for field in KVCache._fields))
+INPUTS = (*STATE, "actions_B", "noise_SBNU")
+OUTPUTS = (*(f"next_{name}" for name in STATE), "frame_BHWC")
+
+# The batch axis of each of these tensors.
+STATE_AXES = (0, *(axis for _ in CACHES for axis in (1, 1, 0, 0)))
+AXES = dict(zip((*INPUTS, *OUTPUTS), (*STATE_AXES, 0, 1, *STATE_AXES, 0), strict=True))
+
+
+def name_tensors(values: Sequence[Tensor | KVCache | None], names: Sequence[str]) -> dict[str, Tensor]:
+    """The arguments or results of `World.next_frame` as tensors by their names in a graph.
+
+    Args:
+        values: tokens, the two caches, and what follows them.
+        names: `INPUTS` or `OUTPUTS`.
+    """
+    named: dict[str, Tensor] = {}
+    position = 0
+    for value in values:
+        width = 1 if isinstance(value, Tensor) else len(KVCache._fields)
+        if value is not None:
+            parts = (value,) if isinstance(value, Tensor) else value
+            named |= zip(names[position : position + width], parts, strict=True)
+        position += width
+    return named
+
+
+def group_tensors(named: dict[str, Tensor], names: Sequence[str]) -> tuple[Any, ...]:
+    """The inverse of `name_tensors`."""
+    width = len(KVCache._fields)
+    caches = (
+        KVCache(*(named[name] for name in names[first : first + width])) if names[first] in named else None
+        for first in (1, 1 + width)
+    )
+    return (named[names[0]], *caches, *(named[name] for name in names[1 + 2 * width :]))
+
+
+def onnx_path(folder: Path, precision: GraphPrecision) -> Path:
+    """Where a world's folder holds its graph."""
+    return folder / f"frame-{precision}.onnx"
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of what a graph is made from: a graph of other weights, sampling or inputs must not be played."""
+    digest = hashlib.sha256(" ".join((*INPUTS, *OUTPUTS)).encode())
+    for name in ("model.safetensors", "config.json"):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,271 @@
+"""A world: `World.reset` with a prompt, `World.step` with actions. Play, evaluation and agents rest on these two.
+
+The past is computed once: a MaskGIT step computes the present frame only, against cached keys and values.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jinn.checkpoint import load_weights
+from jinn.contracts import JinnError, check_frames
+from jinn.models.maskgit import SamplingConfig, fill, frame_noise
+from jinn.models.transformer import KVCache
+from jinn.world.backends import Backend, BackendName, make_backend
+from jinn.world.config import WorldConfig
+from jinn.world.folder import Contents, find_world, read_world, write_world
+from jinn.world.graph import Frame
+from jinn.world.legend import ActionMeaning
+from jinn.world.state import State
+
+
+class World(nn.Module):
+    """The three models of Genie as one.
+
+    Attributes:
+        config: see `WorldConfig`.
+        backend: how frames are computed; see `with_backend`.
+        folder: where it was loaded from, None if it was not.
+        prompts: uint8 ``(P, H, W, 3)``, frames to start from.
+        legend: what each action does, as a guess; None if nobody has measured it.
+        trained_on: uint64, `FrameStore.groups` of the levels and videos that it was trained on, None if that is
+            unknown. An evaluation refuses them.
+    """
+
+    prompts: Tensor
+
+    def __init__(self, config: WorldConfig, prompts_PHWC: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.backend = Backend()
+        self.folder: Path | None = None
+        self.legend: Sequence[ActionMeaning] | None = None
+        self.trained_on: np.ndarray | None = None
+        self.tokenizer = config.tokenizer.build()
+        self.latent_actions = config.latent_actions.build()
+        self.dynamics = config.dynamics.build(
+            self.tokenizer.levels, self.tokenizer.grid_hw, self.latent_actions.num_actions
+        )
+        if prompts_PHWC is None:
+            prompts_PHWC = torch.zeros(1, *config.tokenizer.size_hw, 3, dtype=torch.uint8)
+        self.register_buffer("prompts", prompts_PHWC, persistent=False)
+
+    @property
+    def name(self) -> str:
+        """As shown to people."""
+        return self.config.name
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the videos that it was trained on."""
+        return self.config.fps
+
+    @property
+    def num_actions(self) -> int:
+        """A; actions are integers in [0, A)."""
+        return self.config.latent_actions.quantizer.codes
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of its frames in pixels."""
+        return self.config.tokenizer.size_hw
+
+    @property
+    def action_names(self) -> list[str] | None:
+        """A guess at the meaning of each action, or None."""
+        return [meaning.name for meaning in self.legend] if self.legend else None
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which it computes."""
+        return self.prompts.device
+
+    @torch.inference_mode()
+    def reset(
+        self,
+        frames_BTHWC: Tensor,
+        seed: int | Sequence[int] = 0,
+        actions_BTm1: Tensor | None = None,
+    ) -> tuple[State, Tensor]:
+        """Start from one or more prompt frames.
+
+        Args:
+            frames_BTHWC: uint8, of the world's size; of a longer prompt the newest window is used.
+            seed: of the roll-outs. From one number row b gets ``seed + b``; a sequence gives each row its own.
+            actions_BTm1: int64, the actions between the prompt's frames; inferred by the latent action
+                model if not given.
+
+        Returns:
+            The state, and the last prompt frame as the tokenizer reconstructs it, uint8 ``BHWC``.
+
+        Raises:
+            JinnError: frames of another kind or size, actions that do not fit.
+        """
+        check_frames(frames_BTHWC, self.size_hw)
+        if 0 in frames_BTHWC.shape[:2]:
+            raise JinnError("a prompt needs at least one frame")
+        window = self.config.dynamics.transformer.window
+        frames_BTHWC = frames_BTHWC[:, -window:].to(self.device)
+        B, T = frames_BTHWC.shape[:2]
+        if actions_BTm1 is None:
+            actions_BTm1 = (
+                self.latent_actions.encode(frames_BTHWC)
+                if T > 1
+                else torch.zeros(B, 0, dtype=torch.long, device=frames_BTHWC.device)
+            )
+        else:
+            actions_BTm1 = actions_BTm1.to(frames_BTHWC.device)[:, actions_BTm1.shape[1] - T + 1 :]
+            self._check_actions(actions_BTm1, (B, T - 1))
+        tokens_BTN = self.tokenizer.encode(frames_BTHWC)
+        dynamics_cache = self.dynamics.prefill(tokens_BTN, actions_BTm1)
+        if isinstance(seed, int):
+            seed = [seed + row for row in range(B)]
+        if len(seed) != B:
+            raise JinnError(f"{len(seed)} seeds for {B} roll-outs: give one each")
+        frames_BTHWC, decoder_cache = self.tokenizer.prefill(tokens_BTN)
+        seeds_B = torch.tensor(seed, dtype=torch.long)
+        frames_B = torch.zeros(B, dtype=torch.long)
+        return State(tokens_BTN[:, -1], dynamics_cache, decoder_cache, seeds_B, frames_B), frames_BTHWC[:, -1]
+
+    @torch.inference_mode()
+    def step(
+        self, state: State, actions_B: Tensor, sampling: SamplingConfig | None = None
+    ) -> tuple[State, Tensor]:
+        """Play one frame.
+
+        Args:
+            state: of B roll-outs; it stays as it is, and may be stepped again with other actions.
+            actions_B: int64 in [0, A).
+            sampling: how the frame is sampled; None is the world's own. Any other is computed by `next_frame`
+                itself, since a backend knows only the world's own.
+
+        Returns:
+            The next state, and the new frame, uint8 ``BHWC``.
+
+        Raises:
+            JinnError: actions out of range, or not one for each roll-out.
+        """
+        self._check_actions(actions_B, (len(state.seeds_B),))
+        sampling = sampling or self.config.sampling
+        next_frame = self.backend.next_frame
+        if next_frame is None or sampling != self.config.sampling:
+            next_frame = partial(self.next_frame, sampling=sampling)
+        tokens_BN, dynamics_cache, decoder_cache, frame_BHWC = next_frame(
+            state.tokens_BN,
+            state.dynamics_cache,
+            state.decoder_cache,
+            actions_B.to(self.device),
+            self.noise(state, sampling),
+        )
+        frames_B = state.frames_B + 1
+        return State(tokens_BN, dynamics_cache, decoder_cache, state.seeds_B, frames_B), frame_BHWC
+
+    def noise(self, state: State, sampling: SamplingConfig | None = None) -> Tensor:
+        """The uniform ``noise_SBNU`` that the next frame is sampled with, on the world's device."""
+        steps, tokens = (sampling or self.config.sampling).steps, state.tokens_BN.shape[1]
+        digits = len(self.dynamics.levels)
+        return frame_noise(state.seeds_B, state.frames_B, steps, tokens, digits).to(self.device)
+
+    @torch.inference_mode()
+    def observe(self, state: State, actions_B: Tensor, tokens_BN: Tensor) -> State:
+        """The state after a true frame instead of a sampled one, as teacher forcing and following a video need it.
+
+        Args:
+            state: before that frame.
+            actions_B: int64 in [0, A), the actions that led to it.
+            tokens_BN: int64, its tokens, from `Tokenizer.encode` of the video up to it.
+        """
+        self._check_actions(actions_B, (len(state.seeds_B),))
+        tokens_BN = tokens_BN.to(self.device)
+        condition_BND = self._condition(state.tokens_BN, actions_B.to(self.device))
+        dynamics_cache = self.dynamics.commit(tokens_BN, condition_BND, state.dynamics_cache)
+        _, decoder_cache = self.tokenizer.decode_next(tokens_BN, state.decoder_cache)
+        return State(tokens_BN, dynamics_cache, decoder_cache, state.seeds_B, state.frames_B + 1)
+
+    def next_frame(
+        self,
+        tokens_BN: Tensor,
+        dynamics_cache: KVCache,
+        decoder_cache: KVCache | None,
+        actions_B: Tensor,
+        noise_SBNU: Tensor,
+        sampling: SamplingConfig | None = None,
+    ) -> Frame:
+        """`step` as a function of tensors alone, which a backend may compute in another way.
+
+        Args:
+            tokens_BN, dynamics_cache, decoder_cache: as in `State`.
+            actions_B: int64 in [0, A).
+            noise_SBNU: uniform, from `jinn.models.maskgit.frame_noise`.
+            sampling: None is the world's own.
+
+        Returns:
+            Tokens and caches one frame later, and the new frame, uint8 ``BHWC``.
+        """
+        condition_BND = self._condition(tokens_BN, actions_B)
+        logits = partial(self.dynamics.next_logits, condition_BND=condition_BND, cache=dynamics_cache)
+        tokens_BN = fill(logits, noise_SBNU, self.dynamics.levels, sampling or self.config.sampling)
+        dynamics_cache = self.dynamics.commit(tokens_BN, condition_BND, dynamics_cache)
+        frame_BHWC, decoder_cache = self.tokenizer.decode_next(tokens_BN, decoder_cache)
+        return tokens_BN, dynamics_cache, decoder_cache, frame_BHWC
+
+    def with_backend(self, name: BackendName, threads: int = 1) -> World:
+        """This world with another way to compute its frames; weights are shared.
+
+        Args:
+            name: see `jinn.world.backends`; "auto" is the fastest that is at hand.
+            threads: of ONNX Runtime for one frame.
+
+        Raises:
+            JinnError: something that the backend needs is missing.
+        """
+        other = copy.copy(self)
+        other.backend = make_backend(name, self.next_frame, self.device, self.folder, threads)
+        return other
+
+    def _condition(self, tokens_BN: Tensor, actions_B: Tensor) -> Tensor:
+        return self.dynamics.condition(tokens_BN.unsqueeze(1), actions_B.unsqueeze(1)).squeeze(1)
+
+    def _check_actions(self, actions: Tensor, shape: tuple[int, ...]) -> None:
+        if tuple(actions.shape) != shape or actions.dtype.is_floating_point:
+            raise JinnError(f"actions must be integers of shape {shape}, got {tuple(actions.shape)}")
+        if actions.numel() and not (int(actions.min()) >= 0 and int(actions.max()) < self.num_actions):
+            raise JinnError(f"this world has the actions 0 to {self.num_actions - 1}")
+
+    def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:
+        """Write the world's folder; see `jinn.world.folder`.
+
+        Args:
+            folder: is created; files in it are replaced one by one, the config last.
+            dtype: of the weights on disk; they are float32 again when loaded.
+        """
+        contents = Contents(self.config, self.state_dict(), self.prompts, self.legend, self.trained_on)
+        write_world(Path(folder), contents, dtype)
+
+    @classmethod
+    def load(
+        cls, name_or_path: str | Path, device: str | torch.device = "cpu", backend: BackendName = "torch"
+    ) -> World:
+        """Load a built-in world ("coinrun"), or one from its folder or from the run that made it.
+
+        Args:
+            name_or_path: of the world.
+            device: where it computes.
+            backend: how it computes its frames, see `with_backend`.
+
+        Raises:
+            JinnError: there is none, its files are damaged, or something that the backend needs is missing.
+        """
+        folder = find_world(name_or_path)
+        contents = read_world(folder)
+        world = cls(contents.config, contents.prompts_PHWC)
+        load_weights(world, contents.weights, folder)
+        world.folder, world.legend, world.trained_on = folder, contents.legend, contents.trained_on
+        return world.to(device).eval().with_backend(backend)
