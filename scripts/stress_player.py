@@ -34,7 +34,7 @@ from websockets.exceptions import WebSocketException
 
 from jinn.contracts import JinnError
 from jinn.player import Client
-from jinn.player.sessions import Kind
+from jinn.player.protocol import FrameKind
 from jinn.world.world import World
 
 # What a client sees when its connection ends: his own doing or the server's, and in a soak both are meant.
@@ -99,7 +99,7 @@ def crowd(world: str = "coinrun", players: int = 50, seconds: float = 60.0, back
                 player.start(chance.randrange(player.world["prompts"]), seed=i)
                 player.send("keys", action=chance.randrange(player.world["actions"]))
                 while not done.is_set():
-                    if player.receive().kind is Kind.NEXT:
+                    if player.receive().kind is FrameKind.NEXT:
                         frames[i] += 1
                     if chance.random() < 0.1:
                         player.send("keys", action=chance.randrange(player.world["actions"]))
@@ -195,7 +195,7 @@ def returning(address: str, chance: random.Random) -> None:
     player = Client(address, seconds=30)
     player.start(0, 1)
     player.play(1)
-    name = player.told[0]["session"]
+    name = player.messages[0]["session"]
     player.socket.socket.close()
     time.sleep(0.2)
     with Client(address, seconds=30) as again:

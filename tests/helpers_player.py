@@ -11,15 +11,15 @@ import numpy as np
 from PIL import Image
 
 from jinn.player import Client
-from jinn.player.client import Picture
+from jinn.player.client import ReceivedFrame
 
 PATIENCE = 30  # seconds after which a missing answer is a failure and not a slow machine
 
 
 class Player(Client):
-    """A player of whom the server hears what it should not."""
+    """A client that can also send what it should not."""
 
-    def frame(self, acknowledge: bool = True) -> Picture:
+    def frame(self, acknowledge: bool = True) -> ReceivedFrame:
         return self.receive(acknowledge)
 
     def hear(self) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Player(Client):
         return message["message"]
 
     def rollout(self, actions: Sequence[int], seed: int = 0) -> list[np.ndarray]:
-        """Begin from prompt 0 and play the actions, a frame for each."""
+        """Start from prompt 0 and play the actions, a frame for each."""
         return [self.start(0, seed).pixels_HWC, *(self.play(action).pixels_HWC for action in actions)]
 
 

@@ -36,13 +36,13 @@ from websockets.sync.client import connect
 from helpers_player import PATIENCE, Player, decode, encode, noise
 from jinn.contracts import JinnError
 from jinn.models.maskgit import SamplingConfig
-from jinn.player import Room, create_app, read_picture, running
-from jinn.player.client import Picture
+from jinn.player import create_app, read_picture, running
+from jinn.player.client import ReceivedFrame
 from jinn.player.history import History, num_bytes
 from jinn.player.pictures import palette, read_pictures
+from jinn.player.protocol import FrameHeader, FrameKind, Limits
 from jinn.player.scheduler import Frame, Priority, Scheduler
 from jinn.player.server import listen
-from jinn.player.sessions import HEADER, Kind
 from jinn.world.state import State
 from jinn.world.world import World
 from tiny_world import tiny_world
@@ -81,6 +81,12 @@ def test_describes_the_world(address: str, world: World) -> None:
     assert (told["height"], told["width"]) == tuple(world.size_hw)
     assert told["prompts"] == len(world.prompts)
     assert 1 <= told["fps"] <= 30
+    limits = Limits()
+    assert told["fps_range"] == list(limits.fps_range)
+    assert told["max_film_frames"] == limits.max_film_bytes // world.prompts[0].numel()
+    names = "name id actions legend idle height width fps fps_range sampling steps_range temperature_range"
+    names += " window prompts palette max_upload_bytes max_clip_frames max_what_if_frames max_film_frames"
+    assert set(told) == {*names.split(), "max_text", "text", "text_why_not"}
 
 
 def test_prompts_are_lossless(address: str, world: World) -> None:
@@ -154,7 +160,7 @@ def test_reset_begins_again(address: str) -> None:
         frames = player.rollout([1], seed=1)
         player.send(type="reset", seed=1)
         again = player.frame()
-        assert (again.kind, again.number, again.step) == (Kind.BEGIN, 3, 0)
+        assert (again.kind, again.number, again.step) == (FrameKind.START, 3, 0)
         assert np.array_equal(again.pixels_HWC, frames[0])
         assert np.array_equal(player.play(1).pixels_HWC, frames[1])
 
@@ -212,33 +218,13 @@ def test_no_frame_before_the_last_was_seen(address: str) -> None:
 @pytest.mark.parametrize(
     ("message", "word"),
     [
-        ("", "JSON"),
-        ('{"type": "back", "step": 0}', "start"),
-        ('{"type": "what_if", "depth": 1000}', "start"),
-        ('{"type": "settings", "steps": 0}', "steps"),
-        ('{"type": "settings", "steps": 2.5}', "steps"),
-        ('{"type": "settings", "temperature": -1}', "temperature"),
-        ('{"type": "settings", "look_ahead": 1}', "look_ahead"),
-        ('{"type": "clip", "frames": 33}', "frames"),
-        ('{"type": "text"}', "text"),
-        ('{"type": "text", "text": "a cave"}', "--text"),
         ("{", "JSON"),
-        ("[" * 100_000, "JSON"),
-        ("[1]", "JSON"),
-        ("{}", "type"),
-        ('{"type": ["keys"]}', "type"),
         ('{"type": "keys", "action": 64}', "action"),
-        ('{"type": "action", "action": -1}', "action"),
-        ('{"type": "keys", "action": true}', "action"),
-        ('{"type": "keys", "action": 1e400}', "action"),
-        ('{"type": "keys", "action": 0, "id": 4294967296}', "id"),
-        ('{"type": "start", "prompt": 10000}', "prompt"),
-        ('{"type": "start", "seed": "x"}', "seed"),
-        ('{"type": "settings", "fps": 0}', "fps"),
-        ('{"type": "settings", "fps": NaN}', "fps"),
-        ('{"type": "settings", "paused": 1}', "paused"),
-        ('{"type": "settings", "idle": 64}', "idle"),
+        ('{"type": "back", "step": 0}', "start"),
+        ('{"type": "what_if"}', "start"),
         ('{"type": "reset"}', "start"),
+        ('{"type": "ack", "frame": 1}', "frame"),
+        ('{"type": "text", "text": "a cave"}', "--text"),
         (b"", "picture"),
         (b"<svg/>", "picture"),
     ],
@@ -250,6 +236,17 @@ def test_garbage_gets_a_sentence_and_play_goes_on(address: str, message: str | b
         assert len(player.rollout([0], seed=0)) == 2
 
 
+def test_a_message_with_one_bad_field_changes_nothing(address: str) -> None:
+    with Player(address) as player:
+        player.rollout([], seed=0)
+        player.send("keys", action=1, id=2**32)
+        assert "id" in player.error()
+        player.send("settings", idle=1, fps=0)
+        assert "fps" in player.error()
+        player.send("nonsense")
+        player.error()  # and no frame before it: no key is down, and the world waits
+
+
 def test_other_pages_may_not_play(address: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         Player(address, origin="http://elsewhere.example")
@@ -259,7 +256,7 @@ def test_other_pages_may_not_play(address: str) -> None:
 
 
 def test_who_finds_no_place_waits_in_a_queue(world: World) -> None:
-    with running(create_app(world, room=Room(places=1, waiting_places=2))) as address, ExitStack() as stack:
+    with running(create_app(world, limits=Limits(players=1, max_queue=2))) as address, ExitStack() as stack:
         first, second, third, fourth = (stack.enter_context(Player(address)) for _ in range(4))
         first.rollout([0])
         assert second.hear() == {"type": "queue", "place": 1}
@@ -308,7 +305,7 @@ def test_going_back_and_taking_another_way(address: str) -> None:
         frames = player.rollout(keys, seed=4)
         for step in (23, 9, 9, 0):
             seen = player.back(step)
-            assert (seen.kind, seen.step) == (Kind.BACK, step)
+            assert (seen.kind, seen.step) == (FrameKind.BACK, step)
             assert np.array_equal(seen.pixels_HWC, frames[step])
         other = [player.play(3).pixels_HWC, player.play(3).pixels_HWC]
         assert not np.array_equal(other[0], frames[1])
@@ -318,21 +315,20 @@ def test_going_back_and_taking_another_way(address: str) -> None:
         assert np.array_equal(afresh.rollout([3, 3], seed=4)[1:], other)
 
 
-def test_history_is_bounded_and_complete(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_is_bounded_and_complete(world: World) -> None:
     state, frame_BHWC = world.reset(world.prompts[:1][None])
     first = Frame(state, frame_BHWC[0].numpy().tobytes(), 0.0)
-    monkeypatch.setattr("jinn.player.history.MEMORY", 12 * num_bytes(state))
-    history = History(world.prompts[:1][None], first)
+    history = History(world.prompts[:1][None], first, 12 * num_bytes(state))
     warm = replace(world.config.sampling, temperature=0.9)
     for step in range(1, 1001):
         history.add(step % 5, warm if step > 500 else None, first)
-        assert len(history.kept) <= 12
+        assert len(history.cache) <= 12
     assert history.step == 1000
-    assert max(step - history.before(step) for step in range(1001)) <= 3 * 1000 / 12
-    assert (history.way_to(500), history.way_to(501)) == ((0, None), (1, warm))
+    assert max(step - history.cached_before(step) for step in range(1001)) <= 3 * 1000 / 12
+    assert (history.input_of(500), history.input_of(501)) == ((0, None), (1, warm))
     history.go_back(700, first)
     assert history.step == 700
-    assert max(history.kept) <= 700
+    assert max(history.cache) <= 700
 
 
 def test_what_if_shows_every_action(address: str, world: World) -> None:
@@ -340,7 +336,7 @@ def test_what_if_shows_every_action(address: str, world: World) -> None:
         player.rollout([0, 1], seed=2)
         player.send("what_if", depth=3)
         seen = [player.frame() for _ in range(3 * world.num_actions)]
-        assert {(one.kind, one.number) for one in seen} == {(Kind.WHAT_IF, 0)}
+        assert {(one.kind, one.number) for one in seen} == {(FrameKind.WHAT_IF, 0)}
         assert {(one.action, one.step) for one in seen} == {
             (action, step) for action in range(world.num_actions) for step in (3, 4, 5)
         }
@@ -352,7 +348,7 @@ def test_what_if_shows_every_action(address: str, world: World) -> None:
 def test_look_ahead_gives_the_same_frames(address: str) -> None:
     keys = [0, 3, 3, 1, 2, 0, 4, 1]
 
-    def thinking(player: Player) -> list[Picture]:
+    def thinking(player: Player) -> list[ReceivedFrame]:
         frames = [player.start(0, seed=8)]
         for action in keys:
             time.sleep(0.3)  # the server may use it or not: the frames must not tell
@@ -371,16 +367,16 @@ def test_look_ahead_gives_the_same_frames(address: str) -> None:
 def test_looks_ahead_while_nothing_is_due(world: World) -> None:
     scheduler = Scheduler(world)
     try:
-        state = scheduler.begin(lambda: world.reset(world.prompts[:1][None])).frame.result(PATIENCE).state
+        state = scheduler.start(lambda: world.reset(world.prompts[:1][None])).frame.result(PATIENCE).state
         ahead = [scheduler.step(state, action, None, Priority.LOOK_AHEAD) for action in range(5)]
         assert len({job.frame.result(PATIENCE).pixels for job in ahead}) > 1
-        scheduler.expect("somebody", time.monotonic())  # a frame is due: now nothing may run ahead
+        scheduler.set_due("somebody", time.monotonic())  # a frame is due: now nothing may run ahead
         late = scheduler.step(state, 0, None, Priority.LOOK_AHEAD)
         played = scheduler.step(state, 1, None)
         assert played.frame.result(PATIENCE).pixels == ahead[1].frame.result().pixels
         assert not late.frame.running()
         assert not late.frame.done()
-        scheduler.hurry(late)  # unless it is wanted after all
+        scheduler.raise_priority(late)  # unless it is wanted after all
         assert late.frame.result(PATIENCE).pixels == ahead[0].frame.result().pixels
     finally:
         scheduler.close()
@@ -470,7 +466,7 @@ def test_a_flood_of_keys_harms_nobody_else(address: str) -> None:
 
 
 def test_an_address_has_a_bounded_number_of_sockets(world: World) -> None:
-    with running(create_app(world, room=Room(an_address=2))) as address:
+    with running(create_app(world, limits=Limits(sockets_per_address=2))) as address:
         with Player(address) as one, Player(address) as two:
             one.rollout([0])
             with Player(address) as three:
@@ -486,8 +482,8 @@ def test_an_address_has_a_bounded_number_of_sockets(world: World) -> None:
 
 
 def test_a_thousand_sockets_harm_only_their_owner(world: World) -> None:
-    room = Room(places=8, waiting_places=32, patience_to_begin=1.0)
-    with running(create_app(world, room=room)) as address, ExitStack() as stack:
+    limits = Limits(players=8, max_queue=32, start_seconds_when_full=1.0)
+    with running(create_app(world, limits=limits)) as address, ExitStack() as stack:
         where = urlsplit(address)
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # of which server and clients share one here
         for _ in range(min(1000, most // 3)):  # that never say a word
@@ -502,9 +498,12 @@ def test_a_thousand_sockets_harm_only_their_owner(world: World) -> None:
 
 
 def test_who_has_left_the_page_alone_gives_his_place_back(world: World) -> None:
-    with running(create_app(world, room=Room(places=1, patience=0.0))) as address, Player(address) as player:
+    with (
+        running(create_app(world, limits=Limits(players=1, idle_seconds=0.0))) as address,
+        Player(address) as player,
+    ):
         with pytest.raises(JinnError, match="not played for a while"):
-            list(player.pictures())
+            list(player.frames())
         with pytest.raises(ConnectionClosed):
             player.receive()
         assert player.socket.close_code == 4000  # a page that sees it does not come back by itself
@@ -516,7 +515,7 @@ def test_a_lost_connection_is_found_again(address: str) -> None:
         expected = undisturbed.rollout([*keys, 1], seed=6)
     with Player(address) as lost:
         lost.rollout(keys, seed=6)
-        [name] = [told["session"] for told in lost.told]
+        [name] = [told["session"] for told in lost.messages]
         lost.socket.socket.close()  # without a word
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -528,8 +527,7 @@ def test_a_lost_connection_is_found_again(address: str) -> None:
             if isinstance(data, str):
                 assert json.loads(data) == {"type": "gone"}  # the server has not noticed yet
                 continue
-            kind, *_ = HEADER.unpack_from(data)
-            assert kind == Kind.BACK
+            assert FrameHeader.unpack(data).kind is FrameKind.BACK
             found.send("ack", frame=1)
             assert np.array_equal(found.play(1).pixels_HWC, expected[-1])
             break
@@ -623,10 +621,10 @@ def test_upload_becomes_the_beginning(address: str, world: World) -> None:
             encode(Image.fromarray(picture).resize((4 * width, 4 * height), Image.Resampling.NEAREST))
         )
         frame = player.frame()
-        assert (frame.kind, frame.number) == (Kind.PICTURE, 0)
+        assert (frame.kind, frame.number) == (FrameKind.PROMPT, 0)
         assert np.array_equal(frame.pixels_HWC, picture)
         frame = player.frame()
-        assert frame.kind is Kind.BEGIN
+        assert frame.kind is FrameKind.START
         assert np.array_equal(frame.pixels_HWC, expected_BHWC[0].numpy())
         for bad in (b"0" * (4 * 2**20 + 1), encode(noise(300, 300), "JPEG")[:9000]):
             player.socket.send(bad)
@@ -658,7 +656,7 @@ def test_a_clip_becomes_the_beginning(address: str, world: World) -> None:
         assert "picture" in player.error()  # and the clip is given up
         assert player.play(1).step == 1
         player.send("reset", seed=5)
-        assert player.frame().kind is Kind.BEGIN
+        assert player.frame().kind is FrameKind.START
         again = player.start(seed=5, pictures=[encode(frame_HWC) for frame_HWC in frames_THWC])
         assert np.array_equal(again.pixels_HWC, expected_BHWC[0].numpy())
         assert np.array_equal([player.play(k).pixels_HWC for k in (1, 2)], frames)
@@ -820,7 +818,7 @@ def test_stops_cleanly(world: World, tmp_path: Path, how: signal.Signals) -> Non
         player.send("settings", idle=0, fps=30)
         process.send_signal(how)
         with pytest.raises(ConnectionClosed):
-            list(player.pictures())
+            list(player.frames())
         assert player.socket.close_code == 1012  # the server restarts: come again
         rest, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, rest, errors) == (0, "", "")

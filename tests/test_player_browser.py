@@ -18,9 +18,9 @@ from PIL import Image
 
 import chromium
 from chromium import launched
-from jinn.player import Room, create_app, running
-from jinn.player.film import film
-from jinn.player.text import Painter
+from jinn.player import Limits, create_app, running
+from jinn.player.film import encode_film
+from jinn.player.text import TextToImage
 from jinn.world.world import World
 from tiny_pipeline import save_pipeline
 from tiny_world import tiny_world
@@ -52,10 +52,10 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def painter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Painter]:
-    painter = Painter(str(save_pipeline(tmp_path_factory.mktemp("text"))), (32, 32), "cpu", steps=1)
-    yield painter
-    painter.close()
+def text_to_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextToImage]:
+    text_to_image = TextToImage(str(save_pipeline(tmp_path_factory.mktemp("text"))), (32, 32), "cpu", steps=1)
+    yield text_to_image
+    text_to_image.close()
 
 
 @pytest.fixture
@@ -371,7 +371,7 @@ def test_the_end_of_a_video_is_a_clip(open_page: OpenPage, world: World) -> None
     height, width = world.size_hw
     frames_THWC = np.stack([np.full((height, width, 3), 6 * t, np.uint8) for t in range(40)])
     page = open_page()
-    data = film(frames_THWC, world.fps, "mp4")
+    data = encode_film(frames_THWC, world.fps, "mp4")
     if not page.evaluate("document.createElement('video').canPlayType('video/mp4; codecs=avc1.42E01E')"):
         pytest.skip("this Chromium plays no H.264")
     page.locator("#file").set_input_files({"name": "a.mp4", "mimeType": "video/mp4", "buffer": data})
@@ -381,11 +381,11 @@ def test_the_end_of_a_video_is_a_clip(open_page: OpenPage, world: World) -> None
     assert colour_of(page, "given")[0] > 6 * (40 - window)
 
 
-def test_a_text_becomes_a_world(open_page: OpenPage, world: World, painter: Painter) -> None:
+def test_a_text_becomes_a_world(open_page: OpenPage, world: World, text_to_image: TextToImage) -> None:
     page = open_page()  # of a server that draws no texts: the box explains itself
     assert page.locator("#text").is_disabled()
     assert "--text" in page.locator("#text-why-not").inner_text()
-    with running(create_app(world, painter=painter)) as address:
+    with running(create_app(world, text_to_image=text_to_image)) as address:
         page = open_page(address)
         page.locator("#text").fill("a dark cave")
         page.locator("#paint").click()
@@ -562,7 +562,7 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(open_page: OpenPage) 
 
 
 def test_waiting_for_a_place(open_page: OpenPage, world: World) -> None:
-    with running(create_app(world, room=Room(places=1))) as address:
+    with running(create_app(world, limits=Limits(players=1))) as address:
         first = open_page(address)
         second = open_page(address, frames=0)
         until(second, "document.getElementById('veil').textContent.includes('number 1 in the queue')")
@@ -570,8 +570,10 @@ def test_waiting_for_a_place(open_page: OpenPage, world: World) -> None:
         until(second, "jinn.frames > 0")
 
 
-def test_everything_works_with_a_finger(open_page: OpenPage, painter: Painter, world: World) -> None:
-    with running(create_app(world, painter=painter)) as address:
+def test_everything_works_with_a_finger(
+    open_page: OpenPage, text_to_image: TextToImage, world: World
+) -> None:
+    with running(create_app(world, text_to_image=text_to_image)) as address:
         page = open_page(
             address,
             viewport={"width": 390, "height": 844},

@@ -12,34 +12,34 @@ import pytest
 from helpers_player import Player
 from jinn.contracts import JinnError
 from jinn.player import create_app, running
-from jinn.player.sessions import Kind
-from jinn.player.text import MOST_WAITING, Painter
+from jinn.player.protocol import DEFAULT_LIMITS, FrameKind
+from jinn.player.text import TextToImage
 from tiny_pipeline import save_pipeline
 from tiny_world import tiny_world
 
 
 @pytest.fixture(scope="module")
-def painter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Painter]:
-    painter = Painter(str(save_pipeline(tmp_path_factory.mktemp("text"))), (32, 32), "cpu", steps=1)
-    yield painter
-    painter.close()
+def text_to_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextToImage]:
+    text_to_image = TextToImage(str(save_pipeline(tmp_path_factory.mktemp("text"))), (32, 32), "cpu", steps=1)
+    yield text_to_image
+    text_to_image.close()
 
 
-def test_a_text_is_always_the_same_picture(painter: Painter) -> None:
-    cave = painter.paint("a dark cave")
+def test_a_text_is_always_the_same_picture(text_to_image: TextToImage) -> None:
+    cave = text_to_image.generate("a dark cave")
     assert (cave.shape, cave.dtype) == ((32, 32, 3), np.uint8)
-    assert np.array_equal(cave, painter.paint("a dark cave"))
-    assert not np.array_equal(cave, painter.paint("blue sky"))
+    assert np.array_equal(cave, text_to_image.generate("a dark cave"))
+    assert not np.array_equal(cave, text_to_image.generate("blue sky"))
 
 
-def test_play_begins_from_a_text(painter: Painter) -> None:
-    with running(create_app(tiny_world(), painter=painter)) as address, Player(address) as player:
+def test_play_begins_from_a_text(text_to_image: TextToImage) -> None:
+    with running(create_app(tiny_world(), text_to_image=text_to_image)) as address, Player(address) as player:
         assert player.world["text"]
         player.send("settings", idle=None)
         player.send("text", text="a dark cave", seed=3)
         picture, begin = player.frame(), player.frame()
-        assert (picture.kind, begin.kind) == (Kind.PICTURE, Kind.BEGIN)
-        assert np.array_equal(picture.pixels_HWC, painter.paint("a dark cave"))
+        assert (picture.kind, begin.kind) == (FrameKind.PROMPT, FrameKind.START)
+        assert np.array_equal(picture.pixels_HWC, text_to_image.generate("a dark cave"))
         assert player.play(0).step == 1
         for bad in ("", " ", "x" * 1001, 7):
             player.send("text", text=bad)
@@ -55,19 +55,19 @@ def test_without_a_model_it_says_how_to_get_one() -> None:
 
 
 def test_a_missing_model_is_told(tmp_path: Path) -> None:
-    painter = Painter(str(tmp_path), (32, 32), "cpu")
+    text_to_image = TextToImage(str(tmp_path), (32, 32), "cpu")
     with pytest.raises(JinnError, match="no text-to-image model in this folder"):
-        painter.paint("a cave")
-    painter.close()
+        text_to_image.generate("a cave")
+    text_to_image.close()
 
 
-def test_texts_that_wait_are_bounded(painter: Painter) -> None:
+def test_texts_that_wait_are_bounded(text_to_image: TextToImage) -> None:
     async def many() -> list[object]:
-        texts = (painter(f"cave {i}") for i in range(MOST_WAITING + 2))
+        texts = (text_to_image(f"cave {i}") for i in range(DEFAULT_LIMITS.max_waiting_texts + 2))
         return await asyncio.gather(*texts, return_exceptions=True)
 
     drawn = asyncio.run(many())
     refused = [result for result in drawn if isinstance(result, JinnError)]
     assert len(refused) == 2
     assert all("waiting" in str(error) for error in refused)
-    assert sum(isinstance(result, np.ndarray) for result in drawn) == MOST_WAITING
+    assert sum(isinstance(result, np.ndarray) for result in drawn) == DEFAULT_LIMITS.max_waiting_texts

@@ -350,7 +350,7 @@ def play(
     try:
         from jinn.player.pictures import read_picture
         from jinn.player.server import serve
-        from jinn.player.text import Painter
+        from jinn.player.text import TextToImage
     except ImportError as error:
         raise JinnError(f"the player needs {error.name}: pip install 'jinn[play]'") from None
 
@@ -358,7 +358,7 @@ def play(
     if backend == "auto" and loaded.backend.next_frame is None:
         console.print(f"jinn export {world} would make it play faster on a CPU", markup=False)
     frame = read_picture(prompt.read_bytes(), loaded.size_hw) if prompt else None
-    painter = Painter(text, loaded.size_hw, device) if text else None
+    text_to_image = TextToImage(text, loaded.size_hw, device) if text else None
     serve(
         loaded,
         host=host,
@@ -367,8 +367,10 @@ def play(
         open_browser=browser,
         token=token,
         players=players,
-        painter=painter,
+        text_to_image=text_to_image,
     )
+    if text_to_image is not None:
+        text_to_image.close()
 
 
 def evaluate(

@@ -1,15 +1,37 @@
 """Play a learned world in the browser, frame by frame.
 
-`server` carries the page and the addresses, `door` says who may come in and `room` how many; `sessions` is
-one player's side of a WebSocket, `history` what he has done, `scheduler` computes everybody's frames.
-`pictures` turns uploads into frames, `text` texts into pictures, `film` frames into something to keep.
-`client` plays from Python; docs/protocol.md is for whoever writes another client.
-Only the command line imports this package: it needs the extra ``jinn[play]``.
+`server` listens, `api` answers the page's requests, `auth` checks who may connect and `admission` how many
+may play. `session` is one player's WebSocket and `control` their roll-out, `history` what they have played;
+`scheduler` computes everybody's frames. `protocol` defines the messages, and `client` plays from Python.
+`pictures` decodes uploads, `film` encodes films, `text` turns text prompts into pictures.
+
+Only the command line imports this package: it needs the extra ``jinn[play]``. Names are imported when they
+are first used, so that a client needs no torch.
 """
 
-from jinn.player.client import Client
-from jinn.player.pictures import read_picture
-from jinn.player.room import Room
-from jinn.player.server import create_app, running, serve
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["Client", "Room", "create_app", "read_picture", "running", "serve"]
+if TYPE_CHECKING:
+    from jinn.player.api import create_app
+    from jinn.player.client import Client
+    from jinn.player.pictures import read_picture
+    from jinn.player.protocol import Limits
+    from jinn.player.server import running, serve
+
+__all__ = ["Client", "Limits", "create_app", "read_picture", "running", "serve"]
+
+_MODULES = {
+    "Client": "client",
+    "Limits": "protocol",
+    "create_app": "api",
+    "read_picture": "pictures",
+    "running": "server",
+    "serve": "server",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

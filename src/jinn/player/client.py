@@ -1,4 +1,4 @@
-"""A client of the player's server in a hundred lines: an example of docs/protocol.md, and the tests' player.
+"""A client of the player's server: an example of docs/protocol.md, and the client of the tests.
 
 with Client("http://127.0.0.1:7860") as player:
     player.start(prompt=0, seed=7)
@@ -20,22 +20,14 @@ from urllib.request import urlopen
 import numpy as np
 from websockets.sync.client import connect
 
-from jinn.contracts import JinnError
-from jinn.player.sessions import HEADER, Kind
+from jinn.errors import JinnError
+from jinn.player.protocol import FrameHeader, FrameKind
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A frame as the server sends it; see docs/protocol.md."""
+class ReceivedFrame(FrameHeader):
+    """A frame of the server: its header, and uint8 RGB ``pixels_HWC``."""
 
-    kind: Kind
-    ready: bool
-    action: int
-    number: int
-    key: int
-    step: int
-    model_ms: float
-    waited_ms: float
     pixels_HWC: np.ndarray
 
 
@@ -43,13 +35,18 @@ class Client:
     """One player.
 
     Args:
-        address: of the server, such as "http://127.0.0.1:7860".
-        token: if the server wants one.
+        address: the server's address, such as "http://127.0.0.1:7860".
+        token: the access token, if the server requires one.
         seconds: how long to wait for any answer.
+        options: further arguments of `websockets.sync.client.connect`.
+
+    Attributes:
+        world: the answer of ``/api/world``: the world's properties and the server's limits.
+        messages: every message of the server so far that is not an error.
 
     Raises:
-        JinnError: the server told so; the sentence is its own. Frames that come meanwhile are not lost.
-        TimeoutError: nothing came.
+        JinnError: the server reported an error, in its own sentence. Frames on their way are not lost.
+        TimeoutError: no answer came.
     """
 
     def __init__(self, address: str, token: str | None = None, seconds: float = 30.0, **options: Any) -> None:
@@ -57,7 +54,7 @@ class Client:
         with urlopen(f"{address}/api/world{query}", timeout=seconds) as answer:
             self.world: dict[str, Any] = json.load(answer)
         self.seconds = seconds
-        self.told: list[dict[str, Any]] = []  # what the server said that is no error: session, queue, gone
+        self.messages: list[dict[str, Any]] = []
         self.closing = ExitStack()
         self.socket = self.closing.enter_context(
             connect(address.replace("http", "ws", 1) + "/ws" + query, **options)
@@ -75,23 +72,33 @@ class Client:
         """Send a message of the protocol."""
         self.socket.send(json.dumps({"type": type, **fields}))
 
-    def receive(self, acknowledge: bool = True) -> Picture:
-        """The next frame, of whatever kind; acknowledged, so that the server goes on."""
+    def receive(self, acknowledge: bool = True) -> ReceivedFrame:
+        """Wait for the next frame of any kind, and acknowledge it so that the server computes the next."""
         while isinstance(data := self.socket.recv(timeout=self.seconds), str):
             message = json.loads(data)
             if message["type"] == "error":
                 raise JinnError(message["message"])
-            self.told.append(message)
-        kind, ready, action, number, key, step, model_ms, waited_ms = HEADER.unpack_from(data)
+            self.messages.append(message)
+        header = FrameHeader.unpack(data)
         size = self.world["height"], self.world["width"], 3
-        pixels_HWC = np.frombuffer(data, np.uint8, offset=HEADER.size).reshape(size)
-        if acknowledge and number:
-            self.send("ack", frame=number)
-        return Picture(Kind(kind), bool(ready), action, number, key, step, model_ms, waited_ms, pixels_HWC)
+        pixels_HWC = np.frombuffer(data, np.uint8, offset=FrameHeader.SIZE).reshape(size)
+        if acknowledge and header.number:
+            self.send("ack", frame=header.number)
+        return ReceivedFrame(**vars(header), pixels_HWC=pixels_HWC)
 
-    def start(self, prompt: int = 0, seed: int | None = None, pictures: Sequence[bytes] = ()) -> Picture:
-        """Begin from a prompt of the world's, or from pictures (files) of one's own, the newest last; then
-        the world waits for `play`."""
+    def start(
+        self, prompt: int = 0, seed: int | None = None, pictures: Sequence[bytes] = ()
+    ) -> ReceivedFrame:
+        """Start a roll-out that waits for `play`.
+
+        Args:
+            prompt: index of one of the world's prompts.
+            seed: seed of the roll-out; None: a random one.
+            pictures: files to start from instead, the newest last.
+
+        Returns:
+            The newest prompt frame, as the tokenizer reconstructs it.
+        """
         self.send("settings", idle=None, fps=self.world["fps_range"][1])
         if pictures:
             self.send("clip", frames=len(pictures), seed=seed)
@@ -99,19 +106,22 @@ class Client:
                 self.socket.send(picture)
         else:
             self.send("start", prompt=prompt, seed=seed)
-        return next(picture for picture in self.pictures() if picture.kind is Kind.BEGIN)
+        return self._await(FrameKind.START)
 
-    def play(self, action: int) -> Picture:
+    def play(self, action: int) -> ReceivedFrame:
         """Play one frame of an action."""
         self.send("action", action=action)
-        return next(picture for picture in self.pictures() if picture.kind is Kind.NEXT)
+        return self._await(FrameKind.NEXT)
 
-    def back(self, step: int) -> Picture:
-        """Go back to a step of this roll-out, to go on from there."""
+    def back(self, step: int) -> ReceivedFrame:
+        """Go back to a step of this roll-out, and continue from there."""
         self.send("back", step=step)
-        return next(picture for picture in self.pictures() if picture.kind is Kind.BACK)
+        return self._await(FrameKind.BACK)
 
-    def pictures(self) -> Iterator[Picture]:
-        """All that comes."""
+    def frames(self) -> Iterator[ReceivedFrame]:
+        """Yield every frame that the server sends."""
         while True:
             yield self.receive()
+
+    def _await(self, kind: FrameKind) -> ReceivedFrame:
+        return next(frame for frame in self.frames() if frame.kind is kind)

@@ -1,4 +1,4 @@
-"""Pictures in and out: a stranger's upload to frames of the world, frames to a PNG and a palette."""
+"""Pictures in and out: uploads to frames of the world, frames to a PNG and a palette."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-from jinn.contracts import JinnError
+from jinn.errors import JinnError
+from jinn.player.protocol import DEFAULT_LIMITS, Limits
 
-MAX_BYTES = 4 * 2**20
-MAX_PIXELS = 32 * 10**6  # of all frames together
-MAX_FRAMES = 1000
 # Formats that people have at hand; fewer decoders, less for a crafted file to attack.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
@@ -22,8 +20,10 @@ def read_picture(data: bytes, size_hw: tuple[int, int]) -> np.ndarray:
     return first
 
 
-def read_pictures(data: bytes, size_hw: tuple[int, int], most: int, fps: float) -> np.ndarray:
-    """Decode a picture or an animation that nobody vouches for and fit it to the world's size.
+def read_pictures(
+    data: bytes, size_hw: tuple[int, int], max_frames: int, fps: float, limits: Limits = DEFAULT_LIMITS
+) -> np.ndarray:
+    """Decode an untrusted picture or animation, and crop and resize it to the world's size.
 
     Rotation noted by the camera is honoured, transparency is laid over white, the middle is kept, and
     pixels are averaged, so that an enlarged screenshot of a game comes back as its own pixels.
@@ -31,46 +31,50 @@ def read_pictures(data: bytes, size_hw: tuple[int, int], most: int, fps: float) 
     Args:
         data: the bytes of a PNG, JPEG, WebP, GIF or BMP file.
         size_hw: height and width to return.
-        most: frames to return of an animation: one is its first, more are its last.
-        fps: the pace at which an animation is to be seen, frames a second.
+        max_frames: frames to return of an animation: 1 returns its first, more its last ones.
+        fps: frames per second at which an animation is sampled.
+        limits: the largest file, picture and animation that are decoded.
 
     Returns:
-        uint8 frames of shape (T, H, W, 3), T from 1 to ``most``.
+        uint8 frames of shape (T, H, W, 3), T from 1 to ``max_frames``.
 
     Raises:
-        JinnError: the picture is too large, is none, or breaks off in the middle.
+        JinnError: the file is too large, is not a picture, or is incomplete.
     """
-    if len(data) > MAX_BYTES:
+    if len(data) > limits.max_upload_bytes:
         raise JinnError(
-            f"the picture has {len(data) / 2**20:.1f} MB and at most {MAX_BYTES // 2**20} MB are "
-            "accepted: save it smaller"
+            f"the picture has {len(data) / 2**20:.1f} MB and at most {limits.max_upload_bytes // 2**20} MB "
+            "are accepted: save it smaller"
         )
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
     except Image.DecompressionBombError:
-        raise JinnError(_too_many_pixels()) from None
+        raise JinnError(_too_many_pixels(limits)) from None
     except Exception:
         raise JinnError(
             "this is not a picture that jinn can read: use a PNG, JPEG, WebP, GIF or BMP"
         ) from None
-    if image.width * image.height > MAX_PIXELS:
-        raise JinnError(_too_many_pixels())
+    if image.width * image.height > limits.max_picture_pixels:
+        raise JinnError(_too_many_pixels(limits))
     try:
-        count = getattr(image, "n_frames", 1) if most > 1 else 1
+        count = getattr(image, "n_frames", 1) if max_frames > 1 else 1
     except Exception:
         count = 1  # damaged behind its first frame
-    if count > MAX_FRAMES or image.width * image.height * count > MAX_PIXELS:
+    pixels = image.width * image.height * count
+    if count > limits.max_animation_frames or pixels > limits.max_picture_pixels:
         raise JinnError(f"the animation has {count} frames, too many for its size: shorten or shrink it")
     try:
         if count == 1:
             return fit_picture(image, size_hw)[None]
-        return np.stack(_seen(image, count, size_hw, fps)[-most:])
+        return np.stack(_sample_animation(image, count, size_hw, fps)[-max_frames:])
     except Exception:  # decoders raise a dozen types for a damaged file
         raise JinnError("the picture is damaged or incomplete: save it again or choose another") from None
 
 
-def _seen(image: Image.Image, count: int, size_hw: tuple[int, int], fps: float) -> list[np.ndarray]:
-    """An animation as it is seen at a steady pace."""
+def _sample_animation(
+    image: Image.Image, count: int, size_hw: tuple[int, int], fps: float
+) -> list[np.ndarray]:
+    """The frames of an animation that are on the screen at a constant frame rate."""
     frames: list[np.ndarray] = []
     seconds = 0.0
     for index in range(count):
@@ -83,16 +87,16 @@ def _seen(image: Image.Image, count: int, size_hw: tuple[int, int], fps: float) 
 
 
 def palette(frames_PHWC: np.ndarray, colours: int = 16) -> list[str]:
-    """The colours that a world is painted in, dark to light: what a sketch of it needs.
+    """The main colours of a world, dark to light, for sketches of it.
 
-    Of its common colours those that are least alike: a coin is small, and yet a colour of its own.
+    Of its common colours those that differ most are taken: a coin is small, yet has a colour of its own.
 
     Args:
         frames_PHWC: uint8, some of its frames.
-        colours: how many at most.
+        colours: the largest number of colours.
 
     Returns:
-        Colours as "#rrggbb".
+        Colours such as "#rrggbb".
     """
     pixels_XC = frames_PHWC.reshape(-1, 3)
     _, inverse_X, counts_U = np.unique(pixels_XC // 16, axis=0, return_inverse=True, return_counts=True)
@@ -129,5 +133,5 @@ def to_png(frame_HWC: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _too_many_pixels() -> str:
-    return f"the picture has more than {MAX_PIXELS // 10**6} million pixels: save it smaller"
+def _too_many_pixels(limits: Limits) -> str:
+    return f"the picture has more than {limits.max_picture_pixels // 10**6} million pixels: save it smaller"

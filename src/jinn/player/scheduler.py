@@ -1,10 +1,10 @@
-"""Who computes when: the frames of all players on the threads that a world may use.
+"""Which frame is computed when: the frames of all players on the threads that a world may use.
 
-A job is one frame of one player, and jobs wait in three queues: frames that a player waits for, frames that
-he asked to see at leisure, and frames that he may never ask for (look-ahead). A thread takes the first
-job of the first queue, and with it, where the world computes many players as one batch, the jobs behind it
-that are alike. Every player has at most one frame in the first queue, so everybody gets every n-th turn,
-and nobody is kept waiting by one who is slow to look.
+A job is one frame of one player. Jobs wait in three queues: frames that a player waits for, frames of a
+what-if, and frames that a player may never ask for (look-ahead). A thread takes the first job of the first
+queue that has one; where the world computes many players as one batch, it also takes the jobs behind it with
+the same sampling settings. Every player has at most one frame in the first queue, so n players take turns,
+and a client that is slow to show its frames delays nobody.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ MAX_BATCH = 64
 
 
 class Priority(IntEnum):
-    """Which queue a job waits in."""
+    """The queue that a job waits in."""
 
     PLAY = 0
-    LEISURE = 1
+    WHAT_IF = 1
     LOOK_AHEAD = 2
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame, and where the world stands after it.
+    """A frame, and the state of its roll-out after it.
 
     Attributes:
-        state: of one player.
-        pixels: RGB, row by row.
-        model_ms: what the model needed for the batch that it was part of.
+        state: the state of one player.
+        pixels: RGB bytes, row by row.
+        model_ms: milliseconds that the model needed for the whole batch.
     """
 
     state: State
@@ -51,37 +51,37 @@ class Frame:
 
 @dataclass(eq=False)
 class Job:
-    """A frame that is asked for: `begin` gives the first of a roll-out, else one step is played."""
+    """A frame to compute: ``start`` gives the first of a roll-out; without it, one action is played."""
 
     priority: Priority
-    begin: Callable[[], tuple[State, torch.Tensor]] | None = None
+    start: Callable[[], tuple[State, torch.Tensor]] | None = None
     state: State | None = None
     action: int = 0
     sampling: SamplingConfig | None = None
     frame: Future[Frame] = field(default_factory=Future)
 
-    def like(self, other: Job) -> bool:
+    def shares_batch_with(self, other: Job) -> bool:
         """Whether both may be computed as one batch."""
-        return not (self.begin or other.begin) and self.sampling == other.sampling
+        return not (self.start or other.start) and self.sampling == other.sampling
 
 
 class Scheduler:
     """Computes frames on as many threads as the world may use.
 
     Args:
-        world: the world that all play. One whose backend takes one player at a time gets several threads
-            (`Backend.threads`), any other one thread and batches.
-        batch: most players in a batch.
+        world: the world that all play. If its backend takes one player at a time, there are several threads
+            (`Backend.threads`); otherwise there is one thread, which computes batches.
+        batch: the largest number of players in a batch.
     """
 
     def __init__(self, world: World, batch: int = MAX_BATCH) -> None:
         self.world = world
         self.batch = batch if world.backend.threads == 1 else 1
-        # What may run ahead at a time: on a GPU a batch costs as much as one player, on a CPU it does not.
+        # Look-ahead jobs in a batch: on a GPU a batch takes as long as one player, on a CPU it does not.
         self.batch_ahead = batch if world.device.type == "cuda" else 1
         self.queues: tuple[deque[Job], ...] = tuple(deque() for _ in Priority)
         self.due: dict[Hashable, float] = {}
-        self.ahead_seconds = 0.0  # of the last job that ran ahead
+        self.ahead_seconds = 0.0  # that the last look-ahead batch took
         self.running_ahead = 0
         self.closed = False
         self.changed = threading.Condition()
@@ -93,7 +93,7 @@ class Scheduler:
             thread.start()
 
     def close(self) -> None:
-        """Drop what has not begun, and wait for the rest."""
+        """Cancel the waiting jobs, and wait for the others to finish."""
         with self.changed:
             self.closed = True
             for queue in self.queues:
@@ -103,18 +103,18 @@ class Scheduler:
         for thread in self.threads:
             thread.join()
 
-    def begin(self, begin: Callable[[], tuple[State, torch.Tensor]]) -> Job:
-        """Ask for the first frame of a roll-out."""
-        return self._submit(Job(Priority.PLAY, begin=begin))
+    def start(self, start: Callable[[], tuple[State, torch.Tensor]]) -> Job:
+        """Submit the first frame of a roll-out."""
+        return self._submit(Job(Priority.PLAY, start=start))
 
     def step(
         self, state: State, action: int, sampling: SamplingConfig | None, priority: Priority = Priority.PLAY
     ) -> Job:
-        """Ask for the frame that follows when an action is played in a state of one player."""
+        """Submit the frame that follows when an action is played in a state of one player."""
         return self._submit(Job(priority, state=state, action=action, sampling=sampling))
 
-    def hurry(self, job: Job, priority: Priority = Priority.PLAY) -> Job:
-        """Somebody waits for a job that was asked for ahead."""
+    def raise_priority(self, job: Job, priority: Priority = Priority.PLAY) -> Job:
+        """Move a waiting job to a queue that is served earlier: a player asks for its frame now."""
         with self.changed:
             if priority < job.priority and job in self.queues[job.priority]:
                 self.queues[job.priority].remove(job)
@@ -123,19 +123,19 @@ class Scheduler:
                 self.changed.notify_all()
         return job
 
-    def drop(self, jobs: Iterable[Job]) -> None:
-        """Nobody will ask for these."""
+    def cancel(self, jobs: Iterable[Job]) -> None:
+        """Cancel those of these jobs that are still waiting."""
         with self.changed:
             for job in jobs:
                 if job.frame.cancel() and job in self.queues[job.priority]:
                     self.queues[job.priority].remove(job)
 
-    def expect(self, player: Hashable, due: float | None) -> None:
-        """Tell when a player's next frame will be asked for, so that nothing runs ahead into it.
+    def set_due(self, player: Hashable, due: float | None) -> None:
+        """Set when a player's next frame will be submitted, so that no look-ahead delays it.
 
         Args:
-            player: whose.
-            due: `time.monotonic`; None: not before he does something, or it is ready already.
+            player: the player.
+            due: the time by `time.monotonic`; None: not before the player does something.
         """
         with self.changed:
             if due is None:
@@ -155,7 +155,7 @@ class Scheduler:
 
     def _work(self) -> None:
         while jobs := self._take():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             try:
                 frames = self._compute(jobs)
             except BaseException as error:
@@ -167,53 +167,53 @@ class Scheduler:
             if jobs[0].priority is Priority.LOOK_AHEAD:
                 with self.changed:
                     self.running_ahead -= 1
-                    self.ahead_seconds = time.perf_counter() - begun
+                    self.ahead_seconds = time.perf_counter() - started
                     self.changed.notify_all()
 
     def _take(self) -> list[Job]:
-        """The next jobs to compute, each of them claimed; none when all is over."""
+        """Wait for the next jobs to compute, each of them claimed; none when the scheduler is closed."""
         with self.changed:
             while not self.closed:
-                for queue, room in zip(self.queues, (self.batch, self.batch, self.batch_ahead), strict=True):
+                for queue, batch in zip(self.queues, (self.batch, self.batch, self.batch_ahead), strict=True):
                     if queue is self.queues[Priority.LOOK_AHEAD] and not self._has_time():
                         continue
-                    if jobs := claim(queue, room):
+                    if jobs := claim(queue, batch):
                         self.running_ahead += jobs[0].priority is Priority.LOOK_AHEAD
                         return jobs
                 self.changed.wait()
         return []
 
     def _has_time(self) -> bool:
-        """Whether a frame that nobody waits for would be done before the next one is due."""
+        """Whether a look-ahead frame would be finished before the next frame is due."""
         if self.running_ahead >= max(1, len(self.threads) - 1):
             return False
         return time.monotonic() + 1.2 * self.ahead_seconds < min(self.due.values(), default=float("inf"))
 
     def _compute(self, jobs: list[Job]) -> list[Frame]:
-        begun = time.perf_counter()
-        if jobs[0].begin is not None:
-            state, frames_BHWC = jobs[0].begin()
+        started = time.perf_counter()
+        if jobs[0].start is not None:
+            state, frames_BHWC = jobs[0].start()
         else:
             states = [job.state for job in jobs if job.state is not None]
             actions_B = torch.tensor([job.action for job in jobs])
-            together = states[0] if len(states) == 1 else stack(states)
-            state, frames_BHWC = self.world.step(together, actions_B, jobs[0].sampling)
+            batch = states[0] if len(states) == 1 else stack(states)
+            state, frames_BHWC = self.world.step(batch, actions_B, jobs[0].sampling)
         pixels_BHWC = frames_BHWC.cpu().numpy()
-        model_ms = 1000 * (time.perf_counter() - begun)
-        alone = [state] if len(jobs) == 1 else [take(state, [row]) for row in range(len(jobs))]
+        model_ms = 1000 * (time.perf_counter() - started)
+        states_out = [state] if len(jobs) == 1 else [take(state, [row]) for row in range(len(jobs))]
         return [
-            Frame(one, pixels_HWC.tobytes(), model_ms)
-            for one, pixels_HWC in zip(alone, pixels_BHWC, strict=True)
+            Frame(state, pixels_HWC.tobytes(), model_ms)
+            for state, pixels_HWC in zip(states_out, pixels_BHWC, strict=True)
         ]
 
 
-def claim(queue: deque[Job], room: int) -> list[Job]:
-    """Take the first job of a queue that is still wanted, and those like it, in their order."""
+def claim(queue: deque[Job], batch: int) -> list[Job]:
+    """Take the first job of a queue that was not cancelled, and those that share a batch with it."""
     jobs: list[Job] = []
     passed: list[Job] = []
-    while queue and len(jobs) < room:
+    while queue and len(jobs) < batch:
         job = queue.popleft()
-        if jobs and not jobs[0].like(job):
+        if jobs and not jobs[0].shares_batch_with(job):
             passed.append(job)
         elif job.frame.set_running_or_notify_cancel():
             jobs.append(job)

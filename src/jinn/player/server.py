@@ -1,13 +1,8 @@
-"""The player's web server: a page, a few addresses, and one WebSocket for each player.
-
-docs/protocol.md describes them all.
-"""
+"""The player's web server: it listens, prints its address and stops in good order."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import hashlib
 import os
 import secrets
 import signal
@@ -15,57 +10,27 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from urllib.parse import quote
 
 import numpy as np
-import torch
 import uvicorn
-from PIL import Image
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
-from starlette.websockets import WebSocket
-from torch import Tensor
 
-from jinn.checkpoint import weights_hash
-from jinn.contracts import JinnError
-from jinn.player.door import Door, is_loopback
-from jinn.player.film import Films, most_frames
-from jinn.player.history import History
-from jinn.player.pictures import MAX_BYTES, fit_picture, palette, to_png
-from jinn.player.room import Room
-from jinn.player.scheduler import Scheduler
-from jinn.player.sessions import (
-    MAX_CLIP,
-    MAX_DEPTH,
-    MAX_FPS,
-    MAX_STEPS,
-    MAX_TEMPERATURE,
-    MAX_TEXT,
-    MIN_FPS,
-    Session,
-)
-from jinn.player.text import WHY_NOT, Painter
+from jinn.errors import JinnError
+from jinn.player.api import create_app
+from jinn.player.auth import is_loopback
+from jinn.player.protocol import DEFAULT_LIMITS, Limits
+from jinn.player.session import TextToImage
 from jinn.world.world import World
 
 USUAL_PORT = 7860
-STATIC = Path(__file__).parent / "static"
-IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")
-# Of WebSocket messages. Larger than any picture that is accepted: a picture a little too large should get
-# a sentence for an answer and not a closed socket.
-MAX_MESSAGE_BYTES = 4 * MAX_BYTES
+# Size of WebSocket messages. Larger than any picture that is accepted: a picture a little too large should be
+# answered with a sentence and not with a closed socket.
+MAX_MESSAGE_BYTES = 4 * DEFAULT_LIMITS.max_upload_bytes
 MAX_SOCKETS = 65_536
-# Players who lost their connection: how many, how long, and how many states of each are kept for them.
-MOST_PARKED, PARKED_SECONDS, STATES_PARKED = 32, 120.0, 3
-AN_ADDRESS = 16  # sockets of one network address, if others than this machine may play
+SOCKETS_PER_ADDRESS = 16  # where other machines may play
 
 
 def serve(
@@ -76,21 +41,21 @@ def serve(
     open_browser: bool = True,
     token: str | None = None,
     players: int = 64,
-    painter: Painter | None = None,
+    text_to_image: TextToImage | None = None,
 ) -> None:
-    """Serve a world to browsers until Ctrl-C or SIGTERM; then players are told, and frames in work finished.
+    """Serve a world to browsers until Ctrl-C or SIGTERM; then sockets are closed and pending frames finished.
 
     Args:
         world: the world to play.
         host: the address to listen at; "0.0.0.0" lets the whole network play.
         port: the port to listen at, an error if it is taken. None: the one in the environment variable
             JINN_PORT or 7860, and if that is taken any free one.
-        prompt: a uint8 (H, W, 3) picture to begin from, of any size; it becomes the first prompt.
+        prompt: a uint8 (H, W, 3) picture to start from, of any size; it becomes the first prompt.
         open_browser: show the page, where there is likely to be a browser.
-        token: what clients must know. Where other machines can reach the server one is made up if none is
-            given; it is part of the address that is printed.
-        players: how many may play at a time; others wait for a place.
-        painter: draws texts.
+        token: the access token of clients. If None and other machines can reach the server, one is
+            generated; it is part of the address that is printed.
+        players: number of players at a time; others wait in a queue.
+        text_to_image: makes pictures of texts, such as `jinn.player.text.TextToImage`.
 
     Raises:
         JinnError: the address cannot be used.
@@ -98,7 +63,8 @@ def serve(
     alone = is_loopback(host)
     if token is None and not alone:
         token = secrets.token_urlsafe(12)
-    app = create_app(world, prompt, Room(players, an_address=None if alone else AN_ADDRESS), token, painter)
+    limits = Limits(players=players, sockets_per_address=None if alone else SOCKETS_PER_ADDRESS)
+    app = create_app(world, prompt, limits, token, text_to_image)
     with listen(host, port) as listener:
         address = _address(listener) + (f"/?token={quote(token)}" if token else "")
         print(f"jinn is playing {world.name} at {address} (Ctrl-C stops it)", flush=True)
@@ -109,8 +75,6 @@ def serve(
             signal.signal(signal.SIGTERM, lambda *_: None)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(_config(app)).run(sockets=[listener])
-    if painter is not None:
-        painter.close()
 
 
 @contextmanager
@@ -125,128 +89,6 @@ def running(app: Starlette) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
-
-
-def create_app(
-    world: World,
-    prompt: np.ndarray | None = None,
-    room: Room | None = None,
-    token: str | None = None,
-    painter: Painter | None = None,
-) -> Starlette:
-    """The web application that `serve` runs.
-
-    Args:
-        world: the world to play, shared by all sessions.
-        prompt: a uint8 (H, W, 3) picture that becomes the first prompt.
-        room: how many may play at a time, and how long.
-        token: what clients must know; None: nothing, but they must be of this machine.
-        painter: draws texts.
-    """
-    room = replace(room or Room())  # its places are this application's
-    prompts = _prompts(world, prompt)
-    pngs = [to_png(frames_BTHWC[0, 0].numpy()) for frames_BTHWC in prompts]
-    idle = _idle_action(world.action_names)
-    parked: dict[str, History] = {}
-    described = describe_world(world, prompts, idle, painter)
-    films = Films(world.size_hw, described["fps"])
-
-    async def page(request: Request) -> Response:
-        return FileResponse(STATIC / "index.html")
-
-    async def describe(request: Request) -> Response:
-        return JSONResponse(described)
-
-    async def show_prompt(request: Request) -> Response:
-        i = request.path_params["i"]
-        if i >= len(pngs):
-            return JSONResponse({"error": f"this world has the prompts 0 to {len(pngs) - 1}"}, 404)
-        return Response(pngs[i], media_type="image/png")
-
-    async def play(websocket: WebSocket) -> None:
-        await websocket.accept()
-        async with room.entered(websocket) as entered:
-            if not entered:
-                return
-            why_not = described["text_why_not"]
-            session = Session(websocket, world, app.state.scheduler, prompts, idle, parked, painter, why_not)
-            room.playing.add(session)
-            try:
-                with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
-                    await session.run()
-            finally:
-                room.playing.discard(session)
-                if session.history is not None:
-                    park(session.name, session.history)
-
-    def park(name: str, history: History) -> None:
-        while len(parked) >= MOST_PARKED:
-            parked.pop(next(iter(parked)))
-        history.thin_out(STATES_PARKED)
-        parked[name] = history
-        asyncio.get_running_loop().call_later(PARKED_SECONDS, parked.pop, name, None)
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.scheduler = Scheduler(world)
-        watching = asyncio.create_task(room.watch())
-        yield
-        watching.cancel()
-        await asyncio.to_thread(app.state.scheduler.close)
-
-    app = Starlette(
-        routes=[
-            Route("/", page),
-            Route("/api/world", describe),
-            Route("/api/prompts/{i:int}.png", show_prompt),
-            Route("/api/film.{kind}", films.make, methods=["POST"]),
-            WebSocketRoute("/ws", play),
-            Mount("/static", StaticFiles(directory=STATIC)),
-        ],
-        middleware=[Middleware(Door, token=token)],
-        lifespan=lifespan,
-    )
-    return app
-
-
-def describe_world(
-    world: World, prompts: list[Tensor], idle: int | None, painter: Painter | None
-) -> dict[str, Any]:
-    """What a client is told of a world and of this server's limits."""
-    own = world.config.sampling
-    return {
-        "name": world.name,
-        "id": world_id(world),
-        "actions": world.num_actions,
-        "legend": [asdict(meaning) for meaning in world.legend] if world.legend else None,
-        "idle": idle,
-        "height": world.size_hw[0],
-        "width": world.size_hw[1],
-        "fps": min(max(world.fps, MIN_FPS), MAX_FPS),
-        "fps_range": [MIN_FPS, MAX_FPS],
-        "sampling": {"steps": own.steps, "temperature": own.temperature},
-        "steps_range": [1, MAX_STEPS],
-        "temperature_range": [0, MAX_TEMPERATURE],
-        "window": world.config.dynamics.transformer.window,
-        "prompts": len(prompts),
-        "palette": palette(np.concatenate([frames_BTHWC[0].numpy() for frames_BTHWC in prompts])),
-        "max_upload_bytes": MAX_BYTES,
-        "max_clip_frames": MAX_CLIP,
-        "max_what_if_frames": MAX_DEPTH,
-        "max_film_frames": most_frames(world.size_hw),
-        "max_text": MAX_TEXT,
-        "text": painter is not None,
-        "text_why_not": "" if painter else WHY_NOT,
-    }
-
-
-def world_id(world: World) -> str:
-    """What a shared session names: worlds with the same one give the same frames for the same keys.
-
-    Its weights and settings, and how its frames are computed.
-    """
-    digest = hashlib.sha256(f"{world.config!r} {weights_hash(world)}".encode()).hexdigest()
-    return f"{digest[:16]}-{world.backend.name}"
 
 
 def listen(host: str, port: int | None) -> socket.socket:
@@ -314,18 +156,3 @@ def _show(address: str) -> None:
             webbrowser.open(address)
 
     threading.Thread(target=show, daemon=True).start()
-
-
-def _prompts(world: World, prompt: np.ndarray | None) -> list[Tensor]:
-    """Pictures to begin from as ``frames_BTHWC`` with B = T = 1, the caller's own first."""
-    frames = [frame_HWC.cpu()[None, None] for frame_HWC in world.prompts]
-    if prompt is None:
-        return frames
-    if prompt.dtype != np.uint8 or prompt.ndim != 3 or prompt.shape[-1] != 3:
-        raise JinnError(f"a prompt is a uint8 picture (H, W, 3), got {prompt.dtype} {prompt.shape}")
-    return [torch.from_numpy(fit_picture(Image.fromarray(prompt), world.size_hw))[None, None], *frames]
-
-
-def _idle_action(names: list[str] | None) -> int | None:
-    """The action that stands for doing nothing, if one is named so."""
-    return next((k for k, name in enumerate(names or []) if name.strip().lower() in IDLE_NAMES), None)

@@ -1,4 +1,4 @@
-"""Who may come in: hosts, origins, and the token that other machines need."""
+"""Who may connect: host names, origins, and the token that other machines need."""
 
 from __future__ import annotations
 
@@ -30,28 +30,29 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-class Door:
-    """Middleware that lets in who may come in, and tells browsers to load nothing from anywhere else.
+class Auth:
+    """Middleware that refuses clients without access, and forbids pages to load anything from elsewhere.
 
     Args:
-        app: what lies behind.
-        token: what a client must know: in the address (``?token=...``, which a browser is given as a cookie
-            for), in that cookie, or as ``Authorization: Bearer ...``. None: nobody needs one, but the server
-            must be spoken to by a name of this machine: a page elsewhere that has its own name point here
-            (DNS rebinding) would pass for ours.
+        app: the application behind it.
+        token: the access token: clients send it in the address (``?token=...``, for which a browser is given
+            a cookie), in that cookie, or as ``Authorization: Bearer ...``. None: no token is needed, but the
+            server must be addressed by a name of this machine. Otherwise a page elsewhere whose name is made
+            to point here (DNS rebinding) would pass for ours.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self.app, self.token = app, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with 403."""
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
-        why_not = self._why_not(headers, asked)
+        query_token = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+        refusal = self._refusal(headers, query_token)
         if scope["type"] == "websocket":
-            if why_not or not same_origin(headers):
+            if refusal or not same_origin(headers):
                 await receive()
                 return await send({"type": "websocket.close", "code": 1008})  # the browser sees 403
             return await self.app(scope, receive, send)
@@ -59,33 +60,33 @@ class Door:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *HEADERS.items()]
-                if self.token is not None and asked and not why_not:
+                if self.token is not None and query_token and not refusal:
                     cookie = f"{COOKIE}={quote(self.token)}; Path=/; HttpOnly; SameSite=Strict"
                     message["headers"].append((b"set-cookie", cookie.encode()))
             await send(message)
 
-        app = PlainTextResponse(why_not, 403) if why_not else self.app
+        app = PlainTextResponse(refusal, 403) if refusal else self.app
         await app(scope, receive, send_with_headers)
 
-    def _why_not(self, headers: Mapping[str, str], asked: str) -> str:
+    def _refusal(self, headers: Mapping[str, str], query_token: str) -> str:
+        """The sentence with which a client is refused; empty if it has access."""
         if self.token is None:
             host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-            return (
-                "" if is_loopback(host) else "this world is played by its own machine: start it with --token"
-            )
+            local = "Only local connections are allowed; restart with --token to allow others."
+            return "" if is_loopback(host) else local
         cookie = SimpleCookie()
         try:
             cookie.load(headers.get("cookie", ""))
-        except Exception:  # what a stranger calls a cookie
+        except Exception:  # anything may be sent as a cookie
             cookie.clear()
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        known = (asked, bearer, unquote(cookie[COOKIE].value) if COOKIE in cookie else "")
-        if any(hmac.compare_digest(said.encode(), self.token.encode()) for said in known):
+        given = (query_token, bearer, unquote(cookie[COOKIE].value) if COOKIE in cookie else "")
+        if any(hmac.compare_digest(token.encode(), self.token.encode()) for token in given):
             return ""
-        return "a token is needed: open the address that jinn printed, with ?token=... at its end"
+        return "A token is needed: open the address that jinn printed, with ?token=... at its end."
 
 
 def same_origin(headers: Mapping[str, str]) -> bool:
-    """Whether a page of this server asks. Browsers always tell the origin; programs need not."""
+    """Whether a page of this server asks. Browsers always send the origin; programs need not."""
     origin = headers.get("origin")
     return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()

@@ -1,0 +1,124 @@
+"""One player's roll-out: start it, play a step, go back, and compute ahead of the player."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+from torch import Tensor
+
+from jinn.models.maskgit import SamplingConfig
+from jinn.player.history import History
+from jinn.player.scheduler import Frame, Job, Priority, Scheduler
+from jinn.world.world import World
+
+
+class RolloutControl:
+    """Asks the scheduler for the frames of one player, and remembers what was played.
+
+    Args:
+        world: the world, shared with the other players.
+        scheduler: computes the frames.
+        history_bytes: memory for the states that are cached to go back in time.
+
+    Attributes:
+        history: the roll-out so far; None before the first start.
+        sampling: sampling settings of the coming frames; None: the world's own.
+        ahead: jobs for the next frame, by action, submitted before the player has chosen one.
+    """
+
+    def __init__(self, world: World, scheduler: Scheduler, history_bytes: int) -> None:
+        self.world, self.scheduler, self.history_bytes = world, scheduler, history_bytes
+        self.history: History | None = None
+        self.sampling: SamplingConfig | None = None
+        self.ahead: dict[int, Job] = {}
+        self.what_if_task: asyncio.Task[None] | None = None
+
+    async def start(self, frames_BTHWC: Tensor, seed: int | None) -> Frame:
+        """Start a roll-out from a prompt, uint8 with B = 1; a seed of None is a random one."""
+        seeds = [secrets.randbelow(2**31) if seed is None else seed]
+        self.cancel_ahead()
+        frame = await result(self.scheduler.start(lambda: self.world.reset(frames_BTHWC, seed=seeds)))
+        self.history = History(frames_BTHWC, frame, self.history_bytes)
+        return frame
+
+    async def step(self, action: int) -> tuple[Frame, bool]:
+        """Play an action; returns its frame and whether that was computed already."""
+        history, sampling = self.history, self.sampling
+        assert history is not None
+        job = self.ahead.pop(action, None)
+        self.cancel_ahead()
+        ready = job is not None and job.frame.done()
+        if job is None:
+            job = self.scheduler.step(history.now.state, action, sampling)
+        frame = await result(self.scheduler.raise_priority(job))
+        history.add(action, sampling, frame)
+        return frame, ready
+
+    async def back(self, history: History, step: int) -> Frame:
+        """Go back to a step of a roll-out: its frame is computed again from the cached state before it."""
+        self.cancel_ahead()
+        self.history = history
+        if step == history.step:
+            return history.now
+        current = history.cached_before(step)
+        frame = history.cache[current]
+        while current < step:
+            current += 1
+            frame = await result(self.scheduler.step(frame.state, *history.input_of(current)))
+        history.go_back(step, frame)
+        return frame
+
+    def look_ahead(self, likely: Iterable[int]) -> None:
+        """Submit the next frame of every action for when the model is free, the likely ones first."""
+        if self.history is None or self.ahead:
+            return
+        for action in dict.fromkeys([*likely, *range(self.world.num_actions)]):
+            self.ahead[action] = self.scheduler.step(
+                self.history.now.state, action, self.sampling, Priority.LOOK_AHEAD
+            )
+
+    def cancel_ahead(self) -> None:
+        """Cancel the jobs that were submitted ahead, and the what-if."""
+        self.scheduler.cancel(self.ahead.values())
+        self.ahead = {}
+        if self.what_if_task is not None:
+            self.what_if_task.cancel()
+
+    def start_what_if(self, what_if: Coroutine[Any, Any, None]) -> None:
+        """Run a what-if in the background; it ends when the player plays on or asks for another."""
+        if self.what_if_task is not None:
+            self.what_if_task.cancel()
+        self.what_if_task = asyncio.create_task(what_if)
+
+    async def what_if(self, depth: int, show: Callable[[Frame, int, int, float], Awaitable[None]]) -> None:
+        """Compute the frames that each action would lead to, were it held from now on.
+
+        Args:
+            depth: frames for each action.
+            show: called with each frame, its action, its step and the seconds that it took.
+        """
+        history, sampling = self.history, self.sampling
+        assert history is not None
+        first_state, first_step, started = history.now.state, history.step, time.monotonic()
+
+        async def hold(action: int) -> None:
+            state = first_state
+            for ahead in range(1, depth + 1):
+                job = self.ahead.get(action) if ahead == 1 else None
+                if job is None:
+                    job = self.scheduler.step(state, action, sampling, Priority.WHAT_IF)
+                # Look-ahead shares the job: cancelling the what-if must not cancel it.
+                frame = await asyncio.shield(result(self.scheduler.raise_priority(job, Priority.WHAT_IF)))
+                await show(frame, action, first_step + ahead, time.monotonic() - started)
+                state = frame.state
+
+        await asyncio.gather(*(hold(action) for action in range(self.world.num_actions)))
+
+
+async def result(job: Job) -> Frame:
+    """Wait for the frame of a job."""
+    return await asyncio.wrap_future(job.frame)
