@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import RESULTS, Row, interleaved, matrix_product, peak_memory, save, synchronize
 from jinn.allocator import keep_freed_memory
 from jinn.contracts import Generators, to_device
-from jinn.data.clips import ClipSampler, chance_of
+from jinn.data.clips import ClipSampler, clip_generators
 from jinn.data.synthetic import write_game
 from jinn.models.ours.motion_latent_actions import MotionLatentActionModel
 from jinn.models.transformer import STBlock, STTransformer
@@ -152,7 +152,7 @@ def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dic
         nonlocal number
         frames_BTHWC = to_device(prefetch.take(), device)
         waited.append(prefetch.waited)
-        chance = chance_of(0, range(number * config.batch, (number + 1) * config.batch))
+        chance = clip_generators(0, range(number * config.batch, (number + 1) * config.batch))
         with autocast(device, fastest_precision(device)):
             loss = training.loss(frames_BTHWC, chance)
         training.model.zero_grad(set_to_none=True)
@@ -221,7 +221,7 @@ def parts(training: Training, frames_BTHWC: Tensor, device: torch.device) -> dic
     if quantizer is not None:
         hooks.append(quantizer.register_forward_pre_hook(lambda _m, given: latents.append(given[0])))
     with torch.no_grad(), autocast(device, fastest_precision(device)):
-        training.loss(frames_BTHWC, chance_of(0, range(len(frames_BTHWC))))
+        training.loss(frames_BTHWC, clip_generators(0, range(len(frames_BTHWC))))
     for hook in hooks:
         hook.remove()
 
@@ -268,7 +268,7 @@ def parts(training: Training, frames_BTHWC: Tensor, device: torch.device) -> dic
         for name, _ in kept:
             setattr(model, name, nn.Identity())
         with autocast(device, fastest_precision(device)):
-            loss = training.loss(frames_BTHWC, chance_of(0, range(len(frames_BTHWC))))
+            loss = training.loss(frames_BTHWC, clip_generators(0, range(len(frames_BTHWC))))
         loss.backward()
         for name, part in kept:
             setattr(model, name, part)

@@ -22,7 +22,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from jinn.data.clips import ClipSampler, read_clips, spread_clips
+from jinn.data.clips import ClipSampler, evenly_spaced_clips, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import Recorded
 from jinn.evaluation.clips import choose
@@ -215,7 +215,7 @@ def trained(
 def measure(world: World, store: FrameStore, count: int, only_tokenizer: bool) -> dict[str, list[float]]:
     """Figures of each clip."""
     if only_tokenizer:
-        frames_BTHWC = read_clips(store, *spread_clips(store, 1, "all", 8 * count), 1).to(world.device)
+        frames_BTHWC = read_clips(store, *evenly_spaced_clips(store, 1, "all", 8 * count), 1).to(world.device)
         made = [world.tokenizer.decode(world.tokenizer.encode(x)) for x in frames_BTHWC.split(64)]
         return {"tokenizer": psnr(torch.cat(made), frames_BTHWC).flatten().tolist()}
     clips = choose(store, [world], 11, count, 0).measured

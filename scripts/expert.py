@@ -28,8 +28,8 @@ from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.play import Policy, play
 from jinn.agents.ppo import PPOConfig, train_ppo
 from jinn.checkpoint import write_json, write_text
+from jinn.data.collect import collect
 from jinn.data.games import PROCGEN_MOVES
-from jinn.data.rollouts import rollouts
 from jinn.evaluation.metrics import bootstrap
 
 TRAIN, TEST = (0, 10_000), (20_000, 1_000)  # level seeds
@@ -138,7 +138,7 @@ def learned(envs: Any, network: Network, ppo: PPOConfig, seed: int, device: str,
 
 def as_runner(network: Network, game: str, seed: int, device: str) -> Network:
     """It then does what the runner does; a fifth of its presses are random, so it still explores."""
-    seen = list(rollouts(f"envpool:{game}", 60_000, seed, TRAIN, "runner"))
+    seen = list(collect(f"envpool:{game}", 60_000, seed, TRAIN, "runner"))
     frames_XHWC = torch.from_numpy(np.concatenate([piece.frames_THWC for piece in seen]))
     actions = [piece.actions_T for piece in seen if piece.actions_T is not None]
     actions_X = torch.from_numpy(np.concatenate(actions))

@@ -19,7 +19,7 @@ from jinn.agents.network import Network, NetworkConfig, new_network  # noqa: E40
 from jinn.agents.play import actor, play  # noqa: E402
 from jinn.agents.ppo import PPOConfig, Rollout, advantages, train_ppo  # noqa: E402
 from jinn.contracts import JinnError  # noqa: E402
-from jinn.data.rollouts import rollouts  # noqa: E402
+from jinn.data.collect import collect  # noqa: E402
 from jinn.env import WorldVectorEnv  # noqa: E402
 from tiny_world import tiny_world  # noqa: E402
 
@@ -181,7 +181,7 @@ def test_agents_learn_in_the_real_game() -> None:
         envs.close()
         return total
 
-    seen = list(rollouts(f"envpool:{game}", 4000, 0, (0, 50), "runner"))
+    seen = list(collect(f"envpool:{game}", 4000, 0, (0, 50), "runner"))
     frames_XHWC = torch.from_numpy(np.concatenate([piece.frames_THWC for piece in seen]))
     actions_X = torch.from_numpy(np.concatenate([piece.actions_T for piece in seen]))
     network = new_network(NetworkConfig(15, (64, 64), (4, 8, 16), 64, fold=2), seed=0)

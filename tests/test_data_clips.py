@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jinn.contracts import JinnError
-from jinn.data.clips import ClipSampler, read_actions, read_clips, spread_clips
+from jinn.data.clips import ClipSampler, evenly_spaced_clips, read_actions, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import game_rollout
 from jinn.data.writer import StoreWriter
@@ -112,12 +112,12 @@ def test_splits_do_not_mix(store: FrameStore) -> None:
     assert held  # one group is always held out
     train = set(ClipSampler(store, 3, 0, "train").places(0, 999)[0].tolist())
     assert not train & held
-    assert set(spread_clips(store, 3, "heldout")[0].tolist()) == held
-    assert set(spread_clips(store, 3, np.array([1, 4]))[0].tolist()) == {1, 4}
+    assert set(evenly_spaced_clips(store, 3, "heldout")[0].tolist()) == held
+    assert set(evenly_spaced_clips(store, 3, np.array([1, 4]))[0].tolist()) == {1, 4}
 
 
 def places(*args: Any, **options: Any) -> list[tuple[int, int]]:
-    return list(zip(*(column.tolist() for column in spread_clips(*args, **options)), strict=True))
+    return list(zip(*(column.tolist() for column in evenly_spaced_clips(*args, **options)), strict=True))
 
 
 def test_evaluation_clips_do_not_overlap_and_are_spread(store: FrameStore) -> None:
@@ -144,13 +144,13 @@ def test_too_long_clips_are_told(store: FrameStore, tmp_path: Path) -> None:
         ClipSampler(store, 31, 0, "all")
     ClipSampler(store, 30, 0, "all")
     with pytest.raises(JinnError, match="spans 31 frames"):
-        spread_clips(store, 4, "all", stride=10)
+        evenly_spaced_clips(store, 4, "all", stride=10)
     with StoreWriter(tmp_path / "s", (8, 8), 10) as writer:
         writer.add(game_rollout(0, 9, (8, 8))[0], "one")
     one = FrameStore.open(tmp_path / "s")
     assert ClipSampler(one, 5, 0).actions(0, 4) is None
     with pytest.raises(JinnError, match="no episodes in its heldout split"):
-        spread_clips(one, 4)
+        evenly_spaced_clips(one, 4)
 
 
 def test_reading_past_an_episode_fails(store: FrameStore) -> None:

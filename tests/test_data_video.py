@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jinn.data.frames import fit
+from jinn.data.images import crop_resize
 from jinn.data.video import CHUNK, VideoError, read_video
 
 av = pytest.importorskip("av")
@@ -283,8 +283,8 @@ def test_fitting_arrays() -> None:
     wide = np.zeros((2, 64, 128, 3), np.uint8)
     wide[:, :, :32] = 255
     wide[:, 16:48, 48:80] = 200
-    square = fit(wide, (16, 16))
+    square = crop_resize(wide, (16, 16))
     assert square.shape == (2, 16, 16, 3)
     assert np.abs(square[:, 5:11, 5:11].astype(int) - 200).max() < 3
     assert square[:, :, 0].max() < 3
-    assert fit(wide, (64, 128)) is wide
+    assert crop_resize(wide, (64, 128)) is wide

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from jinn.cli import main
 from jinn.contracts import JinnError
-from jinn.data.clips import ClipSampler, chance_of, gather_clips, load_frames, read_clips
+from jinn.data.clips import ClipSampler, clip_generators, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import Recorded
 from jinn.data.synthetic import write_game
@@ -337,12 +337,14 @@ def test_ranks_of_one_tensor_group_share_their_clips() -> None:
 
 def test_the_chance_of_a_clip_is_its_own() -> None:
     def draw(numbers: range) -> torch.Tensor:
-        return torch.stack([torch.rand(4, generator=g) for g in chance_of(5, numbers)])
+        return torch.stack([torch.rand(4, generator=g) for g in clip_generators(5, numbers)])
 
     drawn = draw(range(64))
     assert torch.equal(draw(range(16, 32)), drawn[16:32])
     assert drawn.unique().numel() == 256
-    assert not torch.equal(torch.stack([torch.rand(4, generator=g) for g in chance_of(6, range(64))]), drawn)
+    assert not torch.equal(
+        torch.stack([torch.rand(4, generator=g) for g in clip_generators(6, range(64))]), drawn
+    )
 
 
 def test_frames_on_the_device_are_those_of_the_store(game: FrameStore) -> None:

@@ -33,7 +33,7 @@ import tyro
 
 from jinn.checkpoint import read_json, write_tensors
 from jinn.contracts import JinnError
-from jinn.data.clips import read_clips, spread_clips
+from jinn.data.clips import evenly_spaced_clips, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import FrameStream, StreamConfig
 from jinn.evaluation.suite import ProtocolName
@@ -266,7 +266,7 @@ def train_run(
         return
     store, split = (source.test, "all") if isinstance(source, FrameStream) else (source, "train")
     frames = min(12, int(store.lengths[store.select(split)].max()))
-    clips = spread_clips(store, frames, split, 100)
+    clips = evenly_spaced_clips(store, frames, split, 100)
     world.legend = describe_actions(world, read_clips(store, *clips, frames))
     world.save(out / "world")
     console.print(f"the world is in {out / 'world'}; play it: jinn play {out}", markup=False)

@@ -1,5 +1,5 @@
 """Video files, environments and a synthetic game -> a frame store -> clips.
 
 `ingest` turns sources into a store, `FrameStore` reads it, `ClipSampler` draws training clips from it and
-`spread_clips` lists the clips for evaluation.
+`evenly_spaced_clips` lists the clips for evaluation.
 """

@@ -70,7 +70,7 @@ class ClipSampler:
         return read_actions(self.store, *self.places(step, batch), self.frames, self.stride)
 
 
-def spread_clips(
+def evenly_spaced_clips(
     store: FrameStore,
     frames: int,
     split: str | np.ndarray = "heldout",
@@ -137,7 +137,7 @@ def gather_clips(
     return frames_FHWC[to_device(places_BT, frames_FHWC.device)]
 
 
-def chance_of(seed: int, numbers: range) -> list[torch.Generator]:
+def clip_generators(seed: int, numbers: range) -> list[torch.Generator]:
     """The chance of the run's n-th clips, for these n: a generator each, on the CPU."""
     # Another key than that of the clips' places, so that place and chance have nothing to do with each other.
     drawn = _hash(~seed, np.asarray(numbers, dtype=np.uint64)) >> np.uint64(1)

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from jinn.contracts import JinnError
+from jinn.data.collect import Rollout, collect
 from jinn.data.games import open_games
-from jinn.data.rollouts import Rollout, rollouts
 from jinn.data.store import FrameStore
 from jinn.data.store_format import group_hash
 from jinn.data.synthetic import ACTIONS, BLOCK, game_rollout
@@ -83,7 +83,7 @@ def ingest(
         frames: how long each environment is played, by default 100,000. Videos are read whole.
         seed: of the play.
         levels: first level seed and number of levels, for environments that have them; None for all.
-        policy: ``"random"``, ``"sticky"``, ``"runner"`` or ``"FILE.py:FUNCTION"``, see `jinn.data.rollouts`.
+        policy: ``"random"``, ``"sticky"``, ``"runner"`` or ``"FILE.py:FUNCTION"``, see `jinn.data.collect`.
         progress: called now and then with (done, total, text).
 
     Raises:
@@ -245,7 +245,7 @@ def _play(
 ) -> Iterator[Rollout]:
     if not source.startswith("synthetic:"):
         many = 16 if source.startswith("envpool:") else 1
-        yield from rollouts(source, frames, seed, levels, policy, many, repeat, size_hw)
+        yield from collect(source, frames, seed, levels, policy, many, repeat, size_hw)
         return
     if levels is not None or policy != "random" or size_hw[0] % BLOCK or size_hw[1] % BLOCK:
         raise JinnError(

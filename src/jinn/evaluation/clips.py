@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from jinn.contracts import JinnError
-from jinn.data.clips import read_actions, read_clips, spread_clips
+from jinn.data.clips import evenly_spaced_clips, read_actions, read_clips
 from jinn.data.store import FrameStore
 from jinn.world.world import World
 
@@ -124,7 +124,7 @@ def choose(store: FrameStore, worlds: list[World], frames: int, count: int, seed
         )
 
     def spread(chosen: np.ndarray) -> Clips:
-        return Clips(store, *spread_clips(store, frames, chosen, count), frames)
+        return Clips(store, *evenly_spaced_clips(store, frames, chosen, count), frames)
 
     return HeldOut(
         spread(measured),

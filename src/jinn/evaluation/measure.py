@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jinn.data.clips import chance_of
+from jinn.data.clips import clip_generators
 from jinn.evaluation.clips import Clips
 from jinn.evaluation.i3d import I3D, SHORTEST, i3d_logits, load_i3d
 from jinn.evaluation.lpips import LPIPS, SMALLEST, frame_features, load_lpips, lpips
@@ -95,7 +95,9 @@ def measure_real(
     real_BTHWC = measured.read()
     next_BTHWC = real_BTHWC[:, 1:]
     T = next_BTHWC.shape[1]
-    orders = [torch.randperm(T, generator=chance) for chance in chance_of(seed, _numbers(first, measured))]
+    orders = [
+        torch.randperm(T, generator=chance) for chance in clip_generators(seed, _numbers(first, measured))
+    ]
     shuffled = torch.stack([clip[order] for clip, order in zip(next_BTHWC, orders, strict=True)])
     shown = {
         "real": next_BTHWC,
@@ -186,7 +188,7 @@ def measure_clips(
     tokens_BTN = world.tokenizer.encode(real_BTHWC)
     rebuilt_BTHWC = world.tokenizer.decode(tokens_BTN)
     codes_BT = world.latent_actions.encode(real_BTHWC)
-    chance = chance_of(seed, _numbers(first, clips))
+    chance = clip_generators(seed, _numbers(first, clips))
     random_BRT = torch.stack([torch.randint(world.num_actions, (draws, T), generator=g) for g in chance])
     seeds = [seed + n for n in _numbers(first, clips)]
 

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from jinn.contracts import JinnError
-from jinn.data.clips import spread_clips
+from jinn.data.clips import evenly_spaced_clips
 from jinn.data.store import FrameStore
 from jinn.evaluation.actions import describe_actions
 from jinn.evaluation.clips import Clips, HeldOut, choose
@@ -222,7 +222,7 @@ def measure_all_real(
         store, ids = reference.store, np.unique(reference.episodes)
         ids = ids[store.lengths[ids] >= length]
         if len(ids) >= 2:
-            long = Clips(store, *spread_clips(store, length, ids, protocol.long_rollouts), length)
+            long = Clips(store, *evenly_spaced_clips(store, length, ids, protocol.long_rollouts), length)
             stretch = partial(measure_real_stretches, networks)
             told = partial(on_progress, "real videos, long")
             records = in_batches("long", len(long), batch, lambda x: stretch(long.rows(x)), place, told)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from jinn.allocator import keep_freed_memory
 from jinn.contracts import Generators, JinnError, to_device
-from jinn.data.clips import chance_of
+from jinn.data.clips import clip_generators
 from jinn.training.checkpoints import Saver, resume, state_of
 from jinn.training.log import Meter, RunLog
 from jinn.training.optim import TrainingConfig, autocast, learning_rate, make_optimizers
@@ -213,7 +213,7 @@ def train(
             frames_BTHWC = to_device(prefetch.take(), ranks.device)
             meter.wait(prefetch.waited)
             first = step * config.batch
-            generators = chance_of(seed, range(first + rows.start, first + rows.stop))
+            generators = clip_generators(seed, range(first + rows.start, first + rows.stop))
             metrics = training.update(step, frames_BTHWC, generators)
             step += 1
             meter.count()

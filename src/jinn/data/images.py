@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jinn.contracts import to_float, to_uint8
 
 
-def fit(frames_THWC: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+def crop_resize(frames_THWC: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """Crop the middle of uint8 frames to the shape of `size_hw` and resize, averaging what shrinks."""
     if frames_THWC.shape[1:3] == tuple(size_hw):
         return frames_THWC

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from jinn.contracts import JinnError
-from jinn.data.frames import fit
 from jinn.data.games import JUMP_RIGHT, PROCGEN_ACTIONS, PROCGEN_FPS, WALK_RIGHT, Games, open_games
+from jinn.data.images import crop_resize
 
 # A policy sees uint8 ``obs_BHWC`` and returns an action for each environment.
 Policy = Callable[[np.ndarray], np.ndarray]
@@ -38,7 +38,7 @@ class Rollout:
     episode: int
 
 
-def rollouts(
+def collect(
     env_id: str,
     frames: int,
     seed: int,
@@ -77,10 +77,10 @@ def rollouts(
 def _play(
     games: Games, act: Policy, frames: int, repeat: int, size_hw: tuple[int, int] | None
 ) -> Iterator[Rollout]:
-    """The loop of `rollouts`. Frame t of an environment is what it shows after t * repeat steps."""
+    """The loop of `collect`. Frame t of an environment is what it shows after t * repeat steps."""
     obs, seeds = games.reset()
     everyone = np.arange(games.num_envs)
-    first = fit(obs, size_hw) if size_hw else obs
+    first = crop_resize(obs, size_hw) if size_hw else obs
     buffer = np.empty((games.num_envs, PIECE, *first.shape[1:]), np.uint8)
     taken = np.full((games.num_envs, PIECE), -1, np.int64)
     length = np.zeros(games.num_envs, np.int64)
@@ -94,7 +94,7 @@ def _play(
         nonlocal left
         who = who[:left]
         shown = shown[who]
-        buffer[who, length[who]] = fit(shown, size_hw) if size_hw else shown
+        buffer[who, length[who]] = crop_resize(shown, size_hw) if size_hw else shown
         length[who] += 1
         left -= len(who)
 

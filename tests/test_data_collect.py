@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from jinn.contracts import JinnError
+from jinn.data.collect import HOLD, PIECE, Policy, Rollout, collect
 from jinn.data.games import JUMP_RIGHT, PROCGEN_MOVES, WALK_RIGHT, open_games
-from jinn.data.rollouts import HOLD, PIECE, Policy, Rollout, rollouts
 
 try:
     import envpool
@@ -68,7 +68,7 @@ gymnasium.register("JinnEndless-v0", Counter, kwargs={"length": 10**9})
 
 
 def play(name: str, frames: int, **options: Any) -> list[Rollout]:
-    return list(rollouts(name, frames, options.pop("seed", 0), **options))
+    return list(collect(name, frames, options.pop("seed", 0), **options))
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
