@@ -12,7 +12,6 @@ Every stage runs in a process of its own, so that its peak of memory is its own.
 from __future__ import annotations
 
 import argparse
-import math
 import multiprocessing
 import tempfile
 import time
@@ -25,8 +24,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.flops import count_flops
 from benchmarks.measure import RESULTS, Row, interleaved, matrix_product, peak_memory, save, synchronize
 from jinn.allocator import keep_freed_memory
 from jinn.contracts import Generators, to_device
@@ -164,48 +163,34 @@ def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dic
     return {"step": step, "optimiser": update, "frames": frames_BTHWC, "waited": waited}, prefetch
 
 
-# FLOPs
-
-
-def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    """Scores and weighted values; a causal mask is not taken off."""
-    *many, S, C = query
-    return 2 * math.prod(many) * S * key[-2] * (C + value[-1])
-
-
-def _attention_backward(_grad: Any, *arguments: Any, **named: Any) -> int:
-    """Twice the forward: what a kernel computes again is its own affair."""
-    return 2 * _attention(*arguments, **named)
-
-
-def _none(*_: Any, **__: Any) -> int:
-    """Batched products are ways of rotating and moving here, and not the model's work."""
-    return 0
-
-
-_KERNELS = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
-
-
-def count_flops(run: Callable[[], object]) -> int:
-    """FLOPs of the matrix products and the attention in a call, as the model's formulas need them."""
-    aten = torch.ops.aten
-    formulas: dict[Any, Any] = {aten.bmm: _none, aten.baddbmm: _none}
-    for kernel in _KERNELS:
-        for suffix, formula in (("", _attention), ("_backward", _attention_backward)):
-            name = f"_scaled_dot_product_{kernel}{suffix}"
-            if hasattr(aten, name):
-                formulas[getattr(aten, name)] = formula
-    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
-        run()
-    return counter.get_total_flops()
-
-
 # Parts
 
 
 def transformers(model: nn.Module) -> list[tuple[str, STTransformer]]:
     """The ST-transformers of a model by attribute."""
     return [(name, part) for name, part in model.named_children() if isinstance(part, STTransformer)]
+
+
+def block_parts(part: STTransformer) -> list[tuple[str, Callable[[Tensor], Tensor], int]]:
+    """The three layers of a transformer's blocks: name, forward pass, and how many blocks have it."""
+    blocks = [cast(STBlock, block) for block in part.blocks]
+    temporal_blocks = [block for block in blocks if block.temporal is not None]
+    first = blocks[0]
+
+    def spatial(x: Tensor) -> Tensor:
+        return x + first.spatial.spatial(first.spatial_norm(x))
+
+    def feedforward(x: Tensor) -> Tensor:
+        return x + first.feedforward(first.feedforward_norm(x))
+
+    def temporal(x: Tensor) -> Tensor:
+        block = temporal_blocks[0]
+        assert block.temporal is not None
+        assert block.temporal_norm is not None
+        return x + block.temporal.temporal(block.temporal_norm(x), block.window)[0]
+
+    layers = [("spatial", spatial, len(blocks)), ("feed-forward", feedforward, len(blocks))]
+    return [*layers, ("temporal", temporal, len(temporal_blocks))] if temporal_blocks else list(layers)
 
 
 def parts(training: Training, frames_BTHWC: Tensor, device: torch.device) -> dict[str, list[Any]]:
@@ -233,26 +218,8 @@ def parts(training: Training, frames_BTHWC: Tensor, device: torch.device) -> dic
     found: dict[str, list[Any]] = {name: [] for name in ("spatial", "temporal", "feed-forward", "quantiser")}
     for name, part in transformers(model):
         x_BTND = torch.randn(shapes[name], device=device, requires_grad=True)
-        blocks = [cast(STBlock, block) for block in part.blocks]
-        looking = [block for block in blocks if block.temporal is not None]
-        first = blocks[0]
-
-        def spatial(x: Tensor, block: STBlock = first) -> Tensor:
-            return x + block.spatial.spatial(block.spatial_norm(x))
-
-        def feedforward(x: Tensor, block: STBlock = first) -> Tensor:
-            return x + block.feedforward(block.feedforward_norm(x))
-
-        found["spatial"].append((partial(both, spatial, x_BTND), len(blocks)))
-        found["feed-forward"].append((partial(both, feedforward, x_BTND), len(blocks)))
-        if looking:
-
-            def temporal(x: Tensor, block: STBlock = looking[0]) -> Tensor:
-                assert block.temporal is not None
-                assert block.temporal_norm is not None
-                return x + block.temporal.temporal(block.temporal_norm(x), block.window)[0]
-
-            found["temporal"].append((partial(both, temporal, x_BTND), len(looking)))
+        for kind, run, count in block_parts(part):
+            found[kind].append((partial(both, run, x_BTND), count))
     if latents:
         given = latents[0].detach().requires_grad_()
 

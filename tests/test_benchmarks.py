@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks import report, temporal_attention, training
+from benchmarks.flops import count_flops
 from benchmarks.measure import interleaved, matrix_product, save
 from jinn.data.clips import clip_generators
 from jinn.recipes import RECIPES
@@ -56,7 +57,7 @@ def test_flops_are_those_of_arithmetic() -> None:
     made = training.build(recipe, "dynamics", 1, torch.device("cpu"))
     T, N = recipe.dynamics_training.frames, 64
     frames = torch.zeros(1, T, 32, 32, 3, dtype=torch.uint8)
-    counted = training.count_flops(lambda: made.loss(frames, clip_generators(0, range(1))).backward())
+    counted = count_flops(lambda: made.loss(frames, clip_generators(0, range(1))).backward())
     size = recipe.dynamics.transformer
     blocks = size.layers * (8 * size.width**2 + 2 * size.feedforward * size.width**2) * T * N
     attention = size.layers * 2 * size.width * (N + T) * T * N

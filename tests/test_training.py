@@ -99,7 +99,7 @@ def test_labels_are_one_a_frame_and_agree_with_whole_clips(
     trained: tuple[World, Path], game: FrameStore
 ) -> None:
     world = trained[0]
-    labels = label(world, game, piece=7)
+    labels = label(world, game, chunk=7)
     assert len(labels) == game.num_frames
     ends = np.cumsum(game.lengths) - 1
     assert (labels[ends] == -1).all()

@@ -95,7 +95,8 @@ def test_playing_leaves_nothing_behind(world: World) -> None:
         state, _ = world.step(state, torch.tensor([frame % 5]))
         if frame in (20, 300):
             counts.append(living())
-    assert counts[0] == counts[1]
+    # What an earlier test left may be freed meanwhile; nothing may be added.
+    assert counts[1] <= counts[0]
 
 
 def test_long_prompts_use_the_newest_window(world: World) -> None:

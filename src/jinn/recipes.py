@@ -76,30 +76,18 @@ def coinrun_cpu() -> Recipe:
     ``jinn data envpool:CoinrunHard-v0 --frames 300000 --levels 0:10000 --policy runner --out stores/coinrun``
     ``jinn train stores/coinrun --out runs/coinrun --recipe coinrun_cpu``
 
-    64 tokens per frame instead of the paper's 256, of 18 bits that are predicted as six digits; a convolutional
-    tokenizer that encodes each frame by itself; latent actions from pairs of half-size frames; dynamics that
-    are masked in training as in play, and end their training on their own roll-outs. It takes three hours.
-    Expect a tokenizer of 32 dB and about the results in the built-in world's model card, whose dynamics were
-    also trained on the play of a trained agent.
+    64 tokens of six digits per frame; our own models, which end their training on their own roll-outs. It takes
+    three hours. Expect a tokenizer of 32 dB and about the results of the built-in world's model card, whose
+    dynamics were also trained on the play of a trained agent.
     """
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
     return Recipe(
         tokenizer=ConvTokenizerConfig(
-            size_hw=(64, 64),
             encoder=ConvConfig(fine=48, coarse=128),
             decoder=ConvConfig(fine=80, coarse=160, coarse_blocks=3),
             quantizer=FSQConfig(levels=(8,) * 6),
         ),
-        latent_actions=MotionLatentActionsConfig(
-            size_hw=(64, 64),
-            patch=8,
-            encoder=motion,
-            decoder=motion,
-            quantizer=VQConfig(codes=8, dim=4),
-            search_radius=4,
-            downsample=2,
-            latent_noise=0.1,
-        ),
+        latent_actions=MotionLatentActionsConfig(encoder=motion, decoder=motion, latent_noise=0.1),
         dynamics=PreviousFrameDynamicsConfig(
             # Half of the temporal layers, and a plateau at the peak learning rate below (research log).
             transformer=TransformerConfig(
@@ -109,7 +97,7 @@ def coinrun_cpu() -> Recipe:
         ),
         sampling=SamplingConfig(steps=1, temperature=0.0, choice_temperature=0.5),
         tokenizer_training=TrainingConfig(
-            steps=6_000,
+            6_000,
             batch=32,
             frames=1,
             learning_rate=1.5e-3,
@@ -118,7 +106,7 @@ def coinrun_cpu() -> Recipe:
             optimizer="muon",
         ),
         dynamics_training=TrainingConfig(
-            steps=4_500,
+            4_500,
             batch=8,
             frames=8,
             learning_rate=3e-3,
@@ -128,10 +116,10 @@ def coinrun_cpu() -> Recipe:
             optimizer="muon",
         ),
         latent_action_training=TrainingConfig(
-            steps=1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100
+            1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100
         ),
         self_rollout_training=TrainingConfig(
-            steps=350,
+            350,
             batch=4,
             frames=16,
             learning_rate=5e-4,

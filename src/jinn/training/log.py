@@ -1,4 +1,4 @@
-"""What a run leaves for people: log.jsonl, TensorBoard, preview pictures."""
+"""The log of a run: log.jsonl, TensorBoard, preview pictures."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from jinn.checkpoint import write_text
 
 
 class Meter:
-    """Clips a second, and the share of the time spent waiting for them.
-
-    Counts without the time that previews and checkpoints take.
-    """
+    """Clips per second, and the fraction of the time spent waiting for them, without previews and checkpoints."""
 
     def __init__(self, batch: int) -> None:
         self._batch = batch
@@ -26,7 +23,7 @@ class Meter:
         self._seconds: float | None = None
 
     def count(self) -> None:
-        """One step is done."""
+        """A step is done."""
         now = time.perf_counter()
         if self._last is not None:
             spent = now - self._last
@@ -35,18 +32,18 @@ class Meter:
         self._last = now
 
     def wait(self, seconds: float) -> None:
-        """So long the step that now begins has waited for its clips."""
+        """The step that now begins has waited so many seconds for its clips."""
         if self._last is not None:
             self._waited += seconds
 
     def waiting(self) -> float:
-        """Share of the time since the last call that went into waiting, in [0, 1]."""
-        share = self._waited / self._spent if self._spent else 0.0
+        """Fraction of the time since the last call that went into waiting, in [0, 1]."""
+        fraction = self._waited / self._spent if self._spent else 0.0
         self._waited, self._spent = 0.0, 0.0
-        return min(1.0, share)
+        return min(1.0, fraction)
 
     def pause(self) -> None:
-        """What comes until the next `count` is not a step."""
+        """The time until the next `count` does not belong to a step."""
         self._last = None
 
     @property
@@ -56,18 +53,18 @@ class Meter:
 
 
 class RunLog:
-    """Writes the log of one stage. What a killed run logged after its last checkpoint is cut off.
+    """Writes the log of one phase. Lines that a killed run logged after its last checkpoint are removed.
 
     Args:
         run: the run's folder.
-        stage: name of the stage.
-        step: the step that the stage goes on from.
+        phase: name of the phase.
+        step: the step from which the phase goes on.
         precision: of the run's matrix products; noted in every line.
     """
 
-    def __init__(self, run: Path, stage: str, step: int, precision: str) -> None:
+    def __init__(self, run: Path, phase: str, step: int, precision: str) -> None:
         self.last_loss = float("nan")
-        self._stage, self._precision, self._path = stage, precision, run / "log.jsonl"
+        self._phase, self._precision, self._path = phase, precision, run / "log.jsonl"
         self._previews = run / "previews"
         self._previews.mkdir(parents=True, exist_ok=True)
         if self._path.exists():
@@ -79,42 +76,42 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # without the extra `train` there is still log.jsonl
             return
-        self._board = SummaryWriter(str(run / "tensorboard" / stage), purge_step=step + 1)
+        self._board = SummaryWriter(str(run / "tensorboard" / phase), purge_step=step + 1)
 
     def _stays(self, line: str, step: int) -> bool:
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:  # the last line of a killed run may be half
             return False
-        return entry["stage"] != self._stage or entry["step"] <= step
+        return entry["stage"] != self._phase or entry["step"] <= step
 
     def scalars(self, step: int, values: dict[str, float], meter: Meter) -> None:
-        """Log a step's figures, and what the meter says."""
+        """Log the metrics of a step, and the meter's."""
         self.last_loss = values["loss"]
         scalars = {
             **values,
             "clips_a_second": round(meter.clips_a_second, 2),
             "waiting": round(meter.waiting(), 4),
         }
-        entry = {"stage": self._stage, "step": step, "time": round(time.time(), 1)}
+        entry = {"stage": self._phase, "step": step, "time": round(time.time(), 1)}
         entry |= {"precision": self._precision, **scalars}
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
         if self._board:
             for key, value in scalars.items():
-                self._board.add_scalar(f"{self._stage}/{key}", value, step)
+                self._board.add_scalar(f"{self._phase}/{key}", value, step)
 
     def picture(self, step: int, picture_HWC: np.ndarray) -> None:
-        """Keep a preview as PNG and in TensorBoard."""
+        """Save a preview as PNG and in TensorBoard."""
         if self._board:
-            self._board.add_image(f"{self._stage}/preview", picture_HWC, step, dataformats="HWC")
+            self._board.add_image(f"{self._phase}/preview", picture_HWC, step, dataformats="HWC")
         try:
             from PIL import Image
         except ImportError:
             return
-        temporary = self._previews / f".{self._stage}.{os.getpid()}.tmp"
+        temporary = self._previews / f".{self._phase}.{os.getpid()}.tmp"
         Image.fromarray(picture_HWC).save(temporary, format="png")
-        os.replace(temporary, self._previews / f"{self._stage}-{step:08d}.png")
+        os.replace(temporary, self._previews / f"{self._phase}-{step:08d}.png")
 
     def __enter__(self) -> RunLog:
         return self

@@ -109,8 +109,9 @@ class Interrupted(Exception):  # noqa: N818 it is no error
 class Training:
     """The models of a phase while they are trained: distributed over the ranks, with their optimisers."""
 
-    def __init__(self, phase: Phase, stage: Stage, ranks: Ranks, first_BTHWC: Tensor, seed: int) -> None:
+    def __init__(self, phase: Phase, stage: Stage, ranks: Ranks, clips: Clips, seed: int) -> None:
         self.stage, self.ranks, self.config = stage, ranks, phase.config
+        first_BTHWC = to_device(clips(0, range(min(phase.config.batch, FIRST_CLIPS))), ranks.device)
         self.modules = {name: stage.world.get_submodule(name) for name in phase.learns}
         for module in self.modules.values():
             module.train()
@@ -165,6 +166,20 @@ class Training:
         world.__dict__["_modules"] = {**world._modules, **plain}
         return world
 
+    def record(self, step: int, run: Path, log: RunLog | None, saver: Saver, stopped: bool) -> bool:
+        """Save a preview and a checkpoint where they are due; returns whether any was."""
+        finished = step == self.config.steps
+        shows = finished or step % self.config.preview_every == 0
+        saves = finished or step % self.config.checkpoint_every == 0 or stopped
+        if not shows and not saves:
+            return False
+        world = self.plain_world()
+        if shows and log and world:
+            log.picture(step, self.stage.preview(world))
+        if saves:
+            saver.save(step, self.state, partial(self.stage.export, world, run) if world else None)
+        return True
+
     def close(self) -> None:
         """Put the models back into the stage's world, plain and on the CPU."""
         for name, module in self.modules.items():
@@ -199,8 +214,7 @@ def train(
     """
     keep_freed_memory()
     config, rows = phase.config, ranks.rows(phase.config.batch)
-    first_BTHWC = to_device(clips(0, range(min(config.batch, FIRST_CLIPS))), ranks.device)
-    training = Training(phase, stage, ranks, first_BTHWC, seed)
+    training = Training(phase, stage, ranks, clips, seed)
     checkpoints = run / "checkpoints" / phase.name
     step = resume(checkpoints, training.state, ranks)
     with ExitStack() as stack:
@@ -212,9 +226,7 @@ def train(
         while step < config.steps:
             frames_BTHWC = to_device(prefetch.take(), ranks.device)
             meter.wait(prefetch.waited)
-            first = step * config.batch
-            generators = clip_generators(seed, range(first + rows.start, first + rows.stop))
-            metrics = training.update(step, frames_BTHWC, generators)
+            metrics = training.update(step, frames_BTHWC, generators_of(seed, step, config.batch, rows))
             step += 1
             meter.count()
             finished = step == config.steps
@@ -225,15 +237,7 @@ def train(
             if log:
                 on_step(phase.name, step, config.steps, log.last_loss, meter.clips_a_second)
             stopped = ranks.any(stop.is_set() or (deadline is not None and time.monotonic() > deadline))
-            looks = step % config.preview_every == 0 or finished
-            saves = step % config.checkpoint_every == 0 or finished or stopped
-            if looks or saves:
-                world = training.plain_world()
-                if looks and log and world:
-                    log.picture(step, stage.preview(world))
-                if saves:
-                    export = partial(stage.export, world, run) if world else None
-                    saver.save(step, training.state, export or (lambda: None))
+            if training.record(step, run, log, saver, stopped):
                 meter.pause()
             if stopped:  # also in the last step: the next phase must not begin
                 saver.wait()
@@ -242,6 +246,11 @@ def train(
         if ranks.any(stop.is_set()):  # while the last checkpoint was written
             raise Interrupted(step)
     training.close()
+
+
+def generators_of(seed: int, step: int, batch: int, rows: range) -> Generators:
+    """The generators of the clips in some rows of a step's batch."""
+    return clip_generators(seed, range(step * batch + rows.start, step * batch + rows.stop))
 
 
 def checked(metrics: dict[str, Tensor], phase: str, step: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Latent actions for any video: what ``jinn label`` writes, and what policies are cloned from."""
+"""Latent actions as labels of any video: ``jinn label`` writes them, and policies are cloned from them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from jinn.world.world import World
 def label(
     world: World,
     store: FrameStore,
-    piece: int = 64,
+    chunk: int = 64,
     on_episode: Callable[[int, int], None] = lambda *_: None,
 ) -> np.ndarray:
     """Label every step of a store.
 
     Args:
-        world: its latent action model does it.
+        world: its latent action model labels the steps.
         store: frames of the world's size.
-        piece: frames encoded at once; where the latent action model looks back over several frames, a
-            piece starts with as many frames of the piece before.
-        on_episode: told (episodes done, of all).
+        chunk: frames encoded at once. Where the latent action model has temporal attention, a chunk starts
+            with the last frames of the chunk before.
+        on_episode: is called with the number of episodes done and of all.
 
     Returns:
-        int64, one number a frame in the store's order: the action that leads to the next frame, -1 for
-        the last frame of an episode.
+        int64, one number per frame in the store's order: the action that leads to the next frame, -1 for the
+        last frame of an episode.
 
     Raises:
         JinnError: frames of another size.
@@ -41,8 +41,8 @@ def label(
     for episode in range(store.num_episodes):
         length = int(store.lengths[episode])
         actions = np.full(length, -1, np.int64)
-        for first in range(0, length - 1, piece):
-            start, stop = max(0, first - context), min(first + piece + 1, length)
+        for first in range(0, length - 1, chunk):
+            start, stop = max(0, first - context), min(first + chunk + 1, length)
             frames = torch.from_numpy(store.frames(episode, start, stop)).unsqueeze(0)
             codes = model.encode(frames.to(world.device))[0].cpu().numpy()
             actions[first : stop - 1] = codes[first - start :]

@@ -1,4 +1,4 @@
-"""The action legend: what each latent action does, for people, as a guess from how things move."""
+"""The action legend: names for people of what each latent action does, guessed from the motion it causes."""
 
 from __future__ import annotations
 

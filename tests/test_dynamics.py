@@ -1,0 +1,182 @@
+"""Dynamics models: masks, targets, cached equals uncached, and the loss of each clip."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from helpers_models import (
+    KINDS,
+    OUR_LAM,
+    PAPER_LAM,
+    ST,
+    dynamics_of,
+    frames,
+    generators,
+    no_gradient,
+    seeded,
+    small_tokenizer,
+)
+from jinn.models.maskgit import sample_tokens
+from jinn.models.ours.previous_frame import PreviousFrame
+from jinn.models.ours.self_rollout import self_rollout_loss
+from jinn.models.quantize import (
+    VQConfig,
+    perplexity,
+)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dynamics_loss_reaches_every_parameter(kind: str) -> None:
+    model = dynamics_of(kind)
+    tokens = torch.arange(32).repeat(20)[: 8 * 5 * 16].view(8, 5, 16)
+    loss, metrics = model.loss(tokens, torch.arange(32).view(8, 4) % 5, generators(8))
+    loss.backward()
+    assert no_gradient(model) == set()
+    assert 0 <= float(metrics["accuracy"]) <= 1
+
+
+def test_targets_are_not_masked() -> None:
+    """A model that always answers "mask" or copies its input would score well if they were."""
+    model = dynamics_of()
+    tokens = torch.randint(0, 32, (8, 5, 16), generator=seeded())
+    loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), generators(8))
+    assert abs(float(loss.detach()) - torch.tensor(32.0).log().item()) < 0.5
+    assert model.to_logits(torch.zeros(1, ST.width)).shape == (1, 32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clips_part_of_the_loss_is_its_own(kind: str) -> None:
+    """So a batch may be split over parts and ranks, whatever each clip's number of masked tokens."""
+    model = dynamics_of(kind)
+    tokens = torch.randint(0, 32, (6, 5, 16), generator=seeded())
+    actions = torch.randint(0, 5, (6, 4), generator=seeded())
+    whole, _ = model.loss(tokens, actions, generators(6))
+    parts = [model.loss(tokens[i : i + 1], actions[i : i + 1], generators(6)[i : i + 1])[0] for i in range(6)]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+def test_a_clips_part_of_the_other_losses_is_its_own_at_a_given_scale() -> None:
+    clips = torch.cat([frames(3), frames(1) // 8])
+    for model in (small_tokenizer(VQConfig(32, 8)), PAPER_LAM.build(), OUR_LAM.build()):
+        scale = model.loss_scale(clips)
+        whole, _ = model.loss(clips, scale)
+        torch.testing.assert_close(model.loss(clips)[0], whole)
+        parts = [model.loss(clip[None], scale)[0] for clip in clips]
+        torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_self_rollout_is_a_rollout(kind: str) -> None:
+    """The past is true for a while, then what the model sampled; the target is true."""
+    model = dynamics_of(kind)
+    tokens = torch.randint(0, 32, (4, 6, 16), generator=seeded())
+    actions = torch.randint(0, 5, (4, 5), generator=seeded(1))
+    loss, report = self_rollout_loss(model, tokens, actions, generators(4), temperature=0.0)
+    ends = 1 + torch.stack([torch.rand(1, generator=g) * 5 for g in generators(4)]).long()
+    assert len(ends.unique()) > 1
+    seen, nll = tokens[:, :1], []
+    for t in range(1, 6):
+        hidden = torch.cat([seen, torch.full_like(tokens[:, :1], model.mask_token)], dim=1)
+        logits = model(hidden, actions[:, :t], torch.cat([seen, tokens[:, t : t + 1]], dim=1))[:, -1]
+        nll.append(model.nll(logits.flatten(0, 1), tokens[:, t].flatten())[0].mean())
+        drawn, _ = sample_tokens(logits, torch.zeros(4, 16, len(model.levels)), 0.0, model.levels)
+        seen = torch.cat([seen, torch.where(t < ends, tokens[:, t], drawn).unsqueeze(1)], dim=1)
+    assert not torch.equal(seen, tokens)
+    torch.testing.assert_close(loss, torch.stack(nll).mean())
+    assert torch.equal(report["nll"], loss)
+    loss.backward()
+    assert no_gradient(model) == set()
+
+
+def test_a_clips_part_of_the_self_rollout_loss_is_its_own() -> None:
+    model = dynamics_of("ours")
+    tokens = torch.randint(0, 32, (4, 6, 16), generator=seeded())
+    actions = torch.randint(0, 5, (4, 5), generator=seeded(1))
+
+    def played(rows: slice, given: list[torch.Generator]) -> Tensor:
+        return self_rollout_loss(model, tokens[rows], actions[rows], given[rows], temperature=1.0)[0]
+
+    whole = played(slice(4), generators(4))
+    parts = [played(slice(i, i + 1), generators(4)) for i in range(4)]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole)
+    assert not torch.equal(whole, played(slice(4), generators(8)[4:]))
+
+
+def test_perplexity_counts_the_codes_in_use() -> None:
+    assert float(perplexity(torch.tensor([[0, 1], [1, 0]]), 8)) == pytest.approx(2.0)
+    assert float(perplexity(torch.zeros(5, dtype=torch.long), 8)) == pytest.approx(1.0)
+
+
+def test_masks_are_the_papers_or_our_own() -> None:
+    paper = dynamics_of().sample_mask(6, 16, generators(400)).double().mean(2)
+    assert not paper[:, 0].any()
+    assert 0.72 < paper[:, 1:].mean() < 0.78  # mean of a rate uniform in [0.5, 1]
+    assert paper[:, 1:].std(1).mean() < 0.15  # one rate a clip
+    ours = dynamics_of("ours").sample_mask(6, 16, generators(400)).double().mean(2)
+    clean = (ours[:, 1:-1] == 0).double().mean()
+    assert 0.45 < clean < 0.55
+    assert (ours[:, -1] > 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dynamics_cached_equals_uncached(kind: str) -> None:
+    model = dynamics_of(kind)
+    tokens = torch.randint(0, 32, (2, 7, 16), generator=seeded())
+    actions = torch.randint(0, 5, (2, 6), generator=seeded(1))
+    hidden = tokens.clone()
+    hidden[:, -1, ::2] = model.mask_token
+    whole = model(hidden, actions, tokens)[:, -1]
+    past = model.prefill(tokens[:, :3], actions[:, :2])
+    for t in range(3, 6):
+        condition = model.condition(tokens[:, t - 1 : t], actions[:, t - 1 : t]).squeeze(1)
+        past = model.commit(tokens[:, t], condition, past)
+    condition = model.condition(tokens[:, -2:-1], actions[:, -1:]).squeeze(1)
+    cached = model.next_logits(hidden[:, -1], condition, past)
+    torch.testing.assert_close(cached, whole, atol=1e-4, rtol=1e-4)
+
+
+def test_the_previous_frame_is_read_three_by_three_and_depends_on_the_action() -> None:
+    model = PreviousFrame((8, 4), 32, (4, 4), 5)
+    tokens, action = torch.zeros(1, 1, 16, dtype=torch.long), torch.tensor([[1]])
+    plain = model(tokens, action)
+    other = tokens.clone()
+    other[0, 0, 0] = 9  # the corner
+    touched = (model(other, action) - plain).abs().amax(-1)[0, 0] > 1e-6
+    assert touched.nonzero().flatten().tolist() == [0, 1, 4, 5]
+    assert (model(tokens, torch.tensor([[2]])) - plain).abs().max() > 1e-3
+
+
+def test_tokens_of_several_digits_are_factorised() -> None:
+    """One logit per level of a digit; codes with the same digit share its vector, and the mask has its own."""
+    model = dynamics_of("paper-fsq")
+    assert model.levels == (8, 4)
+    assert model.to_logits(torch.zeros(1, ST.width)).shape == (1, 12)
+    embed = model.token_embed
+    torch.testing.assert_close(
+        embed(torch.tensor(9)) - embed(torch.tensor(8)), embed(torch.tensor(1)) - embed(torch.tensor(0))
+    )
+    mask = embed(torch.tensor(model.mask_token))
+    assert all((embed(code) - mask).abs().max() > 0.1 for code in torch.arange(32))
+    tokens = torch.randint(0, 32, (8, 5, 16), generator=seeded())
+    loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), generators(8))
+    assert abs(float(loss.detach()) - torch.tensor(32.0).log().item()) < 0.5
+
+
+def test_logits_do_not_know_later_tokens_or_actions() -> None:
+    model = dynamics_of(previous_frame=True)
+    tokens = torch.randint(0, 32, (1, 5, 16), generator=seeded())
+    actions = torch.tensor([[0, 1, 2, 3]])
+    logits = model(tokens, actions, tokens)
+    later, other = tokens.clone(), actions.clone()
+    later[:, 3] = (later[:, 3] + 1) % 32
+    other[:, 2] = 4  # leads to frame 3
+    for a, b in ((later, actions), (tokens, other)):
+        differs = (model(a, b, a) - logits).abs().amax(dim=(0, 2, 3)) > 1e-6
+        assert differs.tolist() == [False, False, False, True, True]
