@@ -307,7 +307,7 @@ def test_a_run_keeps_the_precision_it_began_with(game: FrameStore, tmp_path: Pat
     place = newest(run / "checkpoints" / "dynamics")
     assert place is not None
     assert json.loads((place / "state.json").read_text())["precision"] == "bfloat16"
-    with pytest.raises(JinnError, match="begun with --precision bfloat16"):
+    with pytest.raises(JinnError, match="started with --precision bfloat16"):
         run_recipe(short(), game, run, "run", precision="float32")
     shutil.rmtree(run / "checkpoints" / "dynamics")
     run_recipe(short(), game, run, "run")  # auto, whatever is fastest here

@@ -61,14 +61,14 @@ def run_recipe(
         base: a world whose tokenizer and latent actions are used in place of the recipe's. Only the dynamics
             are trained.
         precision: of matrix products. "auto" is bfloat16 where the hardware multiplies it faster, else
-            float32; a run that goes on keeps the precision that it began with, wherever it goes on.
+            float32; a run that goes on keeps the precision that it started with, wherever it goes on.
         deadline: `time.monotonic` at which the run is stopped and saved.
 
     Returns:
         The world, also saved as ``run/world``.
 
     Raises:
-        JinnError: the run was begun with another recipe, seed, base or precision, the base is of another size
+        JinnError: the run was started with another recipe, seed, base or precision, the base is of another size
             than the frames, or the recipe does not fit the hardware.
         Interrupted: the run was stopped; call again to go on.
     """
@@ -76,8 +76,12 @@ def run_recipe(
     recipe = fit_to_frames(recipe, source.size_hw, base)
     with join(parallel, torch.device(device)) as ranks:
         check(recipe, ranks)
-        began = begin(run, recipe, seed, source, base, precision, ranks.device) if ranks.first else "float32"
-        half = ranks.agree(int(began == "bfloat16"))  # none goes on before the run's folder exists
+        started = (
+            start_or_resume(run, recipe, seed, source, base, precision, ranks.device)
+            if ranks.first
+            else "float32"
+        )
+        half = ranks.agree(int(started == "bfloat16"))  # none goes on before the run's folder exists
         ranks = replace(ranks, precision="bfloat16" if half else "float32")
         if source.play and ranks.size > 1:
             raise JinnError("several processes cannot share one stream: make a store with jinn data first")
@@ -220,7 +224,7 @@ def fit_to_frames(recipe: Recipe, size_hw: tuple[int, int], base: World | None =
     )
 
 
-def begin(
+def start_or_resume(
     run: Path,
     recipe: Recipe,
     seed: int,
@@ -229,36 +233,38 @@ def begin(
     precision: Precision | Literal["auto"],
     device: torch.device,
 ) -> Precision:
-    """Write the run's config, or check it against the one that the run began with.
+    """Write the run's config, or check it against the one that the run started with.
 
     Returns:
-        The precision that the run began with.
+        The precision that the run started with.
     """
     path = run / "config.json"
     base_hash = None if base is None else weights_hash(base.tokenizer, base.latent_actions)
     if path.exists():
         saved = read_json(path)
         if saved.get("base") != base_hash:
-            raise JinnError(f"{run} was begun with another --base: give the same one, or another --out")
+            raise JinnError(f"{run} was started with another --base: give the same one, or another --out")
         if saved["seed"] != seed or from_dict(Recipe, saved["recipe"], str(path)) != recipe:
             raise JinnError(
-                f"{run} was begun with another recipe or seed: give the same ones, or another --out"
+                f"{run} was started with another recipe or seed: give the same ones, or another --out"
             )
         if saved.get("stream") != json.loads(json.dumps(source.play)):
-            raise JinnError(f"{run} was begun with other frames: give the same source, or another --out")
-        began: Precision = saved["precision"]
-        if precision not in ("auto", began):
-            raise JinnError(f"{run} was begun with --precision {began}: give the same one, or another --out")
-        return began
+            raise JinnError(f"{run} was started with other frames: give the same source, or another --out")
+        started: Precision = saved["precision"]
+        if precision not in ("auto", started):
+            raise JinnError(
+                f"{run} was started with --precision {started}: give the same one, or another --out"
+            )
+        return started
     if run.exists() and any(run.iterdir()):
         raise JinnError(f"{run} holds something that is not a run: give another --out")
     run.mkdir(parents=True, exist_ok=True)
-    began = fastest_precision(device) if precision == "auto" else precision
+    started = fastest_precision(device) if precision == "auto" else precision
     # The store that `jinn eval RUN` measures on; a run may go on with the same store elsewhere.
     where = {"store": str(source.measured_in.resolve()), "stream": source.play}
-    values = {"seed": seed, "precision": began, **where, "base": base_hash, "recipe": to_dict(recipe)}
+    values = {"seed": seed, "precision": started, **where, "base": base_hash, "recipe": to_dict(recipe)}
     write_json(path, values)
-    return began
+    return started
 
 
 def prompts(store: FrameStore, count: int) -> Tensor:
