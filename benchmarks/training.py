@@ -220,7 +220,7 @@ def parts(training: Training, frames_BTHWC: Tensor, device: torch.device) -> dic
         x_BTND = torch.randn(shapes[name], device=device, requires_grad=True)
         for kind, run, count in block_parts(part):
             found[kind].append((partial(both, run, x_BTND), count))
-    if latents:
+    if quantizer is not None and latents:
         given = latents[0].detach().requires_grad_()
 
         def quantize(x: Tensor) -> Tensor:
