@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jinn.data.images import crop_resize
 from jinn.data.video import CHUNK, VideoError, read_video
 
 av = pytest.importorskip("av")
@@ -277,14 +276,3 @@ def test_a_video_that_breaks_off_gives_what_it_has(tmp_path: Path, name: str, co
     frames = np.concatenate(kept)
     assert 30 < len(frames) < 90
     assert np.array_equal(frames[:25], whole[:25])
-
-
-def test_fitting_arrays() -> None:
-    wide = np.zeros((2, 64, 128, 3), np.uint8)
-    wide[:, :, :32] = 255
-    wide[:, 16:48, 48:80] = 200
-    square = crop_resize(wide, (16, 16))
-    assert square.shape == (2, 16, 16, 3)
-    assert np.abs(square[:, 5:11, 5:11].astype(int) - 200).max() < 3
-    assert square[:, :, 0].max() < 3
-    assert crop_resize(wide, (64, 128)) is wide

@@ -1,8 +1,8 @@
 """Video files -> frames at a rate and a size.
 
 Frames are picked by their timestamps: output frame k is what a viewer sees k / fps seconds after the first
-picture, also when the file's own rate varies. Pictures are turned upright as the file asks, cropped to the
-wanted shape around their middle and resized, never distorted.
+picture, also when the file's own rate varies. Pictures are rotated and mirrored as the file asks; `crop_resize`
+makes frames of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jinn.contracts import JinnError
+from jinn.data.images import crop_resize
 
 CHUNK = 256  # frames yielded at once
 # Matroska rounds times to milliseconds: a picture that is due now may claim to come half of one later.
@@ -71,7 +72,7 @@ def _show(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.n
     stream = container.streams.video[0]
     usual = 1 / float(stream.average_rate or fps)  # seconds from picture to picture
     pixel_aspect = float(stream.sample_aspect_ratio or 1)  # width over height of a pixel: television
-    scaler = VideoReformatter()
+    converter = VideoReformatter()
     due, pictures, since, end = 0, 0, 0.0, 0.0
     zero = picture = None  # the clock at the first picture; the picture on show
     for frame in _decode(container):
@@ -86,7 +87,7 @@ def _show(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.n
                 zero += since - before - usual
                 since = before + usual
         while picture is not None and due / fps < since - TOLERANCE:
-            yield _fit(picture, size_hw, pixel_aspect, scaler)
+            yield _to_frame(picture, size_hw, pixel_aspect, converter)
             due += 1
         picture, pictures = frame, pictures + 1
     if picture is None or pictures == 1:
@@ -94,7 +95,7 @@ def _show(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.n
     known = picture.duration and picture.time_base
     last = float(picture.duration * picture.time_base) if known else usual
     while due / fps < since + last - TOLERANCE:
-        yield _fit(picture, size_hw, pixel_aspect, scaler)
+        yield _to_frame(picture, size_hw, pixel_aspect, converter)
         due += 1
 
     length = 0.0
@@ -120,25 +121,19 @@ def _decode(container: Any) -> Iterator[Any]:
         raise VideoError(f"its pictures cannot be decoded ({error.strerror})") from error
 
 
-def _fit(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, scaler: Any) -> np.ndarray:
-    """Turn, scale and crop one decoded picture: uint8 HWC."""
-    turned, flip_h, flip_w = _orientation(picture)
-    want_h, want_w = size_hw[::-1] if turned else size_hw
-    wide = picture.width * pixel_aspect
-    scale = max(want_h / picture.height, want_w / wide)
-    height, width = max(want_h, round(picture.height * scale)), max(want_w, round(wide * scale))
-    see_through = any(component.is_alpha for component in picture.format.components)
-    method = "AREA" if scale < 1 else "BILINEAR"
-    form = "rgba" if see_through else "rgb24"
-    pixels = scaler.reformat(picture, width, height, form, interpolation=method).to_ndarray()
-    top, left = (height - want_h) // 2, (width - want_w) // 2
-    pixels = pixels[top : top + want_h, left : left + want_w]
-    if see_through:  # on white, as a browser shows it
-        opaque = pixels[..., 3:].astype(np.uint16)
-        pixels = ((pixels[..., :3] * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
-    if turned:
-        pixels = pixels.swapaxes(0, 1)
-    return np.ascontiguousarray(pixels[:: -1 if flip_h else 1, :: -1 if flip_w else 1])
+def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, converter: Any) -> np.ndarray:
+    """One decoded picture as a frame, uint8 HWC: upright, on white, cropped and resized."""
+    has_alpha = any(component.is_alpha for component in picture.format.components)
+    pixels_HWC = converter.reformat(picture, format="rgba" if has_alpha else "rgb24").to_ndarray()
+    if has_alpha:  # on white, as a browser shows it
+        opaque = pixels_HWC[..., 3:].astype(np.uint16)
+        pixels_HWC = ((pixels_HWC[..., :3] * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
+    transposed, flip_h, flip_w = _orientation(picture)
+    if transposed:
+        pixels_HWC, pixel_aspect = pixels_HWC.swapaxes(0, 1), 1 / pixel_aspect
+    upright_HWC = pixels_HWC[:: -1 if flip_h else 1, :: -1 if flip_w else 1]
+    frame_HWC: np.ndarray = crop_resize(upright_HWC[None], size_hw, pixel_aspect)[0]
+    return frame_HWC
 
 
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
@@ -151,8 +146,8 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
     if matrix is None:
         return False, False, False
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    turned = abs(b) > abs(a)
-    return turned, (b if turned else d) < 0, (c if turned else a) < 0
+    transposed = abs(b) > abs(a)
+    return transposed, (b if transposed else d) < 0, (c if transposed else a) < 0
 
 
 @contextmanager

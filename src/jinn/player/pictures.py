@@ -7,6 +7,7 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
+from jinn.data.images import crop_resize
 from jinn.errors import JinnError
 from jinn.player.protocol import DEFAULT_LIMITS, Limits
 
@@ -25,8 +26,8 @@ def read_pictures(
 ) -> np.ndarray:
     """Decode an untrusted picture or animation, and crop and resize it to the world's size.
 
-    Rotation noted by the camera is honoured, transparency is laid over white, the middle is kept, and
-    pixels are averaged, so that an enlarged screenshot of a game comes back as its own pixels.
+    Rotation noted by the camera is honoured and transparency is laid over white; `crop_resize` does the
+    rest, so that an enlarged screenshot of a game comes back as its own pixels.
 
     Args:
         data: the bytes of a PNG, JPEG, WebP, GIF or BMP file.
@@ -112,7 +113,6 @@ def palette(frames_PHWC: np.ndarray, colours: int = 16) -> list[str]:
 
 def fit_picture(image: Image.Image, size_hw: tuple[int, int]) -> np.ndarray:
     """The middle of an image as a uint8 (H, W, 3) frame of the given size."""
-    height, width = size_hw
     # JPEG only: decode at a fraction of the size, never below twice what is needed.
     image.draft("RGB", (2 * max(size_hw), 2 * max(size_hw)))
     image = ImageOps.exif_transpose(image)
@@ -123,7 +123,8 @@ def fit_picture(image: Image.Image, size_hw: tuple[int, int]) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.BOX))
+    frame_HWC: np.ndarray = crop_resize(np.array(image.convert("RGB"))[None], size_hw)[0]
+    return frame_HWC
 
 
 def to_png(frame_HWC: np.ndarray) -> bytes:
