@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-BAND_VALUES = 2**14  # input values that are converted and summed at a time: they stay in the cache
+BAND_VALUES = 2**15  # input values that are converted and summed at a time: they stay in the cache
 
 
 def crop_resize(frames_THWC: np.ndarray, size_hw: tuple[int, int], pixel_aspect: float = 1.0) -> np.ndarray:
@@ -38,27 +38,31 @@ def crop_resize(frames_THWC: np.ndarray, size_hw: tuple[int, int], pixel_aspect:
     top, left = (height - crop_h) // 2, (width - crop_w) // 2
     crop_THWC = frames_THWC[:, top : top + crop_h, left : left + crop_w]
 
-    # float32 holds the first sums exactly, up to 65,793 rows of 255, and float64 the second ones.
-    sums = _sum_areas(crop_THWC, out_h, np.float32)
-    sums = _sum_areas(sums.swapaxes(1, 2), out_w, np.float64).swapaxes(1, 2)
-    return np.floor(sums / (crop_h * crop_w) + 0.5).astype(np.uint8)
+    # float32 holds the sums over rows exactly, up to 65,793 rows of 255; float64 those of both directions.
+    frames = len(crop_THWC)
+    sums = _sum_areas(crop_THWC.reshape(frames, crop_h, crop_w * 3), out_h, np.float32)
+    # The first axis to be summed is moved behind the colours, so that again whole rows of memory are summed.
+    sums = sums.swapaxes(1, 2).reshape(frames, crop_w, 3 * out_h)
+    sums = _sum_areas(sums, out_w, np.float64).reshape(frames, out_w, 3, out_h).transpose(0, 3, 1, 2)
+    return np.floor(sums / (crop_h * crop_w) + 0.5).astype(np.uint8, order="C")
 
 
-def _sum_areas(values: np.ndarray, want: int, dtype: type[np.floating]) -> np.ndarray:
-    """Weighted sums along axis 1 of ``(T, have, X, 3)`` by `_overlaps`: ``(T, want, X, 3)``.
+def _sum_areas(values_TIX: np.ndarray, want: int, dtype: type[np.floating]) -> np.ndarray:
+    """Sums along axis 1 weighted by `_overlaps`, of shape ``(T, want, X)``.
 
     Only the parts that overlap are multiplied, some outputs at a time, so that little memory is in use.
     """
-    frames, have, length, channels = values.shape
+    frames, have, length = values_TIX.shape
     weights = _overlaps(have, want).astype(dtype)
-    sums = np.empty((frames, want, length * channels), dtype)
-    step = max(1, BAND_VALUES * want // max(1, values.size))
+    sums = np.empty((frames, want, length), dtype)
+    step = max(1, BAND_VALUES * want // max(1, values_TIX.size))
     for first in range(0, want, step):
         last = min(first + step, want)
         begin, end = first * have // want, -(-last * have // want)
-        band = values[:, begin:end].astype(dtype).reshape(frames, end - begin, length * channels)
-        np.matmul(weights[first:last, begin:end], band, out=sums[:, first:last])
-    return sums.reshape(frames, want, length, channels)
+        np.matmul(
+            weights[first:last, begin:end], values_TIX[:, begin:end].astype(dtype), out=sums[:, first:last]
+        )
+    return sums
 
 
 @lru_cache(maxsize=8)
