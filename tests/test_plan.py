@@ -1,0 +1,87 @@
+"""The cost of a run, computed without running it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from jinn.cli import main
+from jinn.models.transformer import STTransformer, TransformerConfig
+from jinn.recipes import RECIPES
+from jinn.training.parallel import (
+    ParallelConfig,
+    Ranks,
+    distribute,
+)
+from jinn.training.plan import ClusterConfig, forward_flops, kept_bytes, plan
+
+
+@pytest.mark.parametrize("every", [0, 1, 2])
+def test_flops_are_those_that_pytorch_counts(every: int) -> None:
+    config = TransformerConfig(layers=3, width=32, heads=4, feedforward=2.0, temporal_every=every)
+    model, clip = STTransformer(config), torch.randn(1, 5, 6, 32)
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+    ):
+        model(clip)
+    assert forward_flops(config, 5, 6) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_activations_are_those_that_autograd_keeps(recompute: bool) -> None:
+    """What two more clips keep, against what a model in mixed precision really does."""
+    config = TransformerConfig(layers=3, width=32, heads=4, feedforward=2.0)
+
+    def kept(clips: int) -> int:
+        model = STTransformer(config)
+        model.norm = nn.Identity()  # type: ignore[assignment]
+        distribute(model, Ranks(ParallelConfig(recompute=recompute)))
+        storages: dict[int, tuple[torch.Tensor, int]] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storages[tensor.untyped_storage()._cdata] = tensor, tensor.untyped_storage().nbytes()
+            return tensor
+
+        clip = torch.randn(clips, 5, 6, 32, requires_grad=True)
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with torch.autocast("cpu", torch.bfloat16), hooks:
+            out = model(clip)
+        del out
+        return sum(size for _, size in storages.values())
+
+    real = kept(3) - kept(1)
+    expected = 2 * kept_bytes(config, 5, 6, recompute)
+    if recompute:  # a block's own come and go during the way back
+        expected -= 2 * (kept_bytes(config, 5, 6, False) // config.layers)
+    assert abs(real - expected) <= 0.25 * expected
+
+
+def test_the_papers_largest_run() -> None:
+    """Its tokens exactly; its FLOPs to a tenth (it does not say how it counts)."""
+    recipe = RECIPES["paper_platformers_10b"]()
+    world = plan(recipe, ClusterConfig(gpus=256), ParallelConfig(tensor_parallel=2))[-1]
+    assert world.tokens == 512 * 125_000 * 16 * 920
+    assert world.tokens == pytest.approx(942e9, rel=1e-3)
+    assert world.dynamics_flops == pytest.approx(6.6e22, rel=0.1)
+    assert world.even
+
+
+def test_a_plan_says_when_a_batch_cannot_be_split() -> None:
+    phases = plan(RECIPES["tiny"](), ClusterConfig(gpus=16), ParallelConfig())
+    assert [phase.even for phase in phases] == [True, False, False]  # batches of 32, 40 and 8
+
+
+@pytest.mark.parametrize("name", ["tiny", "coinrun", "paper_coinrun"])
+def test_plans_are_printed_without_a_store(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--recipe", name, "--plan", "--gpus", "4"]) == 0
+    said = capsys.readouterr().out
+    for word in ("dynamics", "tokens", "days", "activations", "optimiser"):
+        assert word in said
+
+
+def test_training_needs_a_store_and_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--recipe", "tiny"]) == 2
+    assert "STORE --out RUN" in capsys.readouterr().err
