@@ -24,7 +24,6 @@ class ClipSampler:
         frames: T, frames in a clip.
         seed: of the run; another seed is another sequence.
         split: ``"train"``, ``"heldout"`` or ``"all"``.
-        stride: frames from one frame of a clip to the next; 1 takes neighbours.
 
     Raises:
         JinnError: no episode of the split is long enough.
@@ -36,12 +35,10 @@ class ClipSampler:
         frames: int,
         seed: int,
         split: str = "train",
-        stride: int = 1,
     ) -> None:
-        self.store, self.frames, self.seed, self.stride = store, frames, seed, stride
-        span = _span(frames, stride)
-        self._episodes = _long_enough(store, span, split)
-        self._ends = np.cumsum(store.lengths[self._episodes] - span + 1)
+        self.store, self.frames, self.seed = store, frames, seed
+        self._episodes = _long_enough(store, frames, split)
+        self._ends = np.cumsum(store.lengths[self._episodes] - frames + 1)
 
     @property
     def num_places(self) -> int:
@@ -63,11 +60,11 @@ class ClipSampler:
 
     def batch(self, step: int, batch: int) -> Tensor:
         """uint8 ``frames_BTHWC`` of the clips of a step."""
-        return read_clips(self.store, *self.places(step, batch), self.frames, self.stride)
+        return read_clips(self.store, *self.places(step, batch), self.frames)
 
     def actions(self, step: int, batch: int) -> Tensor | None:
         """int64 true ``actions_BTm1`` of the same clips as `batch`, for scoring; see `read_actions`."""
-        return read_actions(self.store, *self.places(step, batch), self.frames, self.stride)
+        return read_actions(self.store, *self.places(step, batch), self.frames)
 
 
 def evenly_spaced_clips(
@@ -75,7 +72,6 @@ def evenly_spaced_clips(
     frames: int,
     split: str | np.ndarray = "heldout",
     limit: int | None = None,
-    stride: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Episode ids and first frames of clips for evaluation: the same every time, never overlapping.
 
@@ -86,30 +82,25 @@ def evenly_spaced_clips(
         frames: T of a clip.
         split: a split's name, or the ids of episodes.
         limit: how many clips at most.
-        stride: as in `ClipSampler`.
 
     Raises:
         JinnError: no episode of the split is long enough.
     """
-    span = _span(frames, stride)
-    episodes = _long_enough(store, span, split)
-    rooms = store.lengths[episodes] // span
-    ends = np.cumsum(rooms)
+    episodes = _long_enough(store, frames, split)
+    counts = store.lengths[episodes] // frames
+    ends = np.cumsum(counts)
     total = int(ends[-1])
     kept = total if limit is None else min(limit, total)
     clips = (2 * np.arange(kept) + 1) * total // (2 * kept)  # the middle of each of `kept` equal parts
     rows = np.searchsorted(ends, clips, side="right")
-    return episodes[rows], (clips - (ends - rooms)[rows]) * span
+    return episodes[rows], (clips - (ends - counts)[rows]) * frames
 
 
-def read_clips(
-    store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int, stride: int = 1
-) -> Tensor:
+def read_clips(store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int) -> Tensor:
     """uint8 ``frames_BTHWC`` of the clips at the given places."""
     clips = np.empty((len(episodes), frames, *store.size_hw, 3), np.uint8)
-    span = _span(frames, stride)
     for clip, episode, start in zip(clips, episodes, starts, strict=True):
-        clip[:] = store.view(episode, start, start + span)[::stride]
+        clip[:] = store.view(episode, start, start + frames)
     return torch.from_numpy(clips)
 
 
@@ -129,11 +120,10 @@ def gather_clips(
     episodes: np.ndarray,
     starts: np.ndarray,
     frames: int,
-    stride: int = 1,
 ) -> Tensor:
     """The same as `read_clips`, from the frames of `load_frames` and on their device."""
     first_B = torch.from_numpy(store.starts[episodes] + starts)
-    places_BT = first_B[:, None] + stride * torch.arange(frames)
+    places_BT = first_B[:, None] + torch.arange(frames)
     return frames_FHWC[to_device(places_BT, frames_FHWC.device)]
 
 
@@ -144,33 +134,24 @@ def clip_generators(seed: int, numbers: range) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(int(number)) for number in drawn]
 
 
-def read_actions(
-    store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int, stride: int = 1
-) -> Tensor | None:
+def read_actions(store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int) -> Tensor | None:
     """int64 true ``actions_BTm1`` of the clips at the given places.
 
-    None if an episode among them has no true actions, or if the stride is not 1: several actions then lead
-    from one frame to the next.
+    None if an episode among them has no true actions.
     """
     rows = [
         store.actions(episode, start, start + frames - 1)
         for episode, start in zip(episodes, starts, strict=True)
     ]
     known = [row for row in rows if row is not None]
-    if stride != 1 or not known or len(known) < len(rows):
+    if not known or len(known) < len(rows):
         return None
     return torch.from_numpy(np.stack(known))
 
 
-def _span(frames: int, stride: int) -> int:
-    if frames < 1 or stride < 1:
-        raise ValueError(
-            f"a clip has at least one frame and a stride of at least 1, got {frames} and {stride}"
-        )
-    return (frames - 1) * stride + 1
-
-
-def _long_enough(store: FrameStore, span: int, split: str | np.ndarray) -> np.ndarray:
+def _long_enough(store: FrameStore, frames: int, split: str | np.ndarray) -> np.ndarray:
+    if frames < 1:
+        raise ValueError(f"a clip has at least one frame, got {frames}")
     episodes = store.select(split) if isinstance(split, str) else split
     if not len(episodes):
         raise JinnError(
@@ -178,12 +159,12 @@ def _long_enough(store: FrameStore, span: int, split: str | np.ndarray) -> np.nd
             "(from four on, one is always held out)"
         )
     lengths = store.lengths[episodes]
-    if lengths.max() < span:
+    if lengths.max() < frames:
         raise JinnError(
-            f"a clip spans {span} frames but the longest episode of {store.path} ({split}) has "
+            f"a clip has {frames} frames but the longest episode of {store.path} ({split}) has "
             f"{lengths.max()}: use shorter clips or longer videos"
         )
-    return episodes[lengths >= span]
+    return episodes[lengths >= frames]
 
 
 def _hash(seed: int, counter: np.ndarray) -> np.ndarray:
