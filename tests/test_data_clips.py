@@ -31,7 +31,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
 
 def test_clips_hold_the_frames_of_their_places(store: FrameStore) -> None:
     sampler = ClipSampler(store, frames=5, seed=1, split="all")
-    episodes, starts = sampler.places(step=3, batch=64)
+    episodes, starts = sampler.locate(range(3 * 64, 4 * 64))
     frames_BTHWC = sampler.batch(3, 64)
     assert frames_BTHWC.shape == (64, 5, 8, 8, 3)
     assert frames_BTHWC.dtype == torch.uint8
@@ -44,7 +44,7 @@ def test_clips_hold_the_frames_of_their_places(store: FrameStore) -> None:
 
 def test_actions_lead_from_frame_to_frame(store: FrameStore) -> None:
     sampler = ClipSampler(store, frames=5, seed=1, split="all")
-    actions_BTm1 = sampler.actions(3, 64)
+    actions_BTm1 = read_actions(store, *sampler.locate(range(3 * 64, 4 * 64)), 5)
     assert actions_BTm1 is not None
     assert actions_BTm1.shape == (64, 4)
     assert actions_BTm1.dtype == torch.int64
@@ -60,7 +60,7 @@ def test_every_place_is_equally_likely(store: FrameStore) -> None:
     want = {(e, s) for e, length in enumerate(LENGTHS) for s in range(length - 5 + 1)}
     assert sampler.num_places == len(want)
     drawn = 400 * len(want)
-    places, counts = np.unique(np.stack(sampler.places(7, drawn), 1), axis=0, return_counts=True)
+    places, counts = np.unique(np.stack(sampler.locate(range(drawn)), 1), axis=0, return_counts=True)
     assert {tuple(place) for place in places.tolist()} == want
     chi2 = float(((counts - 400) ** 2 / 400).sum())
     # Chi-squared has mean n - 1 and standard deviation sqrt(2 (n - 1)).
@@ -69,7 +69,7 @@ def test_every_place_is_equally_likely(store: FrameStore) -> None:
 
 def test_places_are_pure(store: FrameStore) -> None:
     def places(seed: int, step: int) -> list[list[int]]:
-        return np.stack(ClipSampler(store, 5, seed, "all").places(step, 20)).tolist()
+        return np.stack(ClipSampler(store, 5, seed, "all").locate(range(20 * step, 20 * (step + 1)))).tolist()
 
     assert places(0, 4) == places(0, 4)
     assert places(0, 4) != places(0, 5)
@@ -78,7 +78,7 @@ def test_places_are_pure(store: FrameStore) -> None:
     assert places(0, 2**50) != places(0, 2**50 + 1)
     used = ClipSampler(store, 5, 0, "all")
     used.batch(9, 3)
-    assert np.stack(used.places(4, 20)).tolist() == places(0, 4)
+    assert np.stack(used.locate(range(80, 100))).tolist() == places(0, 4)
     # Pinned: a run that is continued with a later version must see the clips it would have seen.
     assert [place[:8] for place in places(0, 4)] == [[7, 1, 7, 1, 5, 2, 7, 7], [12, 2, 9, 1, 2, 0, 8, 9]]
 
@@ -86,22 +86,22 @@ def test_places_are_pure(store: FrameStore) -> None:
 @pytest.mark.parametrize("world_size", [2, 3, 6])
 def test_ranks_share_the_sequence_of_one(store: FrameStore, world_size: int) -> None:
     sampler = ClipSampler(store, 5, seed=3, split="all")
-    alone = sampler.places(step=11, batch=24)
+    alone = sampler.locate(range(11 * 24, 12 * 24))
     share = 24 // world_size
-    shared = [sampler.numbered(range(n, n + share)) for n in range(11 * 24, 12 * 24, share)]
+    shared = [sampler.locate(range(n, n + share)) for n in range(11 * 24, 12 * 24, share)]
     for i in range(2):
         assert np.array_equal(np.concatenate([places[i] for places in shared]), alone[i])
 
 
 def test_neighbouring_draws_are_independent(store: FrameStore) -> None:
-    _, starts = ClipSampler(store, 2, seed=0, split="all").places(0, 20_000)
+    _, starts = ClipSampler(store, 2, seed=0, split="all").locate(range(20_000))
     assert abs(np.corrcoef(starts[1:], starts[:-1])[0, 1]) < 0.03
 
 
 def test_splits_do_not_mix(store: FrameStore) -> None:
     held = set(store.select("heldout").tolist())
     assert held  # one group is always held out
-    train = set(ClipSampler(store, 3, 0, "train").places(0, 999)[0].tolist())
+    train = set(ClipSampler(store, 3, 0, "train").locate(range(999))[0].tolist())
     assert not train & held
     assert set(evenly_spaced_clips(store, 3, "heldout")[0].tolist()) == held
     assert set(evenly_spaced_clips(store, 3, np.array([1, 4]))[0].tolist()) == {1, 4}
@@ -138,7 +138,7 @@ def test_too_long_clips_are_told(store: FrameStore, tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "s", (8, 8), 10) as writer:
         writer.add(game_rollout(0, 9, (8, 8))[0], "one")
     one = FrameStore.open(tmp_path / "s")
-    assert ClipSampler(one, 5, 0).actions(0, 4) is None
+    assert read_actions(one, np.array([0]), np.array([0]), 4) is None
     with pytest.raises(JinnError, match="no episodes in its heldout split"):
         evenly_spaced_clips(one, 4)
 

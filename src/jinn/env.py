@@ -162,7 +162,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             return self.world.reset(self.prompts_PTHWC[torch.from_numpy(rows)], seeds)
         assert self.sampler is not None
         numbers = self.np_random.integers(2**48, size=count).tolist()
-        places = [self.sampler.numbered(range(number, number + 1)) for number in numbers]
+        places = [self.sampler.locate(range(number, number + 1)) for number in numbers]
         episodes, starts = (np.concatenate(part) for part in zip(*places, strict=True))
         return self.world.reset(read_clips(self.sampler.store, episodes, starts, self.sampler.frames), seeds)
 

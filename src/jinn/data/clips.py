@@ -45,11 +45,7 @@ class ClipSampler:
         """Number of different clips."""
         return int(self._ends[-1])
 
-    def places(self, step: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Episode ids and first frames, int64 ``(batch,)`` each, of the clips of a step."""
-        return self.numbered(range(step * batch, (step + 1) * batch))
-
-    def numbered(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
+    def locate(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
         """Episode ids and first frames of the run's n-th clips, for these n."""
         drawn = _hash(self.seed, np.asarray(numbers, dtype=np.uint64))
         # The remainder favours low places by less than num_places / 2^64: nothing.
@@ -60,11 +56,7 @@ class ClipSampler:
 
     def batch(self, step: int, batch: int) -> Tensor:
         """uint8 ``frames_BTHWC`` of the clips of a step."""
-        return read_clips(self.store, *self.places(step, batch), self.frames)
-
-    def actions(self, step: int, batch: int) -> Tensor | None:
-        """int64 true ``actions_BTm1`` of the same clips as `batch`, for scoring; see `read_actions`."""
-        return read_actions(self.store, *self.places(step, batch), self.frames)
+        return read_clips(self.store, *self.locate(range(step * batch, (step + 1) * batch)), self.frames)
 
 
 def evenly_spaced_clips(

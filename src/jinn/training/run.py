@@ -197,7 +197,7 @@ def clips_of(
             samplers.clear()
             samplers[number] = ClipSampler(source.block(number), config.frames, seed)
         sampler, first = samplers[number], step * config.batch
-        starts = sampler.numbered(range(first + rows.start, first + rows.stop))
+        starts = sampler.locate(range(first + rows.start, first + rows.stop))
         if (frames_FHWC := frames_of(sampler.store)) is not None:
             return gather_clips(frames_FHWC, sampler.store, *starts, config.frames)
         return read_clips(sampler.store, *starts, config.frames)
