@@ -13,6 +13,7 @@ from jinn.contracts import JinnError
 from jinn.data import ingest as module
 from jinn.data.ingest import Summary, ingest
 from jinn.data.store import FrameStore
+from jinn.data.store_format import read_index
 from jinn.data.synthetic import game_rollout
 from jinn.data.video import VideoError, read_video
 from jinn.data.writer import StoreWriter
@@ -60,7 +61,8 @@ def everything(path: Path) -> dict[str, bytes]:
 
 
 def sources_of(store: FrameStore) -> list[str]:
-    return [store.episode(i).source.partition("#")[0] for i in range(store.num_episodes)]
+    index = read_index(store.path)
+    return [index.sources[source].partition("#")[0] for source in index.columns["source"]]
 
 
 def test_a_folder_of_videos(videos: Path, tmp_path: Path) -> None:
@@ -197,9 +199,9 @@ def test_copies_share_a_split(tmp_path: Path) -> None:
         (tmp_path / "videos" / f"copy of {i}.mp4").write_bytes(path.read_bytes())
     ingest([str(tmp_path / "videos")], tmp_path / "out", size_hw=(16, 16))
     store = FrameStore.open(tmp_path / "out")
-    split = {source: store.episode(i).split for i, source in enumerate(sources_of(store))}
-    assert [split[f"{i}.mp4"] for i in range(6)] == [split[f"copy of {i}.mp4"] for i in range(6)]
-    assert 2 <= list(split.values()).count("heldout") < 12
+    heldout = dict(zip(sources_of(store), store.heldout.tolist(), strict=True))
+    assert [heldout[f"{i}.mp4"] for i in range(6)] == [heldout[f"copy of {i}.mp4"] for i in range(6)]
+    assert 2 <= sum(heldout.values()) < 12
 
 
 def test_a_long_video_becomes_several_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

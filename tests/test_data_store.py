@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from jinn.contracts import JinnError
-from jinn.data.store import Episode, FrameStore
+from jinn.data.store import FrameStore
 from jinn.data.store_format import HELDOUT_SHARE, group_hash, read_index
 from jinn.data.synthetic import ACTIONS, game_rollout, write_game
 from jinn.data.writer import StoreWriter
@@ -49,7 +49,9 @@ def test_frames_come_back_across_shards(tmp_path: Path) -> None:
     assert store.num_actions is None
     assert store.frames(0, 0, 1).flags.writeable
     assert not store.view(0, 0, 1).flags.writeable
-    assert store.episode(2) == Episode(7, 5, "video 2", None, store.episode(2).split)
+    assert (store.starts[2], store.lengths[2], store.level_seed(2)) == (7, 5, None)
+    index = read_index(tmp_path / "s")
+    assert index.sources[index.columns["source"][2]] == "video 2"
 
 
 @pytest.mark.parametrize("place", [(0, -1, 1), (0, 0, 4), (0, 2, 1), (6, 0, 1), (-1, 0, 1)])
@@ -139,7 +141,7 @@ def test_few_videos_hold_one_out(tmp_path: Path, videos: int, held: int) -> None
     if held:
         with StoreWriter(tmp_path / "s", SIZE, 10) as writer:  # the choice stays when more is added
             writer.add(pictures(0, 1), min(names, key=group_hash))
-        assert FrameStore.open(tmp_path / "s").episode(2 * videos).split == "heldout"
+        assert FrameStore.open(tmp_path / "s").heldout[2 * videos]
 
 
 def test_an_exception_drops_the_unfinished_source(tmp_path: Path) -> None:

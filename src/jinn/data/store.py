@@ -17,31 +17,11 @@ next writer. So a kill at any moment leaves a valid store.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from jinn.data.store_format import NO_SEED, Index, Layout, check_files, read_index, read_layout, shard_path
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One unbroken run of frames.
-
-    Attributes:
-        start: index of its first frame in the whole store.
-        length: number of frames.
-        source: name of the source that it came from.
-        level_seed: the level that was played, None if unknown.
-        split: ``"train"`` or ``"heldout"``.
-    """
-
-    start: int
-    length: int
-    source: str
-    level_seed: int | None
-    split: str
 
 
 class FrameStore:
@@ -81,17 +61,6 @@ class FrameStore:
         layout, index = read_layout(path), read_index(path)
         check_files(path, layout, index)
         return cls(path, layout, index)
-
-    def episode(self, episode: int) -> Episode:
-        """What is known of one episode."""
-        row = {name: column[episode] for name, column in self._index.columns.items()}
-        return Episode(
-            start=int(row["start"]),
-            length=int(row["length"]),
-            source=self._index.sources[row["source"]],
-            level_seed=self.level_seed(episode),
-            split="heldout" if row["heldout"] else "train",
-        )
 
     def select(self, split: str) -> np.ndarray:
         """Ids (int64, ascending) of the episodes in ``"train"``, ``"heldout"`` or ``"all"``."""
