@@ -36,13 +36,13 @@ from jinn.agents.clone import CloneConfig, Dictionary, clone
 from jinn.agents.game import Game
 from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.play import Policy, play
-from jinn.checkpoint import read_tensors, write_tensors, write_text
 from jinn.contracts import JinnError
 from jinn.data.clips import load_frames
 from jinn.data.store import FrameStore
 from jinn.evaluation.report.charts import HEIGHT, WIDTH, Line, line_chart
 from jinn.evaluation.report.page import STATIC
 from jinn.evaluation.results import Figure
+from jinn.files import read_tensors, write_tensors, write_text
 from jinn.world.label import label
 from jinn.world.world import World
 

@@ -27,10 +27,10 @@ from jinn.agents.game import Game
 from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.play import Policy, play
 from jinn.agents.ppo import PPOConfig, train_ppo
-from jinn.checkpoint import write_json, write_text
 from jinn.data.collect import collect
 from jinn.data.games import PROCGEN_MOVES
 from jinn.evaluation.metrics import bootstrap
+from jinn.files import write_json, write_text
 
 TRAIN, TEST = (0, 10_000), (20_000, 1_000)  # level seeds
 SOLVED = 10.0  # what the end of a level earns in CoinRun, Climber, Jumper and Ninja; a star earns less

@@ -27,11 +27,11 @@ from jinn.agents.game import Game
 from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.play import Policy, play
 from jinn.agents.ppo import PPOConfig
-from jinn.checkpoint import read_json, write_json
 from jinn.data.games import JUMP_RIGHT
 from jinn.data.store import FrameStore
 from jinn.env import WorldVectorEnv
 from jinn.evaluation.metrics import bootstrap
+from jinn.files import read_json, write_json
 from jinn.judges import Head, learn_head
 from jinn.world.world import World
 

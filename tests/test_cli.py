@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from jinn.checkpoint import read_tensors
 from jinn.cli import main
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import game_rollout
+from jinn.files import read_tensors
 
 av = pytest.importorskip("av", reason="LOUD: videos cannot be tested without the extra 'video'")
 

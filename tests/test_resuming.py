@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from jinn.checkpoint import read_tensors
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import write_game
+from jinn.files import read_tensors
 from jinn.recipes import paper_coinrun, tiny
 from jinn.training.checkpoints import newest
 from jinn.training.loop import Interrupted

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from jinn.checkpoint import from_dict, to_dict
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import write_game
 from jinn.evaluation import suite
 from jinn.evaluation.measure import Networks
 from jinn.evaluation.suite import Protocol, evaluate
+from jinn.files import from_dict, to_dict
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import RECIPES, paper_coinrun, tiny
 from jinn.training.optim import TrainingConfig, learning_rate, make_optimizers, orthogonal

@@ -31,12 +31,12 @@ import rich.table
 import torch
 import tyro
 
-from jinn.checkpoint import read_json, write_tensors
 from jinn.contracts import JinnError
 from jinn.data.clips import evenly_spaced_clips, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import FrameStream, StreamConfig
 from jinn.evaluation.suite import ProtocolName
+from jinn.files import read_json, write_tensors
 from jinn.recipes import RECIPES
 from jinn.training.parallel import ParallelConfig
 from jinn.training.plan import ClusterConfig

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jinn.checkpoint import load_weights, read_tensors, write_tensors
 from jinn.contracts import JinnError, check_frames, to_float
+from jinn.files import load_weights, read_tensors, write_tensors
 
 # before_BHWC, actions_B, after_BHWC -> rewards_B float32, ended_B bool
 Judge = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jinn.checkpoint import (
+from jinn.contracts import JinnError, to_float
+from jinn.files import (
     from_dict,
     load_weights,
     read_json,
@@ -18,7 +19,6 @@ from jinn.checkpoint import (
     write_json,
     write_tensors,
 )
-from jinn.contracts import JinnError, to_float
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jinn.agents.network import Network, NetworkConfig, draw, new_network
-from jinn.checkpoint import load_weights, read_tensors, write_tensors
+from jinn.files import load_weights, read_tensors, write_tensors
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from jinn.checkpoint import read_tensors, to_dict, weights_hash, write_tensors
 from jinn.contracts import JinnError
 from jinn.evaluation.clips import HeldOut
 from jinn.evaluation.measure import Networks, Records
+from jinn.files import read_tensors, to_dict, weights_hash, write_tensors
 from jinn.world.world import World
 
 # Counts up when a change of the code changes what clips are turned into: what was kept is then made anew.

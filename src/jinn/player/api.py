@@ -25,8 +25,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 from torch import Tensor
 
-from jinn.checkpoint import weights_hash
 from jinn.errors import JinnError
+from jinn.files import weights_hash
 from jinn.player.admission import AdmissionQueue
 from jinn.player.auth import Auth
 from jinn.player.film import MEDIA_TYPE, FilmFormat, encode_film

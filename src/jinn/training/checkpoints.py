@@ -22,8 +22,8 @@ import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from jinn.checkpoint import read_json, write_json
 from jinn.contracts import JinnError
+from jinn.files import read_json, write_json
 from jinn.training.optim import momentum_of
 from jinn.training.parallel import Ranks
 

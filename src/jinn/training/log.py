@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jinn.checkpoint import write_text
+from jinn.files import write_text
 
 
 class Meter:

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jinn.checkpoint import from_dict, read_json, to_dict, weights_hash, write_json
 from jinn.contracts import JinnError
 from jinn.data.clips import ClipSampler, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import FrameStream, Recorded, Source
+from jinn.files import from_dict, read_json, to_dict, weights_hash, write_json
 from jinn.models.transformer import TransformerConfig
 from jinn.training.loop import Clips, OnStep, train
 from jinn.training.optim import TrainingConfig, fastest_precision

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jinn.checkpoint import from_dict, read_json, read_tensors, to_dict, write_json, write_tensors
 from jinn.contracts import JinnError
+from jinn.files import from_dict, read_json, read_tensors, to_dict, write_json, write_tensors
 from jinn.world.config import WorldConfig
 from jinn.world.earlier import convert_config, convert_weights
 from jinn.world.legend import ActionMeaning, read_legend, write_legend

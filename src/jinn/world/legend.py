@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jinn.checkpoint import from_dict, read_json, write_json
+from jinn.files import from_dict, read_json, write_json
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jinn.checkpoint import load_weights
 from jinn.contracts import JinnError, check_frames
+from jinn.files import load_weights
 from jinn.models.maskgit import SamplingConfig, fill, frame_noise
 from jinn.models.transformer import KVCache
 from jinn.world.backends import Backend, BackendName, make_backend

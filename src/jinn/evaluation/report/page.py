@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from jinn.checkpoint import write_json, write_text
 from jinn.evaluation.report import charts, glossary
 from jinn.evaluation.report.curves import curves, training
 from jinn.evaluation.report.films import clips, held
@@ -17,6 +16,7 @@ from jinn.evaluation.report.legend import legends
 from jinn.evaluation.report.parts import anchor, interval, section
 from jinn.evaluation.report.tables import tables
 from jinn.evaluation.results import Figure, Results, WorldResults
+from jinn.files import write_json, write_text
 
 STATIC = Path(__file__).parent / "static"
 

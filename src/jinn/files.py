@@ -1,4 +1,4 @@
-"""A checkpoint describes itself: safetensors weights and a config.json, and nothing is unpickled.
+"""Reading and writing files: JSON, text, safetensors, and config dataclasses as JSON. Nothing is unpickled.
 
 Everything is written beside its place under a temporary name, flushed, and renamed: a reader sees the
 old or the new, never half.
