@@ -25,7 +25,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
     with StoreWriter(path, (8, 8), 10, num_actions=5, shard_bytes=7 * 8 * 8 * 3) as writer:
         for level, length in enumerate(LENGTHS):
             frames, actions = game_rollout(level, length, (8, 8))
-            writer.add(frames, "synthetic:game", actions, level_seed=level)
+            writer.append(frames)
+            writer.end_episode("synthetic:game", actions, level_seed=level)
     return FrameStore.open(path)
 
 
@@ -136,7 +137,8 @@ def test_too_long_clips_are_told(store: FrameStore, tmp_path: Path) -> None:
     with pytest.raises(JinnError, match="has 31 frames"):
         evenly_spaced_clips(store, 31, "all")
     with StoreWriter(tmp_path / "s", (8, 8), 10) as writer:
-        writer.add(game_rollout(0, 9, (8, 8))[0], "one")
+        writer.append(game_rollout(0, 9, (8, 8))[0])
+        writer.end_episode("one")
     one = FrameStore.open(tmp_path / "s")
     assert read_actions(one, np.array([0]), np.array([0]), 4) is None
     with pytest.raises(JinnError, match="no episodes in its heldout split"):

@@ -10,6 +10,7 @@ import signal
 import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,10 +29,18 @@ def pictures(seed: int, count: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3), dtype=np.uint8)
 
 
+def add(writer: StoreWriter, frames_THWC: np.ndarray, source: str, **options: Any) -> None:
+    """Write an episode in chunks of different lengths."""
+    for first, last in ((0, 1), (1, 3), (3, None)):
+        if len(frames_THWC) > first:
+            writer.append(frames_THWC[first:last])
+    writer.end_episode(source, **options)
+
+
 def write(path: Path, episodes: int, **options: object) -> None:
     with StoreWriter(path, SIZE, 10, **options) as writer:  # type: ignore[arg-type]
         for i in range(episodes):
-            writer.add(pictures(i, 3 + i), f"video {i}")
+            add(writer, pictures(i, 3 + i), f"video {i}")
             writer.finish_source(f"video {i}")
 
 
@@ -77,13 +86,16 @@ def test_actions_and_levels_are_kept_aside(tmp_path: Path) -> None:
 
 def test_a_store_mixes_video_and_play(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
-        writer.add(pictures(0, 4), "video")
+        add(writer, pictures(0, 4), "video")
+        writer.append(pictures(1, 4))
         with pytest.raises(ValueError, match="num_actions"):
-            writer.add(pictures(1, 4), "game", np.array([0, 1, 2, 0]))
+            writer.end_episode("game", np.array([0, 1, 2, 0]))
         writer.num_actions = 3
         with pytest.raises(ValueError, match="num_actions"):
-            writer.add(pictures(1, 4), "game", np.array([0, 3, 2, 0]))
-        writer.add(pictures(1, 4), "game", np.array([0, 1, 2, 0]), level_seed=-7)
+            writer.end_episode("game", np.array([0, 3, 2, 0]))
+        with pytest.raises(ValueError, match="4 frames need as many actions"):
+            writer.end_episode("game", np.array([0, 1, 0]))
+        writer.end_episode("game", np.array([0, 1, 2, 0]), level_seed=-7)
     store = FrameStore.open(tmp_path / "s")
     assert store.num_actions == 3
     assert store.actions(0, 0, 4) is None
@@ -108,8 +120,10 @@ def test_frames_must_fit_the_store(tmp_path: Path) -> None:
     write(tmp_path / "s", 1)
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
         for wrong in (pictures(0, 2)[:, :4], pictures(0, 2).astype(np.float32), pictures(0, 2)[:0]):
-            with pytest.raises(ValueError, match="an episode is uint8"):
-                writer.add(wrong, "x")
+            with pytest.raises(ValueError, match="a chunk is uint8"):
+                writer.append(wrong)
+        with pytest.raises(ValueError, match="at least one frame"):
+            writer.end_episode("x")
     with pytest.raises(JinnError, match="8x12 frames at 10 fps, not 8x12 at 15"):
         StoreWriter(tmp_path / "s", SIZE, 15)
     with pytest.raises(JinnError, match="not 12x8"):
@@ -119,7 +133,7 @@ def test_frames_must_fit_the_store(tmp_path: Path) -> None:
 def test_the_split_goes_by_group(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
         for i in range(2000):
-            writer.add(pictures(0, 1), "game", level_seed=i % 1000)
+            add(writer, pictures(0, 1), "game", level_seed=i % 1000)
     store = FrameStore.open(tmp_path / "s")
     assert np.array_equal(store.heldout[:1000], store.heldout[1000:])
     share = store.heldout.mean()
@@ -135,21 +149,21 @@ def test_few_videos_hold_one_out(tmp_path: Path, videos: int, held: int) -> None
     names = [name for name in map(str, range(99)) if group_hash(name) >= HELDOUT_SHARE * 2**64][:videos]
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
         for name in names * 2:
-            writer.add(pictures(0, 1), name)
+            add(writer, pictures(0, 1), name)
     store = FrameStore.open(tmp_path / "s")
     assert store.heldout.sum() == 2 * held
     if held:
         with StoreWriter(tmp_path / "s", SIZE, 10) as writer:  # the choice stays when more is added
-            writer.add(pictures(0, 1), min(names, key=group_hash))
+            add(writer, pictures(0, 1), min(names, key=group_hash))
         assert FrameStore.open(tmp_path / "s").heldout[2 * videos]
 
 
 def test_an_exception_drops_the_unfinished_source(tmp_path: Path) -> None:
     def stopped() -> None:
         with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
-            writer.add(pictures(0, 3), "whole")
+            add(writer, pictures(0, 3), "whole")
             writer.finish_source("whole")
-            writer.add(pictures(1, 3), "half")
+            add(writer, pictures(1, 3), "half")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -160,13 +174,32 @@ def test_an_exception_drops_the_unfinished_source(tmp_path: Path) -> None:
     assert read_index(tmp_path / "s").sources == ("whole",)
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
         assert writer.done_sources == {"whole"}
-        writer.add(pictures(2, 2), "next")
+        add(writer, pictures(2, 2), "next")
     assert np.array_equal(FrameStore.open(tmp_path / "s").frames(1, 0, 2), pictures(2, 2))
+
+
+def test_an_episode_exists_once_it_has_ended(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "s", SIZE, 10, shard_bytes=7 * FRAME_BYTES) as writer:
+        add(writer, pictures(0, 5), "a")
+        writer.append(pictures(1, 20))
+        assert (writer.num_episodes, writer.num_frames) == (1, 25)
+        writer.commit()
+        assert FrameStore.open(tmp_path / "s").num_frames == 5
+        writer.append(pictures(2, 3))
+        writer.end_episode("b")
+        writer.append(pictures(3, 9))  # never ended
+    store = FrameStore.open(tmp_path / "s")
+    assert store.lengths.tolist() == [5, 23]
+    assert np.array_equal(store.frames(1, 0, 20), pictures(1, 20))
+    assert np.array_equal(store.frames(1, 20, 23), pictures(2, 3))
+    with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
+        add(writer, pictures(4, 4), "c")
+    assert np.array_equal(FrameStore.open(tmp_path / "s").frames(2, 0, 4), pictures(4, 4))
 
 
 def test_an_empty_store_is_not_left_behind(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
-        writer.add(pictures(0, 3), "half")
+        add(writer, pictures(0, 3), "half")
         writer.rollback()
     assert not (tmp_path / "s").exists()
 
@@ -174,7 +207,7 @@ def test_an_empty_store_is_not_left_behind(tmp_path: Path) -> None:
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
-        writer.add(pictures(0, 3), "a")
+        add(writer, pictures(0, 3), "a")
         with pytest.raises(JinnError, match="another process"):
             StoreWriter(tmp_path / "s", SIZE, 10)
     StoreWriter(tmp_path / "s", SIZE, 10).close()
@@ -182,9 +215,9 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 
 def test_readers_see_the_last_commit(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
-        writer.add(pictures(0, 3), "a")
+        add(writer, pictures(0, 3), "a")
         writer.commit()
-        writer.add(pictures(1, 4), "b")
+        add(writer, pictures(1, 4), "b")
         store = FrameStore.open(tmp_path / "s")
         assert store.num_frames == 3
         writer.commit()
@@ -242,7 +275,7 @@ def test_commits_are_not_quadratic(tmp_path: Path) -> None:
     started = time.monotonic()
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
         for i in range(20_000):
-            writer.add(frame, "game", group=str(i % 7))
+            add(writer, frame, "game", group=str(i % 7))
             writer.finish_source(f"block {i}")
     assert time.monotonic() - started < 10  # an index written for each would take minutes
     assert len(FrameStore.open(tmp_path / "s").done_sources) == 20_000
@@ -260,7 +293,7 @@ def write_slowly(path: Path, begun: Event | None = None) -> None:
             if f"video {i}" in writer.done_sources:
                 continue
             for piece in range(3):
-                writer.add(pictures(100 * i + piece, 5), f"video {i}")
+                add(writer, pictures(100 * i + piece, 5), f"video {i}")
             writer.finish_source(f"video {i}")
             writer.commit()
 

@@ -381,7 +381,8 @@ def test_a_store_in_which_only_some_clips_have_actions(
     with StoreWriter(tmp_path / "store", (32, 32), 10, num_actions=len(ACTIONS)) as writer:
         for level in range(16):
             frames, actions = game_rollout(level, 60)
-            writer.add(frames, f"{level}", actions if level % 2 else None)
+            writer.append(frames)
+            writer.end_episode(f"{level}", actions if level % 2 else None)
     store, world = FrameStore.open(tmp_path / "store"), make_world()
     world.trained_on = store.groups[:1]
     results = evaluate([world], store, FEW, batch=1)
@@ -476,7 +477,8 @@ def test_videos_without_life_are_refused(
     picture = game_rollout(0, 1)[0] if frame is None else np.full((1, 32, 32, 3), frame, np.uint8)
     with StoreWriter(tmp_path / "store", (32, 32), 10) as writer:
         for source in "abcdefgh":
-            writer.add(picture.repeat(60, 0), source)
+            writer.append(picture.repeat(60, 0))
+            writer.end_episode(source)
     assert words in refused(tmp_path, capsys, make_world(), FrameStore.open(tmp_path / "store"))
 
 

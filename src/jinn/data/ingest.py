@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from jinn.contracts import JinnError
 from jinn.data.collect import Rollout, collect
 from jinn.data.games import open_games
@@ -33,7 +31,6 @@ DEFAULT_SIZE_HW = (64, 64)
 DEFAULT_FPS = 10.0  # of videos and the synthetic game; environments keep their own rate
 DEFAULT_FRAMES = 100_000
 HANDFUL = 16  # a video that breaks off earlier is not worth keeping
-EPISODE_BYTES = 2**26  # a longer video becomes several episodes, which bounds the memory
 GAME_LENGTH = 100  # frames of an episode of the synthetic game
 
 # Frames in a block of play. A stop repeats one block; EnvPool's 16 games side by side should each see some
@@ -145,7 +142,6 @@ def _add_videos(
     tell: Progress,
 ) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
     resumed, skipped, warnings = 0, [], []
-    longest = max(HANDFUL, EPISODE_BYTES // (size_hw[0] * size_hw[1] * 3))
     for number, (path, name) in enumerate(videos):
         tell(number, len(videos), name)
         try:
@@ -159,9 +155,8 @@ def _add_videos(
             continue
         before = writer.num_frames
         try:
-            for episode in _pieces(read_video(path, fps, size_hw), longest):
-                # Copies of a video under other names must not be split over training and held-out.
-                writer.add(episode, source, group=content)
+            for chunk_THWC in read_video(path, fps, size_hw):
+                writer.append(chunk_THWC)
                 tell(number, len(videos), f"{name} ({writer.num_frames - before:,} frames)")
         except VideoError as error:
             if writer.num_frames - before < HANDFUL:
@@ -169,27 +164,12 @@ def _add_videos(
                 skipped.append((name, str(error)))
                 continue
             warnings.append((name, str(error)))
+        # Copies of a video under other names must not be split over training and held-out.
+        writer.end_episode(source, group=content)
         writer.finish_source(source)
     if videos:
         tell(len(videos), len(videos), "videos")
     return resumed, skipped, warnings
-
-
-def _pieces(chunks: Iterator[np.ndarray], longest: int) -> Iterator[np.ndarray]:
-    """Join chunks to pieces of at least `longest` frames; what came before an error is yielded first."""
-    held: list[np.ndarray] = []
-    try:
-        for chunk in chunks:
-            held.append(chunk)
-            if sum(map(len, held)) >= longest:
-                yield np.concatenate(held)
-                held.clear()
-    except VideoError:
-        if held:
-            yield np.concatenate(held)
-        raise
-    if held:
-        yield np.concatenate(held)
 
 
 def _add_play(
@@ -225,7 +205,8 @@ def _add_play(
             for rollout in _play(source, length, group_hash(block) % 2**31, levels, policy, repeat, size_hw):
                 level = rollout.level_seed
                 group = f"{block} {rollout.episode}" if level is None else level_name(source, level)
-                writer.add(rollout.frames_THWC, name, rollout.actions_T, level, group)
+                writer.append(rollout.frames_THWC)
+                writer.end_episode(name, rollout.actions_T, level, group)
                 done += len(rollout.frames_THWC)
                 tell(done, frames, source)
             writer.finish_source(name)

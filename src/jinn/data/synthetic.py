@@ -80,5 +80,6 @@ def write_game(
     with StoreWriter(path, size_hw, fps, num_actions=len(ACTIONS)) as writer:
         for level in range(seed, seed + episodes):
             frames, actions = game_rollout(level, length, size_hw)
-            writer.add(frames, "synthetic:game", actions, level_seed=level)
+            writer.append(frames)
+            writer.end_episode("synthetic:game", actions, level_seed=level)
     return FrameStore.open(path)

@@ -1,4 +1,4 @@
-"""Writing a frame store: the only place that changes one."""
+"""The writer of a frame store: nothing else changes one."""
 
 from __future__ import annotations
 
@@ -33,21 +33,22 @@ SHARD_BYTES = 2**30
 class StoreWriter:
     """Creates a store or continues one; a context manager.
 
-    Nothing is durable before `commit`, `finish_source` (which commits now and then) or `close`. Leaving the
-    ``with`` block by an exception drops what came after the last finished source. A store that is still
-    empty at the end is removed again.
+    An episode is written chunk by chunk with `append`, and exists once `end_episode` was called. Nothing is
+    durable before `commit`, `finish_source` (which commits now and then) or `close`. Leaving the ``with``
+    block by an exception drops everything after the last finished source. A store that is still empty at the
+    end is removed again.
 
     Args:
-        path: the directory, made if missing.
-        size_hw: height and width of the frames, pixels.
-        fps: frames a second.
-        num_actions: number of different true actions, None for video. Raise the attribute of the same name
-            before adding episodes with more.
-        shard_bytes: size of a full shard of a new store.
+        path: Directory of the store, which is made if it is missing.
+        size_hw: Height and width of the frames, pixels.
+        fps: Frames per second.
+        num_actions: Number of different true actions, None for video. Raise the attribute of the same name
+            before you end an episode with more.
+        shard_bytes: Size of a full shard of a new store.
 
     Raises:
-        JinnError: the store has another size or rate, is damaged, is being written by somebody else, or
-            the directory holds other things.
+        JinnError: The store has another size or rate, is damaged or is being written by another process, or
+            the directory holds other files.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class StoreWriter:
         self.num_actions = max(num_actions or 0, index.num_actions or 0) or None
         self.done_sources = set(index.done)
         self.num_frames = index.num_frames
+        self._open_frames = 0  # how many of them belong to the episode that has not ended
         self._columns = {name: column.tolist() for name, column in index.columns.items()}
         self._sources = {name: number for number, name in enumerate(index.sources)}
         held = index.columns["group"][index.columns["heldout"]]
@@ -90,62 +92,72 @@ class StoreWriter:
 
     @property
     def num_episodes(self) -> int:
-        """Episodes written so far, committed or not."""
+        """Number of episodes that have ended, committed or not."""
         return len(self._columns["start"])
 
-    def add(
-        self,
-        frames_THWC: np.ndarray,
-        source: str,
-        actions: np.ndarray | None = None,
-        level_seed: int | None = None,
-        group: str | None = None,
-    ) -> None:
-        """Append one episode.
+    def append(self, frames_THWC: np.ndarray) -> None:
+        """Write the next chunk of the episode that has not ended, or the first one of a new episode.
 
         Args:
             frames_THWC: uint8, at least one frame, of the store's size.
-            source: name of the video or environment.
-            actions: int ``(T,)``, entry t leads from frame t to t + 1; the last entry is ignored.
-            level_seed: the level that was played.
-            group: episodes of one group share a split; by default the level, or else the source.
         """
-        frames = len(frames_THWC)
-        if frames_THWC.dtype != np.uint8 or frames_THWC.shape[1:] != self._layout.frame_shape or not frames:
+        shape = self._layout.frame_shape
+        if frames_THWC.dtype != np.uint8 or frames_THWC.shape[1:] != shape or not len(frames_THWC):
             raise ValueError(
-                f"an episode is uint8 (T > 0, {', '.join(map(str, self._layout.frame_shape))}), "
+                f"a chunk is uint8 (T > 0, {', '.join(map(str, shape))}), "
                 f"got {frames_THWC.dtype} {frames_THWC.shape}"
             )
+        self._write_frames(np.ascontiguousarray(frames_THWC))
+        self.num_frames += len(frames_THWC)
+        self._open_frames += len(frames_THWC)
+
+    def end_episode(
+        self,
+        source: str,
+        actions_T: np.ndarray | None = None,
+        level_seed: int | None = None,
+        group: str | None = None,
+    ) -> None:
+        """Make one episode of all frames that were appended since the last one.
+
+        Args:
+            source: Name of the video or environment.
+            actions_T: True actions, int ``(T,)`` for all T frames of the episode. Entry t leads from frame t
+                to t + 1; the last entry is ignored.
+            level_seed: Seed of the level that was played.
+            group: Episodes of one group share a split; by default the level, or else the source.
+        """
+        frames = self._open_frames
+        if not frames:
+            raise ValueError("an episode has at least one frame: append some first")
         stored = np.full(frames, -1, "<i2")
-        if actions is not None:
-            if len(actions) != frames:
+        if actions_T is not None:
+            if len(actions_T) != frames:
                 raise ValueError(
-                    f"{frames} frames need as many actions (the last is padding), got {len(actions)}"
+                    f"{frames} frames need as many actions (the last is padding), got {len(actions_T)}"
                 )
-            stored[:-1] = actions[:-1]
+            stored[:-1] = actions_T[:-1]
             if frames > 1 and not 0 <= stored[:-1].min() <= stored[:-1].max() < (self.num_actions or 0):
                 raise ValueError(
                     f"true actions must lie in [0, num_actions), num_actions is {self.num_actions}"
                 )
+        start = self.num_frames - frames
+        self._write(self.path / "actions.bin", 2 * start, stored)
         if group is None:
             group = source if level_seed is None else f"level {level_seed}"
         number = group_hash(group)
-
-        self._write_frames(np.ascontiguousarray(frames_THWC))
-        self._write(self.path / "actions.bin", 2 * self.num_frames, stored)
         row = {
-            "start": self.num_frames,
+            "start": start,
             "length": frames,
             "source": self._sources.setdefault(source, len(self._sources)),
             "group": number,
             "level_seed": NO_SEED if level_seed is None else level_seed,
-            "has_actions": actions is not None,
+            "has_actions": actions_T is not None,
             "heldout": is_heldout(number) or number in self._heldout_groups,
         }
         for name, value in row.items():
             self._columns[name].append(value)
-        self.num_frames += frames
-        self._dirty = True
+        self._open_frames, self._dirty = 0, True
 
     def finish_source(self, source: str) -> None:
         """Record that a source is complete, so that it is not ingested again.
@@ -160,17 +172,17 @@ class StoreWriter:
             self.commit()
 
     def rollback(self) -> None:
-        """Drop the episodes added since the last finished source or commit."""
+        """Drop all frames and episodes since the last finished source or commit."""
         episodes, sources = self._safe
         for column in self._columns.values():
             del column[episodes:]
         for name in list(self._sources)[sources:]:
             del self._sources[name]
         starts, lengths = self._columns["start"], self._columns["length"]
-        self.num_frames = starts[-1] + lengths[-1] if starts else 0
+        self.num_frames, self._open_frames = starts[-1] + lengths[-1] if starts else 0, 0
 
     def commit(self) -> None:
-        """Make everything added so far durable and visible to readers that open the store from now on."""
+        """Make all ended episodes durable, and visible to readers that open the store from now on."""
         started = time.monotonic()
         for file in self._open_files.values():
             file.flush()
@@ -191,10 +203,10 @@ class StoreWriter:
         self._commit_seconds = self._committed_at - started
 
     def close(self) -> None:
-        """Settle the split, commit and release the store; an empty one is removed.
+        """Complete the split, commit and release the store; an empty one is removed.
 
-        If chance held nothing out, which is the rule for a folder of a few videos, the group with the
-        smallest hash is held out as long as at least three others remain to train on.
+        If no group's hash fell into the held-out split, as is usual for a folder of a few videos, the group
+        with the smallest hash is held out, provided that at least three others remain to train on.
         """
         groups = set(self._columns["group"])
         if not any(self._columns["heldout"]) and len(groups) >= 4:
@@ -211,7 +223,7 @@ class StoreWriter:
     ) -> None:
         if kind is None:
             self.close()
-        else:  # The split is settled by the run that completes the store, not by one that was stopped.
+        else:  # The split is completed by the run that completes the store, not by one that was stopped.
             self.rollback()
             self._release()
 
@@ -235,9 +247,9 @@ class StoreWriter:
         written, size = 0, self._layout.shard_frames
         while written < len(frames):
             shard, offset = divmod(self.num_frames + written, size)
-            piece = frames[written : written + size - offset]
-            self._write(shard_path(self.path, shard), offset * self._layout.frame_bytes, piece)
-            written += len(piece)
+            part = frames[written : written + size - offset]
+            self._write(shard_path(self.path, shard), offset * self._layout.frame_bytes, part)
+            written += len(part)
 
     def _write(self, path: Path, offset: int, values: np.ndarray) -> None:
         if path not in self._open_files:
