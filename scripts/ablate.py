@@ -24,7 +24,7 @@ from torch import Tensor
 
 from jinn.data.clips import ClipSampler, evenly_spaced_clips, read_clips
 from jinn.data.store import FrameStore
-from jinn.data.stream import Recorded
+from jinn.data.stream import StoreSource
 from jinn.evaluation.clips import choose
 from jinn.evaluation.measure import Networks, measure_clips
 from jinn.evaluation.metrics import bootstrap, psnr
@@ -197,7 +197,7 @@ def trained(
         now = replace(now, checkpoint_every=10**9)
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            clips = clips_of(Recorded(store), now, seed + 1, lambda _: loaded)
+            clips = clips_of(StoreSource(store), now, seed + 1, lambda _: loaded)
             ranks = Ranks(ParallelConfig(), device, precision=fastest_precision(device))
             train(Phase(learns[0], now, learns, type(stage)), stage, clips, Path(folder), seed + 1, ranks)
             return time.perf_counter() - began

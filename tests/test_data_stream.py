@@ -31,31 +31,31 @@ from jinn.world.world import World
 
 pytest.importorskip("envpool", reason="EnvPool IS MISSING: streams are not tested")
 COINRUN = "envpool:CoinrunHard-v0"
-CONFIG = StreamConfig(frames=1600, levels=(0, 40), test_levels=(50, 9), test_frames=400, block=600)
+CONFIG = StreamConfig(frames=1600, levels=(0, 40), test_levels=(50, 9), test_frames=400, chunk=600)
 
 
-def test_blocks_are_played_ahead_and_removed_behind(tmp_path: Path) -> None:
+def test_chunks_are_played_ahead_and_removed_behind(tmp_path: Path) -> None:
     stream = FrameStream(COINRUN, CONFIG, tmp_path / "a", seed=3)
-    assert stream.num_blocks == 3
-    blocks = []
+    assert stream.num_chunks == 3
+    chunks = []
     for number in range(3):
-        store = stream.block(number)
-        blocks.append([store.frames(e, 0, int(store.lengths[e])) for e in range(store.num_episodes)])
+        store = stream.chunk(number)
+        chunks.append([store.frames(e, 0, int(store.lengths[e])) for e in range(store.num_episodes)])
         seeds = {store.level_seed(e) for e in range(store.num_episodes)}
         assert seeds <= set(range(40))
-        there = {place.name for place in (tmp_path / "a").glob("block-*")}
-        assert there <= {f"block-{number:05d}", f"block-{number + 1:05d}"}
-    assert [sum(map(len, block)) for block in blocks] == [600, 600, 400]
-    assert not np.array_equal(blocks[0][0], blocks[1][0])
+        there = {place.name for place in (tmp_path / "a").glob("chunk-*")}
+        assert there <= {f"chunk-{number:05d}", f"chunk-{number + 1:05d}"}
+    assert [sum(map(len, chunk)) for chunk in chunks] == [600, 600, 400]
+    assert not np.array_equal(chunks[0][0], chunks[1][0])
     stream.close()
-    assert not list((tmp_path / "a").glob("block-*"))
-    again = FrameStream(COINRUN, CONFIG, tmp_path / "b", seed=3).block(1)
-    assert all(np.array_equal(again.frames(e, 0, len(x)), x) for e, x in enumerate(blocks[1]))
+    assert not list((tmp_path / "a").glob("chunk-*"))
+    again = FrameStream(COINRUN, CONFIG, tmp_path / "b", seed=3).chunk(1)
+    assert all(np.array_equal(again.frames(e, 0, len(x)), x) for e, x in enumerate(chunks[1]))
 
 
-def test_what_it_was_trained_on_is_what_blocks_may_show(tmp_path: Path) -> None:
+def test_what_it_was_trained_on_is_what_chunks_may_show(tmp_path: Path) -> None:
     stream = FrameStream(COINRUN, CONFIG, tmp_path / "a")
-    shown = np.concatenate([s.groups[s.select("train")] for s in map(stream.block, range(3))])
+    shown = np.concatenate([s.groups[s.select("train")] for s in map(stream.chunk, range(3))])
     assert set(shown.tolist()) <= set(stream.trained_on.tolist())
     assert not set(stream.test.groups.tolist()) & set(stream.trained_on.tolist())
     assert len(stream.trained_on) <= 40
@@ -66,7 +66,7 @@ def test_policies_take_turns(tmp_path: Path) -> None:
     stream = FrameStream(COINRUN, replace(CONFIG, policy="runner+random"), tmp_path / "a")
 
     def walks(number: int) -> float:
-        store = stream.block(number)
+        store = stream.chunk(number)
         actions = np.concatenate([store.actions(e, 0, n) for e, n in enumerate(store.lengths)])  # type: ignore[misc]
         return float(np.isin(actions, (7, 8)).mean())
 
@@ -76,13 +76,13 @@ def test_policies_take_turns(tmp_path: Path) -> None:
     stream.close()
 
 
-def test_a_phase_goes_through_all_blocks(tmp_path: Path) -> None:
+def test_a_phase_goes_through_all_chunks(tmp_path: Path) -> None:
     stream = FrameStream(COINRUN, CONFIG, tmp_path / "a")
     phase = replace(tiny().tokenizer_training, steps=7, batch=4, frames=2)
     clips = clips_of(stream, phase, seed=0)
     shown = [clips(step, range(4)) for step in range(9)]  # some look a little beyond the end
     for number, step in ((0, 0), (1, 3), (2, 5)):
-        store = FrameStream(COINRUN, CONFIG, tmp_path / f"{number}").block(number)
+        store = FrameStream(COINRUN, CONFIG, tmp_path / f"{number}").chunk(number)
         known = {f.tobytes() for e in range(store.num_episodes) for f in store.frames(e, 0, store.lengths[e])}
         assert all(frame.numpy().tobytes() in known for frame in shown[step].flatten(0, 1))
     assert torch.equal(clips_of(stream, phase, seed=0)(3, range(1, 3)), shown[3][1:3])
@@ -114,7 +114,7 @@ def options() -> list[str]:
         said += [f"--{name}.steps=6", f"--{name}.warmup=2", f"--{name}.checkpoint-every=2"]
         said += [f"--{name}.preview-every=7", f"--{name}.log-every=1", f"--{name}.batch=4"]
     said += ["--stream.frames=1600", "--stream.levels", "0", "40", "--stream.test-levels", "50", "9"]
-    return [*said, "--stream.test-frames=400", "--stream.block=600"]
+    return [*said, "--stream.test-frames=400", "--stream.chunk=600"]
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def test_one_command_from_frames_to_a_report_in_pieces(
     for name, tensor in whole.state_dict().items():
         assert torch.equal(made.state_dict()[name], tensor), name
     assert made.trained_on is not None
-    assert not list((run / "stream").glob("block-*"))
+    assert not list((run / "stream").glob("chunk-*"))
     report = json.loads((run / "report" / "report.json").read_text())
     assert Path(report["worlds"][0]["name"]).name == "run"
 

@@ -21,7 +21,7 @@ from torch import nn
 from jinn.contracts import JinnError
 from jinn.data.clips import ClipSampler, clip_generators, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
-from jinn.data.stream import Recorded
+from jinn.data.stream import StoreSource
 from jinn.data.synthetic import write_game
 from jinn.models.quantize import VQConfig
 from jinn.models.transformer import STTransformer, TransformerConfig
@@ -318,7 +318,7 @@ def test_a_run_keeps_the_precision_it_began_with(game: FrameStore, tmp_path: Pat
 @pytest.mark.parametrize("size", [2, 4, 8])
 def test_ranks_share_the_clips_of_one_and_go_on_in_another_number(game: FrameStore, size: int) -> None:
     phase = short().dynamics_training
-    clips = clips_of(Recorded(game), phase, seed=3)
+    clips = clips_of(StoreSource(game), phase, seed=3)
     for step in (0, 1, 7):
         whole = clips(step, range(phase.batch))
         parts = [clips(step, Ranks(rank=rank, size=size).rows(phase.batch)) for rank in range(size)]

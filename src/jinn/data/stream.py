@@ -1,9 +1,9 @@
-"""Sources for training: an environment that is played while it is learned from, or a store of frames.
+"""Sources of training frames: an environment that is played during training, or a frame store.
 
-A stream is played and forgotten again: it is cut into blocks, each a small frame store of its own. What a
-block holds is a pure function of the stream's config and the block's number, so a run that goes on plays
-again what it needs. Only the blocks in use lie on the disk: the one that is learned from, and the next, which
-is played meanwhile.
+An environment is played in chunks, each a small frame store of its own that is removed after use. What a
+chunk holds is a pure function of the stream's config, its seed and the chunk's number, so a resumed run plays
+again what it needs. Only two chunks are on the disk at a time: the one that is trained on, and the next one,
+which is played in the background.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from jinn.contracts import JinnError
 from jinn.data.ingest import DEFAULT_SIZE_HW, ingest, level_name
 from jinn.data.store import FrameStore
 from jinn.data.store_format import group_hash, is_heldout
+from jinn.errors import JinnError
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class StreamConfig:
     """How an environment is played for training.
 
     Attributes:
-        frames: how many in all; every phase of the training sees all of them.
-        levels: first level seed and number of levels to learn from.
-        test_levels: the same of the levels that the world is measured on.
-        test_frames: how many frames of those.
-        policy: who plays: random, sticky, runner, FILE.py:FUNCTION; or several, as sticky+runner, which take
-            turns from block to block. On the test levels the first one plays.
-        block: frames that are played at a time.
+        frames: Number of frames in total; every phase of the training sees all of them.
+        levels: First level seed and number of levels to train on.
+        test_levels: First level seed and number of levels to evaluate on.
+        test_frames: Number of frames from the test levels.
+        policy: Who plays: random, sticky, runner, FILE.py:FUNCTION; or several, such as sticky+runner, which
+            alternate from chunk to chunk. The first one plays the test levels.
+        chunk: Number of frames that are played at a time.
     """
 
     frames: int = 2_000_000
@@ -42,128 +42,127 @@ class StreamConfig:
     test_levels: tuple[int, int] = (20_000, 1_000)
     test_frames: int = 60_000
     policy: str = "sticky"
-    block: int = 256_000
+    chunk: int = 256_000
 
     def __post_init__(self) -> None:
-        if min(self.frames, self.test_frames, self.block, self.levels[1], self.test_levels[1]) < 1:
-            raise JinnError("frames, blocks and numbers of levels are at least 1")
+        if min(self.frames, self.test_frames, self.chunk, self.levels[1], self.test_levels[1]) < 1:
+            raise JinnError("frames, chunks and numbers of levels are at least 1")
         apart = self.levels[0] + self.levels[1] <= self.test_levels[0]
         if not apart and self.test_levels[0] + self.test_levels[1] > self.levels[0]:
-            raise JinnError("the levels to test on overlap those to learn from: choose others")
+            raise JinnError("the test levels overlap the training levels: choose others")
 
 
 class FrameStream:
-    """Blocks of play, as frame stores.
+    """Frames of an environment that is played during training, chunk by chunk.
 
     Attributes:
-        source: the environment, such as ``envpool:CoinrunHard-v0``.
-        config: how it is played.
-        num_blocks: how many there are.
-        size_hw: height and width of the frames, pixels.
+        source: The environment, such as ``envpool:CoinrunHard-v0``.
+        config: How it is played.
+        num_chunks: Number of chunks.
+        size_hw: Height and width of the frames, pixels.
 
     Args:
-        source, config: as above.
-        folder: where blocks are kept; it is made when the first is played.
-        seed: of the play.
+        source, config: As above.
+        folder: Where chunks are written; it is made when the first one is played.
+        seed: Seed of the levels' order and of the policy.
     """
 
     size_hw = DEFAULT_SIZE_HW
 
     def __init__(self, source: str, config: StreamConfig, folder: Path, seed: int = 0) -> None:
         self.source, self.config, self.folder, self._seed = source, config, folder, seed
-        self.num_blocks = -(-config.frames // config.block)
-        self._ahead: Future[FrameStore] | None = None
+        self.num_chunks = -(-config.frames // config.chunk)
+        self._next: Future[FrameStore] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jinn-play")
 
     @cached_property
     def test(self) -> FrameStore:
-        """Frames of the test levels; this store stays.
+        """Frames of the test levels. This store is kept.
 
         Raises:
-            JinnError: there is no such environment or policy.
+            JinnError: There is no such environment or policy.
         """
         return self._play("test", self.config.test_frames, self.config.test_levels, -1)
 
     @property
     def trained_on(self) -> np.ndarray:
-        """`FrameStore.groups` of all levels that it may learn from, uint64."""
+        """`FrameStore.groups` of all levels that training may see, uint64."""
         first, count = self.config.levels
         groups = (group_hash(level_name(self.source, level)) for level in range(first, first + count))
         return np.unique(np.array([group for group in groups if not is_heldout(group)], np.uint64))
 
     @property
-    def shown(self) -> tuple[FrameStore, str]:
-        """Frames for previews and prompts, and which split of them."""
+    def previews(self) -> tuple[FrameStore, str]:
+        """The store and the split of it that previews and prompts are taken from."""
         return self.test, "all"
 
     @property
-    def measured_in(self) -> Path:
-        """Where the frames to measure on lie, or will."""
+    def evaluation_path(self) -> Path:
+        """Folder of the store to evaluate on, which need not exist yet."""
         return self.folder / "test"
 
     @property
-    def play(self) -> dict[str, Any]:
-        """How it is played, as JSON has it."""
+    def stream_config(self) -> dict[str, Any]:
+        """The source and how it is played, for the JSON of a run."""
         return {"source": self.source, **asdict(self.config)}
 
-    def block(self, number: int) -> FrameStore:
-        """A block; the next one is played in the meantime, and those before are removed."""
-        ahead = self._ahead.result() if self._ahead else None  # whichever it is: nothing plays two at a time
-        place = self._place(number)
-        store = ahead if ahead is not None and ahead.path == place else self._block(number)
-        keep = {place, self._place(number + 1)}
-        for other in self.folder.glob("block-*"):
-            if other not in keep:
+    def chunk(self, number: int) -> FrameStore:
+        """The frames of a chunk. Starts to play the next one, and removes those before."""
+        played = self._next.result() if self._next else None  # wait: only one chunk is played at a time
+        path = self._path(number)
+        store = played if played is not None and played.path == path else self._play_chunk(number)
+        for other in self.folder.glob("chunk-*"):
+            if other not in (path, self._path(number + 1)):
                 shutil.rmtree(other, ignore_errors=True)
-        self._ahead = None
-        if number + 1 < self.num_blocks:
-            self._ahead = self._pool.submit(self._block, number + 1)
+        self._next = None
+        if number + 1 < self.num_chunks:
+            self._next = self._pool.submit(self._play_chunk, number + 1)
         return store
 
     def close(self) -> None:
-        """Stop playing, and remove the blocks. The test levels' frames stay."""
+        """Stop playing and remove the chunks. The frames of the test levels are kept."""
         self._pool.shutdown()
-        for place in self.folder.glob("block-*"):
-            shutil.rmtree(place, ignore_errors=True)
+        for path in self.folder.glob("chunk-*"):
+            shutil.rmtree(path, ignore_errors=True)
 
-    def _place(self, number: int) -> Path:
-        return self.folder / f"block-{number:05d}"
+    def _path(self, number: int) -> Path:
+        return self.folder / f"chunk-{number:05d}"
 
-    def _block(self, number: int) -> FrameStore:
-        frames = min(self.config.block, self.config.frames - number * self.config.block)
-        return self._play(self._place(number).name, frames, self.config.levels, number)
+    def _play_chunk(self, number: int) -> FrameStore:
+        frames = min(self.config.chunk, self.config.frames - number * self.config.chunk)
+        return self._play(self._path(number).name, frames, self.config.levels, number)
 
     def _play(self, name: str, frames: int, levels: tuple[int, int], number: int) -> FrameStore:
-        # `ingest` goes on where it was killed, so a block that stands is found complete at once.
+        # `ingest` resumes where it was killed, so a chunk that is already complete is not played again.
         seed, policies = self._seed * 1_000_003 + number + 1, self.config.policy.split("+")
-        policy, place = policies[max(number, 0) % len(policies)], self.folder / name
-        ingest([self.source], place, frames=frames, seed=seed, levels=levels, policy=policy)
-        return FrameStore.open(place)
+        policy, path = policies[max(number, 0) % len(policies)], self.folder / name
+        ingest([self.source], path, frames=frames, seed=seed, levels=levels, policy=policy)
+        return FrameStore.open(path)
 
 
-class Recorded:
-    """A store as a stream of one block, so that training need not ask which it learns from.
+class StoreSource:
+    """A frame store behind the interface of `FrameStream`: its "train" split is one chunk.
 
     Attributes:
-        shown, trained_on, measured_in: as of a `FrameStream`, by the store's own splits.
-        play: None, for nothing is played.
+        previews, trained_on, evaluation_path: As of a `FrameStream`, by the store's own splits.
+        stream_config: None, because nothing is played.
     """
 
-    num_blocks = 1
-    play = None
+    num_chunks = 1
+    stream_config = None
 
     def __init__(self, store: FrameStore) -> None:
         self._store, self.size_hw = store, store.size_hw
-        self.shown = store, "heldout" if len(store.select("heldout")) else "train"
+        self.previews = store, "heldout" if len(store.select("heldout")) else "train"
         self.trained_on = np.unique(store.groups[store.select("train")])
-        self.measured_in = store.path
+        self.evaluation_path = store.path
 
-    def block(self, _: int) -> FrameStore:
+    def chunk(self, _: int) -> FrameStore:
         """The store."""
         return self._store
 
     def close(self) -> None:
-        """It stays."""
+        """Nothing: the store is kept."""
 
 
-Source = FrameStream | Recorded
+Source = FrameStream | StoreSource

@@ -21,7 +21,7 @@ from torch import Tensor
 from jinn.contracts import JinnError
 from jinn.data.clips import ClipSampler, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
-from jinn.data.stream import FrameStream, Recorded, Source
+from jinn.data.stream import FrameStream, Source, StoreSource
 from jinn.files import from_dict, read_json, to_dict, weights_hash, write_json
 from jinn.models.transformer import TransformerConfig
 from jinn.training.loop import Clips, OnStep, train
@@ -72,7 +72,7 @@ def run_recipe(
             than the frames, or the recipe does not fit the hardware.
         Interrupted: the run was stopped; call again to go on.
     """
-    source = Recorded(frames) if isinstance(frames, FrameStore) else frames
+    source = StoreSource(frames) if isinstance(frames, FrameStore) else frames
     recipe = fit_to_frames(recipe, source.size_hw, base)
     with join(parallel, torch.device(device)) as ranks:
         check(recipe, ranks)
@@ -83,9 +83,9 @@ def run_recipe(
         )
         half = ranks.agree(int(started == "bfloat16"))  # none goes on before the run's folder exists
         ranks = replace(ranks, precision="bfloat16" if half else "float32")
-        if source.play and ranks.size > 1:
+        if source.stream_config and ranks.size > 1:
             raise JinnError("several processes cannot share one stream: make a store with jinn data first")
-        world = new_world(recipe, source.shown[0], name, seed)
+        world = new_world(recipe, source.previews[0], name, seed)
         world.trained_on = source.trained_on
         if base is not None:
             take_over(world, base)
@@ -110,7 +110,7 @@ def train_phases(
     """Train the world's models phase by phase; arguments as of `run_recipe`."""
     device = ranks.device
     frames_of = lru_cache(maxsize=1)(partial(frames_on, device=device))
-    store, split = source.shown
+    store, split = source.previews
 
     def rest() -> None:
         """The models that do not learn. The dynamics stay: `distribute` moves them to the GPU block by block."""
@@ -184,18 +184,18 @@ def clips_of(
     """The training clips of a phase as a function of the step and the rows of its batch.
 
     Args:
-        source: of the frames. The steps of a phase are spread evenly over the blocks of a stream.
+        source: of the frames. The steps of a phase are spread evenly over the chunks of a stream.
         config: number and length of the clips.
         seed: of the phase.
         frames_of: the frames of a store, ``FHWC``, if they are on the GPU.
     """
-    samplers: dict[int, ClipSampler] = {}  # at most the one of the present block
+    samplers: dict[int, ClipSampler] = {}  # at most the one of the current chunk
 
     def clips(step: int, rows: range) -> Tensor:
-        number = min(step * source.num_blocks // config.steps, source.num_blocks - 1)
+        number = min(step * source.num_chunks // config.steps, source.num_chunks - 1)
         if number not in samplers:
             samplers.clear()
-            samplers[number] = ClipSampler(source.block(number), config.frames, seed)
+            samplers[number] = ClipSampler(source.chunk(number), config.frames, seed)
         sampler, first = samplers[number], step * config.batch
         starts = sampler.locate(range(first + rows.start, first + rows.stop))
         if (frames_FHWC := frames_of(sampler.store)) is not None:
@@ -248,7 +248,7 @@ def start_or_resume(
             raise JinnError(
                 f"{run} was started with another recipe or seed: give the same ones, or another --out"
             )
-        if saved.get("stream") != json.loads(json.dumps(source.play)):
+        if saved.get("stream") != json.loads(json.dumps(source.stream_config)):
             raise JinnError(f"{run} was started with other frames: give the same source, or another --out")
         started: Precision = saved["precision"]
         if precision not in ("auto", started):
@@ -261,7 +261,7 @@ def start_or_resume(
     run.mkdir(parents=True, exist_ok=True)
     started = fastest_precision(device) if precision == "auto" else precision
     # The store that `jinn eval RUN` measures on; a run may go on with the same store elsewhere.
-    where = {"store": str(source.measured_in.resolve()), "stream": source.play}
+    where = {"store": str(source.evaluation_path.resolve()), "stream": source.stream_config}
     values = {"seed": seed, "precision": started, **where, "base": base_hash, "recipe": to_dict(recipe)}
     write_json(path, values)
     return started
