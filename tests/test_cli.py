@@ -80,7 +80,7 @@ def test_impossible_values_are_told() -> None:
     done = jinn("train", "nowhere", "--out", "x", "--dynamics.clean-frames", "3")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr + done.stdout
-    assert "between 0 and 1" in done.stderr + done.stdout
+    assert "at least 0 and below 1" in done.stderr + done.stdout
 
 
 def shots(seed: int, size_hw: tuple[int, int]) -> list[np.ndarray]:

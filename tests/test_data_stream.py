@@ -132,7 +132,7 @@ def interrupted_at(event: int) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data_stream, "ingest", counted(data_stream.ingest))
-        patch.setattr(loop, "add_gradients", counted(loop.add_gradients))
+        patch.setattr(loop.Training, "update", counted(loop.Training.update))
         yield
 
 

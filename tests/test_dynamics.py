@@ -170,7 +170,7 @@ def test_tokens_of_several_digits_are_factorised() -> None:
 
 
 def test_logits_do_not_know_later_tokens_or_actions() -> None:
-    model = dynamics_of(previous_frame=True)
+    model = dynamics_of("ours")
     tokens = torch.randint(0, 32, (1, 5, 16), generator=seeded())
     actions = torch.tensor([[0, 1, 2, 3]])
     logits = model(tokens, actions, tokens)
