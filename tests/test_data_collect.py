@@ -1,4 +1,4 @@
-"""Rollouts: actions meet their frames, no episode straddles two levels, and a seed determines all."""
+"""Collected episodes: actions meet their frames, no episode straddles two levels, and a seed determines all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jinn.contracts import JinnError
-from jinn.data.collect import HOLD, PIECE, Policy, Rollout, collect
+from jinn.data.collect import MAX_FRAMES, MEAN_HOLD, Episode, Policy, collect
 from jinn.data.games import JUMP_RIGHT, PROCGEN_MOVES, WALK_RIGHT, open_games
 
 try:
@@ -21,7 +21,7 @@ try:
 except ImportError:
     envpool = None
 needs_envpool = pytest.mark.skipif(
-    envpool is None, reason="EnvPool IS MISSING: Procgen rollouts are not tested"
+    envpool is None, reason="EnvPool IS MISSING: Procgen collection is not tested"
 )
 COINRUN = "envpool:CoinrunHard-v0"
 
@@ -67,7 +67,7 @@ gymnasium.register("JinnLong-v0", Counter, kwargs={"length": 999})
 gymnasium.register("JinnEndless-v0", Counter, kwargs={"length": 10**9})
 
 
-def play(name: str, frames: int, **options: Any) -> list[Rollout]:
+def play(name: str, frames: int, **options: Any) -> list[Episode]:
     return list(collect(name, frames, options.pop("seed", 0), **options))
 
 
@@ -76,15 +76,15 @@ def play(name: str, frames: int, **options: Any) -> list[Rollout]:
 def test_every_action_meets_its_frames(num_envs: int, repeat: int) -> None:
     played = play("gymnasium:JinnCounter-v0", 300, num_envs=num_envs, repeat=repeat)
     assert sum(len(r.frames_THWC) for r in played) == 300
-    assert [r.episode for r in played] == list(dict.fromkeys(r.episode for r in played))
-    for rollout in played:
-        assert rollout.actions_T is not None
-        assert rollout.level_seed is None
-        assert rollout.actions_T.shape == (len(rollout.frames_THWC),)
-        assert rollout.actions_T[-1] == -1
-        episode, steps, last = rollout.frames_THWC[:, 0, 0].T.astype(int)
-        assert (episode == episode[0]).all()  # never straddles a reset
-        assert (last[1:] == rollout.actions_T[:-1]).all()
+    assert [r.attempt for r in played] == list(dict.fromkeys(r.attempt for r in played))
+    for episode in played:
+        assert episode.actions_T is not None
+        assert episode.level_seed is None
+        assert episode.actions_T.shape == (len(episode.frames_THWC),)
+        assert episode.actions_T[-1] == -1
+        attempt, steps, last = episode.frames_THWC[:, 0, 0].T.astype(int)
+        assert (attempt == attempt[0]).all()  # never straddles a reset
+        assert (last[1:] == episode.actions_T[:-1]).all()
         # `repeat` steps from frame to frame; only the final frame may come earlier.
         assert (np.diff(steps)[:-1] == repeat).all()
         assert len(steps) < 2 or steps[-1] == min(steps[-2] + repeat, 5)
@@ -99,13 +99,13 @@ def test_all_buttons_are_pressed() -> None:
 
 
 def test_endless_episodes_are_cut_without_losing_an_action() -> None:
-    played = play("gymnasium:JinnEndless-v0", 2 * PIECE + 50, num_envs=1)
-    assert [len(r.frames_THWC) for r in played] == [PIECE, PIECE, 50]
-    assert {r.episode for r in played} == {0}
+    played = play("gymnasium:JinnEndless-v0", 2 * MAX_FRAMES + 50, num_envs=1)
+    assert [len(r.frames_THWC) for r in played] == [MAX_FRAMES, MAX_FRAMES, 50]
+    assert {r.attempt for r in played} == {0}
     for before, after in pairwise(played):
         assert np.array_equal(before.frames_THWC[-1], after.frames_THWC[0])
-    for rollout in played:
-        assert (rollout.frames_THWC[1:, 0, 0, 2] == rollout.actions_T[:-1]).all()  # type: ignore[index]
+    for episode in played:
+        assert (episode.frames_THWC[1:, 0, 0, 2] == episode.actions_T[:-1]).all()  # type: ignore[index]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 16, 17])
@@ -122,18 +122,18 @@ def test_a_policy_may_be_a_function() -> None:
         seen.append(obs_BHWC.shape)
         return obs_BHWC[:, 0, 0, 1] % 3  # the number of steps so far
 
-    for rollout in play("gymnasium:JinnCounter-v0", 100, policy=policy, num_envs=2):
-        want = rollout.frames_THWC[:-1, 0, 0, 1] % 3
-        assert rollout.actions_T[:-1].tolist() == want.tolist()  # type: ignore[index]
+    for episode in play("gymnasium:JinnCounter-v0", 100, policy=policy, num_envs=2):
+        want = episode.frames_THWC[:-1, 0, 0, 1] % 3
+        assert episode.actions_T[:-1].tolist() == want.tolist()  # type: ignore[index]
     assert set(seen) == {(2, 4, 6, 3)}
 
 
 def test_a_policy_may_be_a_function_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("def act(obs_BHWC):\n    return obs_BHWC[:, 0, 0, 1] % 3\n\nbad = 3\n")
-    for rollout in play("gymnasium:JinnCounter-v0", 60, policy=f"{file}:act", num_envs=2):
-        want = rollout.frames_THWC[:-1, 0, 0, 1] % 3
-        assert rollout.actions_T[:-1].tolist() == want.tolist()  # type: ignore[index]
+    for episode in play("gymnasium:JinnCounter-v0", 60, policy=f"{file}:act", num_envs=2):
+        want = episode.frames_THWC[:-1, 0, 0, 1] % 3
+        assert episode.actions_T[:-1].tolist() == want.tolist()  # type: ignore[index]
     with pytest.raises(JinnError, match="has no function 'bad'"):
         play("gymnasium:JinnCounter-v0", 60, policy=f"{file}:bad")
     file.write_text("import nothing_of_that_name\n")
@@ -159,7 +159,7 @@ def test_sticky_actions_are_held(repeat: int) -> None:
     played = play("gymnasium:JinnLong-v0", 8000, policy="sticky", num_envs=4, repeat=repeat)
     changed = np.concatenate([np.diff(r.actions_T[:-1]) != 0 for r in played])  # type: ignore[index]
     # A new draw is the old action in one case of seven.
-    assert abs(changed.mean() - 6 / 7 * repeat / HOLD) < 0.02
+    assert abs(changed.mean() - 6 / 7 * repeat / MEAN_HOLD) < 0.02
 
 
 def test_continuous_actions_are_played_but_not_kept() -> None:
@@ -199,33 +199,33 @@ def test_unknown_policies_and_levels_are_told() -> None:
 
 
 @pytest.fixture(scope="module")
-def coinrun() -> list[Rollout]:
+def coinrun() -> list[Episode]:
     if envpool is None:
-        pytest.skip("EnvPool IS MISSING: Procgen rollouts are not tested")
+        pytest.skip("EnvPool IS MISSING: Procgen collection is not tested")
     return play(COINRUN, 12_000, levels=(100, 20))
 
 
 @needs_envpool
-def test_coinrun_stays_within_a_level(coinrun: list[Rollout]) -> None:
+def test_coinrun_stays_within_a_level(coinrun: list[Episode]) -> None:
     assert sum(len(r.frames_THWC) for r in coinrun) == 12_000
     assert {r.level_seed for r in coinrun} <= set(range(100, 120))
     assert len({r.level_seed for r in coinrun}) > 8
     assert coinrun[0].frames_THWC.shape[1:] == (64, 64, 3)
     whole = [r for r in coinrun if len(r.frames_THWC) > 3]
     assert len(whole) > 16
-    for rollout in whole:
-        change = np.abs(np.diff(rollout.frames_THWC.astype(np.int16), axis=0)).mean((1, 2, 3))
+    for episode in whole:
+        change = np.abs(np.diff(episode.frames_THWC.astype(np.int16), axis=0)).mean((1, 2, 3))
         assert change.max() < 40  # another level changes a frame by 45 to 120
 
 
 @needs_envpool
-def test_a_level_starts_alike_each_time(coinrun: list[Rollout]) -> None:
+def test_a_level_starts_alike_each_time(coinrun: list[Episode]) -> None:
     first: dict[int | None, np.ndarray] = {}
     met = 0
-    for rollout in coinrun:
-        start = rollout.frames_THWC[0]
-        met += rollout.level_seed in first
-        assert np.array_equal(first.setdefault(rollout.level_seed, start), start)
+    for episode in coinrun:
+        start = episode.frames_THWC[0]
+        met += episode.level_seed in first
+        assert np.array_equal(first.setdefault(episode.level_seed, start), start)
     assert met > 5  # so the seed is that of the frames, and the frame is the level's first
 
 
@@ -235,15 +235,15 @@ def test_coinrun_actions_meet_their_frames() -> None:
     played = play(COINRUN, 700, levels=(3, 1), num_envs=1, seed=5)
     games = open_games(COINRUN, seed=5, levels=(3, 1), num_envs=1)
     obs, _ = games.reset()
-    for rollout in played:
-        for frame, action in zip(rollout.frames_THWC, rollout.actions_T, strict=True):  # type: ignore[arg-type]
+    for episode in played:
+        for frame, action in zip(episode.frames_THWC, episode.actions_T, strict=True):  # type: ignore[arg-type]
             assert np.array_equal(obs[0], frame)
             obs, _, _ = games.step(np.array([max(action, 0)]))
     games.close()
 
 
 @needs_envpool
-def test_a_seed_determines_the_rollouts() -> None:
+def test_a_seed_determines_the_episodes() -> None:
     def content(seed: int, policy: str) -> list[bytes]:
         played = play(COINRUN, 1500, seed=seed, levels=(0, 50), policy=policy)
         return [r.frames_THWC.tobytes() + r.actions_T.tobytes() for r in played]  # type: ignore[union-attr]

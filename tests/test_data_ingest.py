@@ -136,7 +136,7 @@ def test_interrupted_videos_continue(videos: Path, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("source", [GAME, pytest.param(COINRUN, marks=needs_envpool)])
 def test_interrupted_play_continues(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK_FRAMES", {"synthetic": 300, "envpool": 300})
+    monkeypatch.setattr(module, "CHUNK_FRAMES", {"synthetic": 300, "envpool": 300})
 
     def call(out: Path, **options: object) -> Summary:
         return ingest([source], out, frames=1000, seed=3, **options)  # type: ignore[arg-type]
@@ -149,7 +149,7 @@ def test_interrupted_play_continues(source: str, tmp_path: Path, monkeypatch: py
 
 
 def test_more_frames_go_on_where_play_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK_FRAMES", {"synthetic": 300})
+    monkeypatch.setattr(module, "CHUNK_FRAMES", {"synthetic": 300})
     ingest([GAME], tmp_path / "out", frames=500, size_hw=(16, 16))
     before = FrameStore.open(tmp_path / "out").frames(0, 0, 100)
     more = ingest([GAME], tmp_path / "out", frames=1200)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jinn.cli import main
 from jinn.data.store import FrameStore
-from jinn.data.synthetic import ACTIONS, BLOCK, game_rollout, write_game
+from jinn.data.synthetic import ACTIONS, CELL, game_rollout, write_game
 from jinn.data.writer import StoreWriter
 from jinn.evaluation import measure, suite
 from jinn.evaluation.actions import _name, _names, describe, shared_with_keys
@@ -181,7 +181,7 @@ def test_the_legend_of_a_known_game(size_hw: tuple[int, int]) -> None:
     motion = player_motion(torch.from_numpy(np.stack(frames)))
     legend = describe(torch.from_numpy(np.stack(actions))[:, :-1], motion, len(ACTIONS) + 1)
     assert [meaning.name for meaning in legend] == [*ACTIONS, "unused"]
-    assert legend[2].right == pytest.approx(BLOCK, abs=0.5)
+    assert legend[2].right == pytest.approx(CELL, abs=0.5)
     assert sum(meaning.share for meaning in legend) == pytest.approx(1, abs=0.01)
 
 
@@ -229,7 +229,7 @@ class TrueGame:
         self.tokenizer = Pixels(torch.from_numpy(palette_KC), store.size_hw)
         self.latent_actions = Moves(self.parse)
         _, (down, right) = (found[0] for found in self.parse(levels[0][:1]))
-        self.sprite = levels[0][0, down * BLOCK :, right * BLOCK :][:BLOCK, :BLOCK]
+        self.sprite = levels[0][0, down * CELL :, right * CELL :][:CELL, :CELL]
         assert torch.equal(self.draw(*self.parse(levels[1])), levels[1])
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -240,14 +240,14 @@ class TrueGame:
         differs_BLHW = (frames_BHWC.unsqueeze(1) != self.boards_LHWC).any(-1)
         level_B = differs_BLHW.sum((2, 3)).argmin(1)
         own_BHW = differs_BLHW[torch.arange(len(frames_BHWC)), level_B]
-        cells_B = torch.nn.functional.avg_pool2d(own_BHW.float(), BLOCK).flatten(1).argmax(1)
-        columns = self.size_hw[1] // BLOCK
+        cells_B = torch.nn.functional.avg_pool2d(own_BHW.float(), CELL).flatten(1).argmax(1)
+        columns = self.size_hw[1] // CELL
         return self.boards_LHWC[level_B], torch.stack([cells_B // columns, cells_B % columns], -1)
 
     def draw(self, boards_BHWC: Tensor, cells_B2: Tensor) -> Tensor:
         frames = boards_BHWC.clone()
-        for frame, (down, right) in zip(frames, (cells_B2 * BLOCK).tolist(), strict=True):
-            frame[down : down + BLOCK, right : right + BLOCK] = self.sprite
+        for frame, (down, right) in zip(frames, (cells_B2 * CELL).tolist(), strict=True):
+            frame[down : down + CELL, right : right + CELL] = self.sprite
         return frames
 
     def show(self, boards_BHWC: Tensor, cells_B2: Tensor) -> tuple[GameState, Tensor]:
@@ -260,7 +260,7 @@ class TrueGame:
     def step(self, state: GameState, actions_B: Tensor) -> tuple[GameState, Tensor]:
         if self.deaf:
             actions_B = torch.randint(5, actions_B.shape, generator=self.chance)
-        edge = torch.tensor(self.size_hw) // BLOCK - 1
+        edge = torch.tensor(self.size_hw) // CELL - 1
         return self.show(state.boards_BHWC, (state.cells_B2 + STEPS_A2[actions_B]).clamp_min(0).minimum(edge))
 
     def observe(self, state: GameState, actions_B: Tensor, tokens_BN: Tensor) -> GameState:

@@ -1,4 +1,4 @@
-"""Environments -> frames, with the true actions and level seeds beside them, for scoring only."""
+"""Environments -> episodes: frames, with the true actions and level seeds beside them, for scoring only."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from jinn.contracts import JinnError
 from jinn.data.games import JUMP_RIGHT, PROCGEN_ACTIONS, PROCGEN_FPS, WALK_RIGHT, Games, open_games
 from jinn.data.images import crop_resize
 
-# A policy sees uint8 ``obs_BHWC`` and returns an action for each environment.
+# A policy gets uint8 ``obs_BHWC`` and returns an action for each environment.
 Policy = Callable[[np.ndarray], np.ndarray]
 
-PIECE = 1000  # frames after which an endless episode is cut in pieces, which bounds the memory
-HOLD = 6  # mean number of environment steps for which the sticky policy keeps an action
+MAX_FRAMES = 1000  # an episode that is longer becomes several, which bounds the memory
+MEAN_HOLD = 6  # mean number of environment steps for which the sticky policy holds an action
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """One episode, that is one attempt at a level, or a piece of a long one.
+class Episode:
+    """The frames of one attempt at a level, or of a part of a long one.
 
     Attributes:
         frames_THWC: uint8.
         actions_T: int64, entry t leads from frame t to frame t + 1, the last is the padding -1. None if the
             environment's actions are not discrete.
-        level_seed: the level, None where the environment has no levels.
-        episode: counts the attempts of this call; pieces of one share it.
+        level_seed: Seed of the level, None where the environment has no levels.
+        attempt: Number of the attempt within this call; parts of one attempt share it.
     """
 
     frames_THWC: np.ndarray
     actions_T: np.ndarray | None
     level_seed: int | None
-    episode: int
+    attempt: int
 
 
 def collect(
@@ -47,25 +47,25 @@ def collect(
     num_envs: int = 16,
     repeat: int = 1,
     size_hw: tuple[int, int] | None = None,
-) -> Iterator[Rollout]:
-    """Play until `frames` frames were seen, and yield the episodes as they end.
+) -> Iterator[Episode]:
+    """Play until there are `frames` frames, and yield the episodes as they end.
 
-    A seed determines everything, on the same machine and for the same `num_envs`. The last rollouts are
-    episodes that the limit cut short; together all rollouts have exactly `frames` frames.
+    A seed determines everything, on the same machine and for the same `num_envs`. The last episodes are cut
+    short by the limit; together all episodes have exactly `frames` frames.
 
     Args:
-        env_id, seed, levels, num_envs: see `open_games`.
-        frames: how many frames in total.
-        policy: ``"random"`` presses a random button each step, as the paper did. ``"sticky"`` holds a random
-            movement for a random number of steps, geometric with mean `HOLD`: random presses mostly cancel
-            out, held ones get somewhere. ``"runner"`` has a purpose, in Procgen's platformers, see `_run`.
-            ``"FILE.py:NAME"`` is a function in a file, see `load_policy`. A
-            callable is given the observations.
-        repeat: environment steps for which an action is kept between two frames, to divide the native rate.
-        size_hw: fit the frames to this size, None keeps the native one.
+        env_id, seed, levels, num_envs: As of `open_games`.
+        frames: Number of frames in total.
+        policy: ``"random"`` takes a random action each step, as the paper did. ``"sticky"`` holds a random
+            movement for a random number of steps, geometric with mean `MEAN_HOLD`: random actions mostly
+            cancel out, held ones move the player. ``"runner"`` tries to finish levels of Procgen's
+            platformers, see `_runner`. ``"FILE.py:NAME"`` is a function in a file, see `load_policy`. A
+            callable gets the observations.
+        repeat: Environment steps for which an action is repeated between two frames, to divide the rate.
+        size_hw: Height and width to crop and resize frames to, None keeps the environment's own.
 
     Raises:
-        JinnError: see `open_games`; or no such policy.
+        JinnError: As of `open_games`; or there is no such policy.
     """
     games = open_games(env_id, seed, levels, num_envs)
     try:
@@ -74,69 +74,85 @@ def collect(
         games.close()
 
 
+class _Recorder:
+    """Buffers of the frames and actions of each environment's current episode, and the number of frames left."""
+
+    def __init__(
+        self, games: Games, frames: int, size_hw: tuple[int, int] | None, obs_BHWC: np.ndarray
+    ) -> None:
+        self.size_hw, self.left, self.discrete = size_hw, frames, games.num_actions is not None
+        shape = (games.num_envs, MAX_FRAMES, *(size_hw or obs_BHWC.shape[1:3]), 3)
+        self.frames_BTHWC = np.empty(shape, np.uint8)
+        self.actions_BT = np.full(shape[:2], -1, np.int64)
+        self.lengths_B = np.zeros(games.num_envs, np.int64)
+        self.attempts_B = np.arange(games.num_envs)
+        self.levels_B: np.ndarray | None = None
+
+    def add(self, envs: np.ndarray, obs_BHWC: np.ndarray) -> None:
+        """Add what these environments show now, as far as frames are left."""
+        envs = envs[: self.left]
+        frames = obs_BHWC[envs]
+        self.frames_BTHWC[envs, self.lengths_B[envs]] = (
+            crop_resize(frames, self.size_hw) if self.size_hw else frames
+        )
+        self.lengths_B[envs] += 1
+        self.left -= len(envs)
+
+    def end(self, env: int) -> Episode:
+        """The episode of one environment, whose buffer is then empty."""
+        length = self.lengths_B[env]
+        frames_THWC = self.frames_BTHWC[env, :length].copy()
+        actions_T = self.actions_BT[env, :length].copy()
+        actions_T[-1] = -1
+        self.lengths_B[env] = 0
+        level = None if self.levels_B is None else int(self.levels_B[env])
+        return Episode(frames_THWC, actions_T if self.discrete else None, level, int(self.attempts_B[env]))
+
+    def split(self) -> Iterator[Episode]:
+        """End episodes that fill their buffer; the next begins with the last frame, so no action is lost."""
+        for env in np.flatnonzero(self.lengths_B == MAX_FRAMES).tolist():
+            last_HWC = self.frames_BTHWC[env, -1].copy()
+            yield self.end(env)
+            if self.left:
+                self.frames_BTHWC[env, 0] = last_HWC
+                self.lengths_B[env], self.left = 1, self.left - 1
+
+
 def _play(
     games: Games, act: Policy, frames: int, repeat: int, size_hw: tuple[int, int] | None
-) -> Iterator[Rollout]:
+) -> Iterator[Episode]:
     """The loop of `collect`. Frame t of an environment is what it shows after t * repeat steps."""
-    obs, seeds = games.reset()
+    obs_BHWC, level_seeds = games.reset()
+    recorder = _Recorder(games, frames, size_hw, obs_BHWC)
+    recorder.levels_B = level_seeds
     everyone = np.arange(games.num_envs)
-    first = crop_resize(obs, size_hw) if size_hw else obs
-    buffer = np.empty((games.num_envs, PIECE, *first.shape[1:]), np.uint8)
-    taken = np.full((games.num_envs, PIECE), -1, np.int64)
-    length = np.zeros(games.num_envs, np.int64)
-    episode = everyone.copy()  # which attempt each environment is in
-    episodes = games.num_envs
-    level = seeds  # which level each environment is in
+    attempts = games.num_envs
     running = np.ones(games.num_envs, bool)  # False between a final observation and the next first one
-    left = frames
-
-    def record(who: np.ndarray, shown: np.ndarray) -> None:
-        nonlocal left
-        who = who[:left]
-        shown = shown[who]
-        buffer[who, length[who]] = crop_resize(shown, size_hw) if size_hw else shown
-        length[who] += 1
-        left -= len(who)
-
-    def cut(i: int) -> Rollout:
-        frames_THWC, actions = buffer[i, : length[i]].copy(), taken[i, : length[i]].copy()
-        actions[-1] = -1
-        length[i] = 0
-        known = games.num_actions is not None
-        return Rollout(
-            frames_THWC, actions if known else None, None if level is None else int(level[i]), int(episode[i])
-        )
-
-    record(everyone, obs)
-    while left:
-        for i in np.flatnonzero(running & (length == PIECE)).tolist():
-            # The next piece begins with the frame that this one ends with, so that no action is lost.
-            last = buffer[i, -1].copy()
-            yield cut(i)
-            if left:
-                buffer[i, 0], length[i], left = last, 1, left - 1
-        actions = act(obs)
+    recorder.add(everyone, obs_BHWC)
+    while recorder.left:
+        yield from recorder.split()
+        actions = act(obs_BHWC)
         if games.num_actions is not None:
-            taken[everyone, np.maximum(length - 1, 0)] = actions
+            recorder.actions_BT[everyone, np.maximum(recorder.lengths_B - 1, 0)] = actions
         for _ in range(repeat):
-            obs, seeds, final = games.step(actions)
+            obs_BHWC, level_seeds, final = games.step(actions)
             ended = np.flatnonzero(running & final)
-            record(ended, obs)
-            for i in ended.tolist():
-                if length[i]:
-                    yield cut(i)
+            recorder.add(ended, obs_BHWC)
+            for env in ended.tolist():
+                if recorder.lengths_B[env]:
+                    yield recorder.end(env)
             running[ended] = False
-        record(np.flatnonzero(running), obs)
-        # What ended has been reset by a later step, unless it ended in the last one. A short game that
-        # ended again in the meantime has shown nothing that was recorded.
+        recorder.add(np.flatnonzero(running), obs_BHWC)
+        # An environment that ended has been reset by a later step, unless it ended in the last one. A short
+        # game that ended again in the meantime has shown nothing that was recorded.
         fresh = np.flatnonzero(~running & ~final)
         running[fresh] = True
-        episode[fresh] = np.arange(episodes, episodes + len(fresh))
-        episodes += len(fresh)
-        level = seeds
-        record(fresh, obs)
-    for i in np.flatnonzero(length).tolist():
-        yield cut(i)
+        recorder.attempts_B[fresh] = np.arange(attempts, attempts + len(fresh))
+        attempts += len(fresh)
+        recorder.levels_B = level_seeds
+        recorder.add(fresh, obs_BHWC)
+    for env in np.flatnonzero(recorder.lengths_B).tolist():
+        yield recorder.end(env)
 
 
 def _choose(policy: str | Policy, games: Games, seed: int, repeat: int) -> Policy:
@@ -144,73 +160,73 @@ def _choose(policy: str | Policy, games: Games, seed: int, repeat: int) -> Polic
         return _checked(policy, games)
     rng = np.random.default_rng([abs(seed), 1])
     if policy == "random":
-        return lambda obs: games.draw(rng, games.num_envs, False)
+        return lambda obs_BHWC: games.sample_actions(rng, games.num_envs, False)
     if policy == "sticky":
-        return _hold(games, rng, repeat)
+        return _sticky(games, rng, repeat)
     if policy == "runner":
-        return _run(games, rng, repeat)
+        return _runner(games, rng, repeat)
     return _checked(load_policy(policy), games)
 
 
-def _hold(games: Games, rng: np.random.Generator, repeat: int) -> Policy:
+def _sticky(games: Games, rng: np.random.Generator, repeat: int) -> Policy:
     """Hold a random movement for a while, then another."""
     held: np.ndarray | None = None
 
-    def act(obs: np.ndarray) -> np.ndarray:
+    def act(obs_BHWC: np.ndarray) -> np.ndarray:
         nonlocal held
-        drawn = games.draw(rng, games.num_envs, True)
+        sampled = games.sample_actions(rng, games.num_envs, True)
         if held is None:
-            held = drawn
-        # To let go with probability p at each choice holds for a geometric time with mean 1 / p.
-        let_go = rng.random(games.num_envs) < min(1.0, repeat / HOLD)
-        held = np.where(let_go.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, held)
+            held = sampled
+        # Letting go with probability p at each choice gives holding times that are geometric with mean 1 / p.
+        let_go = rng.random(games.num_envs) < min(1.0, repeat / MEAN_HOLD)
+        held = np.where(let_go.reshape(-1, *[1] * (sampled.ndim - 1)), sampled, held)
         return held
 
     return act
 
 
-def _run(games: Games, rng: np.random.Generator, repeat: int) -> Policy:
-    """Walk right, jump now and then and wherever the picture stands still, and at times play at random.
+def _runner(games: Games, rng: np.random.Generator, repeat: int) -> Policy:
+    """Walk right, jump now and then and wherever the picture is static, and at times play at random.
 
-    In CoinRun hard it reaches the coin in 53% of the levels, each in 56 steps on the mean, where holding
-    random movements does in 44% in 270, and random presses in 28% in 590 (1,500 steps of 64 games): so it
-    shows five times as many levels, and what there is in the middle and at the end of them.
+    It reaches the coin in 53% of the levels of CoinRun hard, in 56 steps on average, where "sticky" does in
+    44% in 270 steps and "random" in 28% in 590 (1,500 steps of 64 games). So it shows five times as many
+    levels, and their middles and ends.
     """
     if (games.num_actions, games.fps) != (PROCGEN_ACTIONS, PROCGEN_FPS):
         raise JinnError('the policy "runner" is for Procgen: choose "random" or "sticky"')
-    hold = _hold(games, rng, repeat)
+    sticky = _sticky(games, rng, repeat)
     jumps, wanders = np.zeros(games.num_envs, bool), np.zeros(games.num_envs, bool)
-    seen: np.ndarray | None = None
+    previous: np.ndarray | None = None
 
-    def act(obs: np.ndarray) -> np.ndarray:
-        nonlocal jumps, wanders, seen
-        changed = np.inf if seen is None else np.abs(obs.astype(np.int16) - seen).mean((1, 2, 3))
-        seen = obs.copy()
-        # Each is a chain of two states with these chances of going over, a choice.
-        # 0.2 grey levels: it stands still.
-        begin = np.where(np.broadcast_to(changed, jumps.shape) < 0.2, 0.9, 0.12)
-        jumps = np.where(jumps, rng.random(len(jumps)) >= repeat / 8, rng.random(len(jumps)) < begin)
+    def act(obs_BHWC: np.ndarray) -> np.ndarray:
+        nonlocal jumps, wanders, previous
+        changed = np.inf if previous is None else np.abs(obs_BHWC.astype(np.int16) - previous).mean((1, 2, 3))
+        previous = obs_BHWC.copy()
+        # Jumping and wandering are Markov chains of two states, with these probabilities of a change per choice.
+        # A picture that changed by less than 0.2 grey levels is static.
+        start_jump = np.where(np.broadcast_to(changed, jumps.shape) < 0.2, 0.9, 0.12)
+        jumps = np.where(jumps, rng.random(len(jumps)) >= repeat / 8, rng.random(len(jumps)) < start_jump)
         wanders = np.where(
             wanders, rng.random(len(wanders)) >= repeat / 12, rng.random(len(wanders)) < repeat / 60
         )
-        return np.where(wanders, hold(obs), np.where(jumps, JUMP_RIGHT, WALK_RIGHT))
+        return np.where(wanders, sticky(obs_BHWC), np.where(jumps, JUMP_RIGHT, WALK_RIGHT))
 
     return act
 
 
-def load_policy(place: str) -> Policy:
+def load_policy(location: str) -> Policy:
     """The policy at ``FILE.py:NAME``: a function from uint8 ``obs_BHWC`` to an action for each of the B.
 
-    The file is run anew for each block of play, so that what a function remembers begins alike in each.
+    The file is run anew for each chunk of play, so that a function's memory starts the same in each.
 
     Raises:
-        JinnError: no such file or function, or the file cannot be run.
+        JinnError: There is no such file or function, or the file cannot be run.
     """
-    file, _, name = place.rpartition(":")
+    file, _, name = location.rpartition(":")
     path = Path(file)
     if not file or not path.is_file():
         raise JinnError(
-            f'there is no policy {place!r}: choose "random", "sticky", "runner" or FILE.py:FUNCTION'
+            f'there is no policy {location!r}: choose "random", "sticky", "runner" or FILE.py:FUNCTION'
         )
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
@@ -226,7 +242,7 @@ def load_policy(place: str) -> Policy:
 
 
 def _checked(policy: Policy, games: Games) -> Policy:
-    """The policy, whose mistakes are told before they reach an environment that would crash on them."""
+    """The policy with its answers checked before they reach an environment that would crash on wrong ones."""
 
     def act(obs_BHWC: np.ndarray) -> np.ndarray:
         actions = np.asarray(policy(obs_BHWC))

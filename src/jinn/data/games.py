@@ -1,4 +1,4 @@
-"""Environments, seen alike whatever library they come from: they step together and show RGB pictures.
+"""Environments of EnvPool and Gymnasium behind one interface: they step together and show RGB pictures.
 
 In EnvPool and in Gymnasium's vector environments alike, the step after a final observation ignores its action
 and returns the first observation of the next episode (Gymnasium calls this autoreset mode NEXT_STEP).
@@ -18,8 +18,8 @@ import numpy as np
 from jinn.contracts import JinnError
 
 PROCGEN_FPS = 15
-# Of Procgen's 15 actions the first nine are the movements: left, none, right, each with down, none, up. The
-# others are keys that do nothing in most games.
+# The first nine of Procgen's 15 actions are the movements: left, none, right, each with down, none, up. The
+# others do nothing in most games.
 PROCGEN_ACTIONS = 15
 PROCGEN_MOVES = 9
 WALK_RIGHT, JUMP_RIGHT = 7, 8
@@ -27,20 +27,20 @@ WALK_RIGHT, JUMP_RIGHT = 7, 8
 
 @dataclass(frozen=True)
 class Games:
-    """Environments that step together, seen alike whatever library they come from.
+    """Environments that step together.
 
     Attributes:
         reset: () -> uint8 ``obs_BHWC`` and level seeds ``(B,)`` or None.
         step: actions -> observations, level seeds, and whether each observation is its episode's last.
-        draw: (generator, count, moves only) -> that many random actions.
-        num_actions: None if actions are not discrete.
-        fps: native frames a second.
+        sample_actions: (generator, count, whether only movements) -> that many random actions.
+        num_actions: Number of actions, None if they are not discrete.
+        fps: The environment's own frames per second.
     """
 
     reset: Callable[[], tuple[np.ndarray, np.ndarray | None]]
     step: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None, np.ndarray]]
     close: Callable[[], None]
-    draw: Callable[[np.random.Generator, int, bool], np.ndarray]
+    sample_actions: Callable[[np.random.Generator, int, bool], np.ndarray]
     num_envs: int
     num_actions: int | None
     fps: float
@@ -52,13 +52,13 @@ def open_games(
     """Open environments, e.g. ``envpool:CoinrunHard-v0`` or ``gymnasium:CartPole-v1``.
 
     Args:
-        env_id: library and id.
-        seed: of the levels' order and all else that the environments draw.
-        levels: first level seed and number of levels; None plays all there are.
-        num_envs: environments side by side.
+        env_id: Library and id.
+        seed: Seed of the order of the levels and of everything random in the environments.
+        levels: First level seed and number of levels; None plays all there are.
+        num_envs: Number of environments side by side.
 
     Raises:
-        JinnError: unknown, not installed, without RGB pictures, or without the wanted levels.
+        JinnError: The environment is unknown or not installed, or has no RGB pictures or no such levels.
     """
     library, _, name = env_id.partition(":")
     if library == "envpool":
@@ -71,7 +71,7 @@ def open_games(
 
 
 def make_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Any:
-    """EnvPool's own Procgen environments, ``BHWC``; arguments and errors as of `open_games`."""
+    """EnvPool's own Procgen environments, ``BHWC``; the arguments and errors are those of `open_games`."""
     try:
         with redirect_stderr(io.StringIO()):  # it imports the old gym, which prints an advertisement
             import envpool
@@ -106,10 +106,10 @@ def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs
         obs, _, terminated, truncated, info = env.step(np.asarray(actions, np.int32))
         return obs, info["level_seed"].copy(), terminated | truncated
 
-    def draw(rng: np.random.Generator, count: int, moves: bool) -> np.ndarray:
+    def sample_actions(rng: np.random.Generator, count: int, moves: bool) -> np.ndarray:
         return rng.integers(PROCGEN_MOVES if moves else num_actions, size=count)
 
-    return Games(reset, step, env.close, draw, num_envs, num_actions, PROCGEN_FPS)
+    return Games(reset, step, env.close, sample_actions, num_envs, num_actions, PROCGEN_FPS)
 
 
 def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
@@ -143,10 +143,12 @@ def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
         _, _, terminated, truncated, _ = envs.step(actions + space.start if discrete else actions)
         return np.stack(envs.render()), None, terminated | truncated
 
-    def draw(rng: np.random.Generator, count: int, moves: bool) -> np.ndarray:
+    def sample_actions(rng: np.random.Generator, count: int, moves: bool) -> np.ndarray:
         if discrete:
             return rng.integers(space.n, size=count)
         return rng.uniform(space.low, space.high, (count, *space.shape)).astype(space.dtype)
 
     fps = envs.metadata.get("render_fps") or 30
-    return Games(reset, step, envs.close, draw, num_envs, int(space.n) if discrete else None, float(fps))
+    return Games(
+        reset, step, envs.close, sample_actions, num_envs, int(space.n) if discrete else None, float(fps)
+    )

@@ -1,10 +1,10 @@
 """Sources -> one frame store: what ``jinn data`` does.
 
 A source is a video file, a folder of videos, an environment (``envpool:CoinrunHard-v0``,
-``gymnasium:CartPole-v1``) or the synthetic game (``synthetic:game``). The same call again continues where the
-last one was stopped. For that, everything is cut into units that are written whole or not at all: videos,
-and blocks of play. A block's seed is derived from the run's seed and its number, so a continued run writes
-the same store as one that was never stopped.
+``gymnasium:CartPole-v1``) or the synthetic game (``synthetic:game``). The same call again resumes where the
+last one was stopped: a video, and a chunk of an environment's play, is written whole or not at all. The seed
+of a chunk is derived from the seed of the run and the chunk's number, so a resumed run writes the same store
+as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinn.contracts import JinnError
-from jinn.data.collect import Rollout, collect
+from jinn.data.collect import Episode, collect
 from jinn.data.games import open_games
 from jinn.data.store import FrameStore
 from jinn.data.store_format import group_hash
-from jinn.data.synthetic import ACTIONS, BLOCK, game_rollout
+from jinn.data.synthetic import ACTIONS, CELL, game_rollout
 from jinn.data.video import VideoError, read_video
 from jinn.data.writer import StoreWriter
 
-# progress(done, total, text): `done` of `total` files or frames of the current source, and what is at work.
+# progress(done, total, text): `done` of `total` files or frames of the current source, and what is being read.
 Progress = Callable[[int, int, str], None]
 
 DEFAULT_SIZE_HW = (64, 64)
 DEFAULT_FPS = 10.0  # of videos and the synthetic game; environments keep their own rate
 DEFAULT_FRAMES = 100_000
-HANDFUL = 16  # a video that breaks off earlier is not worth keeping
+MIN_FRAMES = 16  # a video that breaks off earlier is skipped
 GAME_LENGTH = 100  # frames of an episode of the synthetic game
 
-# Frames in a block of play. A stop repeats one block; EnvPool's 16 games side by side should each see some
-# whole episodes (up to 1,000 frames) in it, while a Gymnasium game may render but ten frames a second.
-BLOCK_FRAMES = {"envpool": 64_000, "gymnasium": 2_000, "synthetic": 10_000}
+# Frames in a chunk of play. A stop repeats one chunk; EnvPool's 16 games side by side should each show some
+# whole episodes (up to 1,000 frames) in it, while a Gymnasium game may render only ten frames a second.
+CHUNK_FRAMES = {"envpool": 64_000, "gymnasium": 2_000, "synthetic": 10_000}
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Summary:
     """What one call of `ingest` added.
 
     Attributes:
-        episodes, frames: added by this call.
-        hours: of footage added, at the store's rate.
-        resumed: videos and blocks of play that an earlier call had completed.
-        skipped: (file, reason) of what could not be read.
-        warnings: (file, reason) of what was read in part.
+        episodes, frames: Numbers of episodes and frames added by this call.
+        hours: Duration of these frames at the store's rate.
+        resumed: Number of videos and chunks of play that an earlier call had completed.
+        skipped: (file, reason) of each file that could not be read.
+        warnings: (file, reason) of each file that was read in part.
     """
 
     episodes: int
@@ -56,6 +56,19 @@ class Summary:
     resumed: int
     skipped: tuple[tuple[str, str], ...]
     warnings: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class _Play:
+    """How one environment is played; arguments of `ingest`, and for how many steps an action is repeated."""
+
+    source: str
+    frames: int
+    seed: int
+    levels: tuple[int, int] | None
+    policy: str
+    repeat: int
+    size_hw: tuple[int, int]
 
 
 def ingest(
@@ -67,58 +80,48 @@ def ingest(
     seed: int = 0,
     levels: tuple[int, int] | None = None,
     policy: str = "random",
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total, text: None,
 ) -> Summary:
     """Read all sources into the store at `out`, which is made or continued.
 
     Args:
-        sources: see the module.
-        out: directory of the store.
-        fps: frames a second. By default what the store has, or else the environment's own rate, 10 for
-            video. An environment's rate can be divided by a whole number: its actions then last longer.
-        size_hw: height and width, pixels; by default what the store has, or else 64 x 64.
-        frames: how long each environment is played, by default 100,000. Videos are read whole.
-        seed: of the play.
-        levels: first level seed and number of levels, for environments that have them; None for all.
+        sources: Videos, folders and environments, as described in the module.
+        out: Directory of the store.
+        fps: Frames per second. The default is the store's rate, or else the environment's own, or 10 for
+            video. It may divide an environment's own rate by a whole number: actions are then repeated.
+        size_hw: Height and width, pixels. The default is the store's size, or else 64 x 64.
+        frames: Number of frames to play in each environment, by default 100,000. Videos are read whole.
+        seed: Seed of the environments and policies.
+        levels: First level seed and number of levels, for environments that have them; None for all.
         policy: ``"random"``, ``"sticky"``, ``"runner"`` or ``"FILE.py:FUNCTION"``, see `jinn.data.collect`.
-        progress: called now and then with (done, total, text).
+        progress: Called now and then with (done, total, text).
 
     Raises:
-        JinnError: a source does not exist, does not fit the store, or nothing at all could be read.
+        JinnError: A source does not exist or does not fit the store, or nothing at all could be read.
     """
     out = Path(out)
-    games = [source for source in sources if source.partition(":")[0] in BLOCK_FRAMES]
+    games = [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
     videos = [found for source in sources if source not in games for found in _find_videos(Path(source), out)]
     if not sources:
         raise JinnError("name at least one source: a video, a folder of videos, or envpool:CoinrunHard-v0")
-    if not games and (frames is not None or levels is not None):
-        raise JinnError("frames and levels are for environments, videos are read whole: leave them out")
-
-    old = FrameStore.open(out) if (out / "store.json").exists() else None
-    rates = {source: _describe(source) for source in games}
-    if fps is None:
-        native = {rate for rate, _ in rates.values()}
-        fps = old.fps if old else native.pop() if len(native) == 1 and not videos else DEFAULT_FPS
-    if size_hw is None:
-        size_hw = old.size_hw if old else DEFAULT_SIZE_HW
+    _check_play(games, frames, levels)
+    native = {source: _rate_and_actions(source) for source in games}
+    fps, size_hw = _rate_and_size(
+        out, fps, size_hw, set() if videos else {rate for rate, _ in native.values()}
+    )
     if fps <= 0 or min(size_hw) < 1 or (frames is not None and frames < 1):
         raise JinnError("the rate, the size and the number of frames must be above zero")
-    if levels is not None and (levels[0] < 0 or levels[1] < 1):
-        raise JinnError(f"levels are a first seed >= 0 and a number >= 1, not {levels[0]}:{levels[1]}")
-    repeats = {source: _repeat(source, rate, fps) for source, (rate, _) in rates.items()}
-    tell = progress or (lambda done, total, text: None)
-
-    num_actions = max((count for _, count in rates.values()), default=0) or None
+    plays = [
+        _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, rate, fps), size_hw)
+        for source, (rate, _) in native.items()
+    ]
+    num_actions = max((count for _, count in native.values()), default=0) or None
     try:
         with StoreWriter(out, size_hw, fps, num_actions) as writer:
-            episodes, had = writer.num_episodes, writer.num_frames
-            resumed, skipped, warnings = _add_videos(writer, videos, fps, size_hw, tell)
-            for source in games:
-                wanted = DEFAULT_FRAMES if frames is None else frames
-                resumed += _add_play(
-                    writer, source, wanted, seed, levels, policy, repeats[source], size_hw, tell
-                )
-            episodes, added = writer.num_episodes - episodes, writer.num_frames - had
+            old_episodes, old_frames = writer.num_episodes, writer.num_frames
+            resumed, skipped, warnings = _add_videos(writer, videos, fps, size_hw, progress)
+            resumed += sum(_add_play(writer, play, progress) for play in plays)
+            episodes, added = writer.num_episodes - old_episodes, writer.num_frames - old_frames
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -134,16 +137,34 @@ def level_name(source: str, level: int) -> str:
     return f"{source} level {level}"
 
 
+def _check_play(games: list[str], frames: int | None, levels: tuple[int, int] | None) -> None:
+    if not games and (frames is not None or levels is not None):
+        raise JinnError("frames and levels are for environments, videos are read whole: leave them out")
+    if levels is not None and (levels[0] < 0 or levels[1] < 1):
+        raise JinnError(f"levels are a first seed >= 0 and a number >= 1, not {levels[0]}:{levels[1]}")
+
+
+def _rate_and_size(
+    out: Path, fps: float | None, size_hw: tuple[int, int] | None, native: set[float]
+) -> tuple[float, tuple[int, int]]:
+    """What the user asks for, or else what the store has, or else the one native rate and 64 x 64."""
+    old = FrameStore.open(out) if (out / "store.json").exists() else None
+    if fps is None:
+        fps = old.fps if old else native.pop() if len(native) == 1 else DEFAULT_FPS
+    return fps, size_hw or (old.size_hw if old else DEFAULT_SIZE_HW)
+
+
 def _add_videos(
     writer: StoreWriter,
     videos: list[tuple[Path, str]],
     fps: float,
     size_hw: tuple[int, int],
-    tell: Progress,
+    progress: Progress,
 ) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
+    """Write the videos that the store lacks; returns `resumed`, `skipped` and `warnings` of the `Summary`."""
     resumed, skipped, warnings = 0, [], []
     for number, (path, name) in enumerate(videos):
-        tell(number, len(videos), name)
+        progress(number, len(videos), name)
         try:
             content = _fingerprint(path)
         except OSError as error:
@@ -153,13 +174,13 @@ def _add_videos(
         if source in writer.done_sources:
             resumed += 1
             continue
-        before = writer.num_frames
+        first = writer.num_frames
         try:
             for chunk_THWC in read_video(path, fps, size_hw):
                 writer.append(chunk_THWC)
-                tell(number, len(videos), f"{name} ({writer.num_frames - before:,} frames)")
+                progress(number, len(videos), f"{name} ({writer.num_frames - first:,} frames)")
         except VideoError as error:
-            if writer.num_frames - before < HANDFUL:
+            if writer.num_frames - first < MIN_FRAMES:
                 writer.rollback()
                 skipped.append((name, str(error)))
                 continue
@@ -168,79 +189,64 @@ def _add_videos(
         writer.end_episode(source, group=content)
         writer.finish_source(source)
     if videos:
-        tell(len(videos), len(videos), "videos")
+        progress(len(videos), len(videos), "videos")
     return resumed, skipped, warnings
 
 
-def _add_play(
-    writer: StoreWriter,
-    source: str,
-    frames: int,
-    seed: int,
-    levels: tuple[int, int] | None,
-    policy: str,
-    repeat: int,
-    size_hw: tuple[int, int],
-    tell: Progress,
-) -> int:
-    """Play the blocks of a source that the store lacks; returns how many it had."""
-    span = "all" if levels is None else f"{levels[0]}:{levels[1]}"
-    # A policy of the user's own goes by name and content: what a changed one plays is another source.
-    file, _, function = policy.rpartition(":")
-    who = f"{Path(file).name}:{function}@{_fingerprint(Path(file))}" if Path(file).is_file() else policy
-    stem = f"{source}#seed={seed},levels={span},policy={who}"
-    # A block's name ends in its length: the last block of a shorter run stays as it is when the run is
-    # asked for more frames, and the blocks after it go on from there.
+def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
+    """Play the chunks that the store lacks; returns how many it had."""
+    levels = "all" if play.levels is None else f"{play.levels[0]}:{play.levels[1]}"
+    # A policy of the user's own goes by name and content: the play of a changed one is another source.
+    file, _, function = play.policy.rpartition(":")
+    is_file = Path(file).is_file()
+    policy = f"{Path(file).name}:{function}@{_fingerprint(Path(file))}" if is_file else play.policy
+    stem = f"{play.source}#seed={play.seed},levels={levels},policy={policy}"
+    # The name of a chunk is part of the format, and its seed is the name's hash: hence the word "block". It ends
+    # in the chunk's length: the last chunk of a shorter run stays as it is when the run is asked for more frames,
+    # and the chunks after it go on from there.
     lengths = {name.rpartition(",")[0]: int(name.rpartition("=")[2]) for name in writer.done_sources
                if name.startswith(f"{stem},block=")}  # fmt: skip
     played = resumed = number = 0
-    while played < frames:
-        block = f"{stem},block={number}"
-        length = lengths.get(block) or min(BLOCK_FRAMES[source.partition(":")[0]], frames - played)
-        if block in lengths:
+    while played < play.frames:
+        chunk = f"{stem},block={number}"
+        length = lengths.get(chunk) or min(CHUNK_FRAMES[play.source.partition(":")[0]], play.frames - played)
+        if chunk in lengths:
             resumed += 1
         else:
-            name = f"{block},frames={length}"
+            name = f"{chunk},frames={length}"
             done = played
-            for rollout in _play(source, length, group_hash(block) % 2**31, levels, policy, repeat, size_hw):
-                level = rollout.level_seed
-                group = f"{block} {rollout.episode}" if level is None else level_name(source, level)
-                writer.append(rollout.frames_THWC)
-                writer.end_episode(name, rollout.actions_T, level, group)
-                done += len(rollout.frames_THWC)
-                tell(done, frames, source)
+            for episode in _episodes(replace(play, frames=length, seed=group_hash(chunk) % 2**31)):
+                level = episode.level_seed
+                group = f"{chunk} {episode.attempt}" if level is None else level_name(play.source, level)
+                writer.append(episode.frames_THWC)
+                writer.end_episode(name, episode.actions_T, level, group)
+                done += len(episode.frames_THWC)
+                progress(done, play.frames, play.source)
             writer.finish_source(name)
         played, number = played + length, number + 1
-    tell(frames, frames, source)
+    progress(play.frames, play.frames, play.source)
     return resumed
 
 
-def _play(
-    source: str,
-    frames: int,
-    seed: int,
-    levels: tuple[int, int] | None,
-    policy: str,
-    repeat: int,
-    size_hw: tuple[int, int],
-) -> Iterator[Rollout]:
+def _episodes(play: _Play) -> Iterator[Episode]:
+    source, frames, seed, levels, policy = play.source, play.frames, play.seed, play.levels, play.policy
     if not source.startswith("synthetic:"):
-        many = 16 if source.startswith("envpool:") else 1
-        yield from collect(source, frames, seed, levels, policy, many, repeat, size_hw)
+        num_envs = 16 if source.startswith("envpool:") else 1
+        yield from collect(source, frames, seed, levels, policy, num_envs, play.repeat, play.size_hw)
         return
-    if levels is not None or policy != "random" or size_hw[0] % BLOCK or size_hw[1] % BLOCK:
+    if levels is not None or policy != "random" or play.size_hw[0] % CELL or play.size_hw[1] % CELL:
         raise JinnError(
-            f"{source} is played at random, in as many levels as episodes, with sides that are multiples of "
-            f"{BLOCK} pixels: leave levels and policy out"
+            f"{source} is played at random, every episode is another level, and its sides are multiples of "
+            f"{CELL} pixels: leave levels and policy out"
         )
-    for episode, start in enumerate(range(0, frames, GAME_LENGTH)):
-        level = seed + episode
-        pictures, actions = game_rollout(level, min(GAME_LENGTH, frames - start), size_hw)
-        yield Rollout(pictures, actions, level, episode)
+    for attempt, start in enumerate(range(0, frames, GAME_LENGTH)):
+        level = seed + attempt
+        frames_THWC, actions_T = game_rollout(level, min(GAME_LENGTH, frames - start), play.size_hw)
+        yield Episode(frames_THWC, actions_T, level, attempt)
 
 
-def _describe(source: str) -> tuple[float, int]:
-    """Frames a second and number of actions (0 if not discrete) of a game."""
+def _rate_and_actions(source: str) -> tuple[float, int]:
+    """Frames per second and number of actions (0 if not discrete) of an environment."""
     if source.startswith("synthetic:"):
         if source != "synthetic:game":
             raise JinnError(f"there is no {source}: the one synthetic source is synthetic:game")
@@ -251,6 +257,7 @@ def _describe(source: str) -> tuple[float, int]:
 
 
 def _repeat(source: str, native: float, fps: float) -> int:
+    """For how many steps of an environment an action is repeated, to divide its rate."""
     if source.startswith("synthetic:"):
         return 1  # a turn-based game runs at any rate
     repeat = round(native / fps)
@@ -263,7 +270,7 @@ def _repeat(source: str, native: float, fps: float) -> int:
 
 
 def _find_videos(path: Path, out: Path) -> list[tuple[Path, str]]:
-    """A file, or all files below a folder but hidden ones and the store itself; with names to show."""
+    """A file, or all files below a folder except hidden ones and the store itself; with names to show."""
     if path.is_file():
         return [(path, path.name)]
     if not path.is_dir():
@@ -279,7 +286,7 @@ def _find_videos(path: Path, out: Path) -> list[tuple[Path, str]]:
 
 
 def _fingerprint(path: Path) -> str:
-    """Tells files apart by size and both ends: wherever the folder lies, whatever the file is called."""
+    """A hash of a file's size and of both of its ends: the same wherever the file is and whatever its name is."""
     size, end = path.stat().st_size, 2**16
     digest = hashlib.blake2b(str(size).encode(), digest_size=8)
     with path.open("rb") as file:

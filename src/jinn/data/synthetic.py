@@ -1,8 +1,8 @@
 """A tiny game whose actions are known: for tests, the tutorial, and a first run without any download.
 
-A sprite walks on a board of coloured blocks. Each of the five actions shows in the frames: the sprite stays
-or moves by one block, and whoever plays never runs into the edge. Every seed is a level with its own
-background, starting place and walk.
+A sprite walks on a board of coloured cells. Each of the five actions is visible in the frames: the sprite
+stays or moves by one cell, and never runs into the edge. Every seed is a level with its own background, start
+and walk.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jinn.data.store import FrameStore
 from jinn.data.writer import StoreWriter
 
 ACTIONS = ("stay", "left", "right", "up", "down")
-BLOCK = 4  # side of a block, of the sprite and of a step, pixels
+CELL = 4  # side of a cell of the board, of the sprite and of a step, pixels
 
 _MOVES_YX = np.array([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)])
 # Soft colours, so that the bright sprite is found on all of them.
@@ -35,22 +35,22 @@ def game_rollout(
     """One episode of the game, played at random.
 
     Args:
-        seed: the level.
-        length: T, frames.
-        size_hw: multiples of 4, pixels.
+        seed: Seed of the level.
+        length: Number of frames T.
+        size_hw: Height and width, pixels: multiples of 4.
 
     Returns:
         uint8 ``frames_THWC`` and int64 ``actions_T`` in 0..4 (see `ACTIONS`), where ``actions[t]`` leads from
         frame t to frame t + 1 and the last entry is the padding -1.
     """
-    if size_hw[0] % BLOCK or size_hw[1] % BLOCK or length < 1:
+    if size_hw[0] % CELL or size_hw[1] % CELL or length < 1:
         raise ValueError(
-            f"the game needs sides that are multiples of {BLOCK} and a frame, got {size_hw}, {length}"
+            f"the game needs sides that are multiples of {CELL} and a frame, got {size_hw}, {length}"
         )
     rng = np.random.default_rng(seed)
-    grid = np.array(size_hw) // BLOCK
-    blocks = _PALETTE[rng.integers(len(_PALETTE), size=tuple(grid))]
-    background = blocks.repeat(BLOCK, 0).repeat(BLOCK, 1)
+    grid = np.array(size_hw) // CELL
+    board = _PALETTE[rng.integers(len(_PALETTE), size=tuple(grid))]
+    background = board.repeat(CELL, 0).repeat(CELL, 1)
 
     actions = np.full(length, -1)
     cells = np.empty((length, 2), np.int64)
@@ -59,11 +59,11 @@ def game_rollout(
         reached = cells[t] + _MOVES_YX
         actions[t] = rng.choice(np.flatnonzero(((reached >= 0) & (reached < grid)).all(1)))
         cells[t + 1] = reached[actions[t]]
-    places = cells * BLOCK
+    corners = cells * CELL
 
     frames = np.broadcast_to(background, (length, *size_hw, 3)).copy()
-    rows = places[:, 0, None] + np.arange(BLOCK)
-    columns = places[:, 1, None] + np.arange(BLOCK)
+    rows = corners[:, 0, None] + np.arange(CELL)
+    columns = corners[:, 1, None] + np.arange(CELL)
     frames[np.arange(length)[:, None, None], rows[:, :, None], columns[:, None, :]] = _SPRITE
     return frames, actions
 
