@@ -19,9 +19,7 @@ import torch
 from torch import nn
 
 from jinn.contracts import JinnError
-from jinn.data.clips import ClipSampler, clip_generators, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
-from jinn.data.stream import StoreSource
 from jinn.data.synthetic import write_game
 from jinn.models.quantize import VQConfig
 from jinn.models.transformer import STTransformer, TransformerConfig
@@ -37,7 +35,7 @@ from jinn.training.parallel import (
     outline,
 )
 from jinn.training.recipe import Recipe
-from jinn.training.run import clips_of, run_recipe
+from jinn.training.run import run_recipe
 from jinn.world.world import World
 
 STAGES = ("tokenizer", "latent_actions", "dynamics")
@@ -310,45 +308,6 @@ def test_a_run_keeps_the_precision_it_began_with(game: FrameStore, tmp_path: Pat
     run_recipe(short(), game, run, "run")  # auto, whatever is fastest here
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert {line["precision"] for line in lines} == {"bfloat16"}
-
-
-# Clips and their chance
-
-
-@pytest.mark.parametrize("size", [2, 4, 8])
-def test_ranks_share_the_clips_of_one_and_go_on_in_another_number(game: FrameStore, size: int) -> None:
-    phase = short().dynamics_training
-    clips = clips_of(StoreSource(game), phase, seed=3)
-    for step in (0, 1, 7):
-        whole = clips(step, range(phase.batch))
-        parts = [clips(step, Ranks(rank=rank, size=size).rows(phase.batch)) for rank in range(size)]
-        assert torch.equal(torch.cat(parts), whole)
-    assert torch.equal(clips(2, range(8)), ClipSampler(game, phase.frames, 3).batch(2, 8))
-
-
-def test_ranks_of_one_tensor_group_share_their_clips() -> None:
-    layout = ParallelConfig(tensor_parallel=2, accumulate=2)
-    rows = [Ranks(layout, rank=rank, size=4).rows(8) for rank in range(4)]
-    assert rows == [range(4), range(4), range(4, 8), range(4, 8)]
-
-
-def test_the_chance_of_a_clip_is_its_own() -> None:
-    def draw(numbers: range) -> torch.Tensor:
-        return torch.stack([torch.rand(4, generator=g) for g in clip_generators(5, numbers)])
-
-    drawn = draw(range(64))
-    assert torch.equal(draw(range(16, 32)), drawn[16:32])
-    assert drawn.unique().numel() == 256
-    assert not torch.equal(
-        torch.stack([torch.rand(4, generator=g) for g in clip_generators(6, range(64))]), drawn
-    )
-
-
-def test_frames_on_the_device_are_those_of_the_store(game: FrameStore) -> None:
-    episodes, starts = ClipSampler(game, 5, seed=0).locate(range(12))
-    frames_FHWC = load_frames(game, torch.device("cpu"), piece=4)
-    clips = gather_clips(frames_FHWC, game, episodes, starts, 5)
-    assert torch.equal(clips, read_clips(game, episodes, starts, 5))
 
 
 # Models
