@@ -1,6 +1,6 @@
 """Put the figures of a report into a model card, between the two lines that mark their place.
 
-python -m jinn.cli eval coinrun stores/test --out report
+python -m jinn eval coinrun stores/test --out report
 python scripts/model_card.py report src/jinn/world/built_in/coinrun/README.md
 """
 

@@ -62,7 +62,7 @@ class Server:
 @contextlib.contextmanager
 def serving(world: str, *options: str) -> Iterator[Server]:
     log = Path(f"jinn-play-{time.time():.0f}.log")
-    command = [sys.executable, "-m", "jinn.cli", "play", world, "--port", "0", "--no-browser", *options]
+    command = [sys.executable, "-m", "jinn", "play", world, "--port", "0", "--no-browser", *options]
     with log.open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     assert process.stdout is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,35 +12,58 @@ import numpy as np
 import pytest
 import torch
 
-from jinn.cli import main
+from jinn import __version__
+from jinn.cli import main, parse
+from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
-from jinn.data.synthetic import game_rollout
+from jinn.data.synthetic import game_rollout, write_game
 from jinn.files import read_tensors
+from jinn.world.folder import BUILT_IN
+from jinn.world.world import World
 
 av = pytest.importorskip("av", reason="LOUD: videos cannot be tested without the extra 'video'")
 
 from test_data_video import save  # noqa: E402
 
-
-def jinn(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "jinn.cli", *arguments], capture_output=True, text=True)
+COMMANDS = ("play", "data", "train", "plan", "eval", "label", "export", "info")
 
 
-@pytest.mark.parametrize("command", [(), ("data",), ("train",), ("play",), ("eval",), ("label",)])
-def test_every_help_reads_well(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def help_of(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stop:
-        main([*command, "--help"])
+        parse([*command, "--help"])
     assert stop.value.code == 0
-    said = capsys.readouterr().out
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def test_every_help_reads_well(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    said = help_of(command, capsys)
     assert "usage: jinn" in said
     assert "tyro" not in said.lower()
 
 
-def test_the_defaults_of_train_are_the_recipes(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["train", "--recipe", "tiny", "--help"])
-    said = capsys.readouterr().out
-    assert "(default: 32 32)" in said
+def test_help_has_one_line_for_each_command(capsys: pytest.CaptureFixture[str]) -> None:
+    said = help_of((), capsys)
+    for name in COMMANDS:
+        assert re.search(rf"• {name} +[A-Z][^│]*\. +│", said), name
+
+
+def test_the_options_of_train_fit_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    said = help_of(("train",), capsys)
+    assert len(re.findall(r"│ (?:-h, )?--\w", said)) <= 20
+
+
+def test_parsing_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    call = parse(["train", "nowhere", "--out", "x", "--set", "a=1", "b=2", "--seed", "3", "--set", "c=4"])
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(JinnError, match="no value a: "):
+        call()
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = subprocess.run([sys.executable, "-m", "jinn", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"jinn {__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +71,13 @@ def test_the_defaults_of_train_are_the_recipes(capsys: pytest.CaptureFixture[str
     [
         (["train", "nowhere", "--out", "x"], "not a frame store"),
         (["train", "nowhere", "--out", "x", "--recipe", "huge"], "no recipe 'huge': choose one of tiny"),
+        (["train", "nowhere", "--out", "x", "--recipe", "huge.py:small"], "no file 'huge.py'"),
+        (["train", "nowhere", "--out", "x", "--set", "dynamics.clean_frames=3"], "at least 0 and below 1"),
+        (["train", "nowhere", "--out", "x", "--set", "nowhere"], "PATH=VALUE"),
+        (["train", "--recipe", "tiny"], "--out"),
+        (["plan", "tiny", "--gpus", "0"], "--gpus is at least 1"),
         (["play", "atlantis"], "no world at 'atlantis'"),
+        (["info", "atlantis"], "no world at 'atlantis'"),
         (["eval", "atlantis", "nowhere"], "no world at 'atlantis'"),
         (["eval", "coinrun"], "needs a frame store"),
         (["eval"], "needs a frame store"),
@@ -71,16 +101,65 @@ def test_mistakes_are_one_sentence_and_code_2(
         code = int(stop.code or 0)
     said = capsys.readouterr()
     assert code == 2
-    assert words in said.err
-    assert "Traceback" not in said.err
+    assert words in said.err + said.out
+    assert "Traceback" not in said.err + said.out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_impossible_values_are_told() -> None:
-    done = jinn("train", "nowhere", "--out", "x", "--dynamics.clean-frames", "3")
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr + done.stdout
-    assert "at least 0 and below 1" in done.stderr + done.stdout
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [
+        ("play coinrun", "starlette", "play"),
+        ("play coinrun", "PIL", "play"),
+        ("data nowhere.mp4 --out x", "av", "video"),
+        ("data envpool:CoinrunHard-v0 --out x", "envpool", "games"),
+        ("data gymnasium:CartPole-v1 --out x", "gymnasium", "games"),
+        ("eval coinrun store", "PIL", "eval"),
+        ("export coinrun", "onnx", "export"),
+        ("export coinrun", "onnxscript", "export"),
+    ],
+)
+def test_a_missing_extra_is_one_sentence(
+    command: str,
+    package: str,
+    extra: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_game(tmp_path / "store", episodes=4, length=5, seed=0)
+    save(tmp_path / "nowhere.mp4", shots(0, (32, 32)))
+    monkeypatch.chdir(tmp_path)
+    rooms = ("jinn.player", "jinn.evaluation", package)
+    for name in [name for name in sys.modules if name.startswith(rooms)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(command.split()) == 2
+    said = capsys.readouterr().err
+    assert f"pip install 'jinn[{extra}]'" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_a_recipe_may_be_a_function_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from jinn.recipes import tiny as small\n\ndef bad():\n    return 3\n")
+    assert main(["plan", f"{file}:small", "--set", "dynamics.transformer.width=96"]) == 0
+    assert "mine.py:small" in "".join(capsys.readouterr().out.split())
+    assert main(["plan", f"{file}:bad"]) == 2
+    assert "returns int" in capsys.readouterr().err
+
+
+def test_info_says_what_a_world_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "coinrun", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    world = World.load("coinrun")
+    assert world.legend is not None
+    words = [meaning.name for meaning in world.legend] + [
+        f"{path.name} " for path in BUILT_IN.glob("coinrun/*")
+    ]
+    words += [f"{sum(p.numel() for p in world.dynamics.parameters()):,}", "PreviousFrameDynamicsConfig"]
+    words += ["64 x 64", "15 per second", "single-step parallel decoding", "6,466 levels", "backends: torch"]
+    assert [word for word in words if word not in said] == []
 
 
 def shots(seed: int, size_hw: tuple[int, int]) -> list[np.ndarray]:
@@ -111,9 +190,8 @@ def test_own_videos_become_a_world(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(opened.select("heldout")) >= 1
 
     run = tmp_path / "run"
-    steps = ["--tokenizer-training.steps", "30", "--dynamics-training.steps", "30"]
-    when = ["--latent-action-training.steps", "20"]
-    assert main(["train", str(store), "--out", str(run), "--recipe", "tiny", *steps, *when]) == 0
+    steps = ["tokenizer_training.steps=30", "dynamics_training.steps=30", "latent_action_training.steps=20"]
+    assert main(["train", str(store), "--out", str(run), "--recipe", "tiny", "--set", *steps]) == 0
     assert "jinn play" in capsys.readouterr().out
 
     small = ["--frames", "6", "--clips", "8", "--long-rollouts", "2", "--long-frames", "30"]

@@ -109,17 +109,26 @@ def short() -> Recipe:
 
 
 def options() -> list[str]:
-    said = ["--recipe", "tiny"]
-    for name in ("tokenizer-training", "latent-action-training", "dynamics-training"):
-        said += [f"--{name}.steps=6", f"--{name}.warmup=2", f"--{name}.checkpoint-every=2"]
-        said += [f"--{name}.preview-every=7", f"--{name}.log-every=1", f"--{name}.batch=4"]
-    said += ["--stream.frames=1600", "--stream.levels", "0", "40", "--stream.test-levels", "50", "9"]
-    return [*said, "--stream.test-frames=400", "--stream.chunk=600"]
+    """`short` and `CONFIG` on the command line."""
+    pairs = [
+        f"{name}.{value}"
+        for name in ("tokenizer_training", "latent_action_training", "dynamics_training")
+        for value in (
+            "steps=6",
+            "warmup=2",
+            "checkpoint_every=2",
+            "preview_every=7",
+            "log_every=1",
+            "batch=4",
+        )
+    ]
+    pairs += ["stream.frames=1600", "stream.levels=0,40", "stream.test_levels=50,9"]
+    return ["--recipe", "tiny", "--set", *pairs, "stream.test_frames=400", "stream.chunk=600"]
 
 
 @contextmanager
 def interrupted_at(event: int) -> Iterator[None]:
-    """Send SIGINT, as --minutes does, when the n-th store is played or the n-th step begins, from 1 on."""
+    """Send SIGINT when the n-th store is played or the n-th step begins, from 1 on."""
     events = itertools.count(1)
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -146,7 +155,8 @@ def test_one_command_from_frames_to_a_report_in_pieces(
     )
     run = tmp_path / "run"
     command = ["train", COINRUN, "--out", str(run), *options()]
-    assert exit_code([*command, "--minutes", "0.0001"]) == 130  # before anything is played
+    assert exit_code([*command, "--minutes", "0.000001"]) == 130
+    assert not (run / "stream").exists()  # nothing was played
     codes: list[int] = []
     while 0 not in codes:
         # Each piece is one event longer than the last, so 30 of them are more than the whole run.

@@ -59,22 +59,22 @@ def short() -> Recipe:
     return replace(recipe, **phases)
 
 
-OPTIONS = ["--recipe", "tiny", "--precision", "float32"] + [
-    f"--{phase.replace('_', '-')}.{name}={value}"
+OPTIONS = ["--recipe", "tiny", "--precision", "float32", "--set"] + [
+    f"{phase}.{name}={value}"
     for phase, steps in STEPS.items()
     for name, value in {
         "steps": steps,
         "batch": 8,
-        "log-every": 1,
+        "log_every": 1,
         "warmup": 2,
-        "checkpoint-every": 2,
+        "checkpoint_every": 2,
     }.items()
 ]
 
 
 def start(store: FrameStore, run: Path, *options: str) -> subprocess.Popen[bytes]:
     """`jinn train` on two processes."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "jinn.cli"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "jinn"]
     command = [sys.executable, *launch, "train", str(store.path), "--out", str(run), *OPTIONS, *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
@@ -259,7 +259,7 @@ def test_a_killed_rank_changes_nothing_and_another_number_of_ranks_may_go_on(
 
 def test_a_signal_stops_all_ranks_at_the_same_step(game: FrameStore, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start(game, run, "--tokenizer-training.steps=100000")
+    process = start(game, run, "--set", "tokenizer_training.steps=100000")
     until(lambda: newest(run / "checkpoints" / "tokenizer") is not None, process)
     process.send_signal(signal.SIGTERM)
     said = finish(process)
@@ -278,14 +278,10 @@ def test_bfloat16_stays_near_float32_in_one_process_and_in_two(game: FrameStore,
     gentle = {
         name: replace(getattr(short(), name), learning_rate=rate, final_learning_rate=rate) for name in STEPS
     }
-    options = [
-        f"--{name.replace('_', '-')}.{which}learning-rate={rate}"
-        for name in STEPS
-        for which in ("", "final-")
-    ]
+    options = [f"{name}.{which}learning_rate={rate}" for name in STEPS for which in ("", "final_")]
     run_recipe(replace(short(), **gentle), game, tmp_path / "exact", "run", precision="float32")
     run_recipe(replace(short(), **gentle), game, tmp_path / "one", "run", precision="bfloat16")
-    process = start(game, tmp_path / "two", *options, "--precision=bfloat16")
+    process = start(game, tmp_path / "two", "--set", *options, "--precision=bfloat16")
     said = finish(process)
     assert process.returncode == 0, said
     exact = figures(tmp_path / "exact")

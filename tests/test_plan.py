@@ -76,12 +76,7 @@ def test_a_plan_says_when_a_batch_cannot_be_split() -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "coinrun", "paper_coinrun"])
 def test_plans_are_printed_without_a_store(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--recipe", name, "--plan", "--gpus", "4"]) == 0
+    assert main(["plan", name, "--gpus", "4"]) == 0
     said = capsys.readouterr().out
     for word in ("dynamics", "tokens", "days", "activations", "optimiser"):
         assert word in said
-
-
-def test_training_needs_a_store_and_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--recipe", "tiny"]) == 2
-    assert "STORE --out RUN" in capsys.readouterr().err

@@ -48,21 +48,22 @@ def short() -> Recipe:
 
 
 SHORT = """
-    --recipe tiny --tokenizer-training.steps 30 --dynamics-training.steps 40
-    --tokenizer-training.warmup 2 --tokenizer-training.batch 4
-    --tokenizer-training.checkpoint-every 1 --tokenizer-training.preview-every 7
-    --dynamics-training.warmup 2 --dynamics-training.batch 4
-    --dynamics-training.checkpoint-every 1 --dynamics-training.preview-every 17
-    --latent-action-training.steps 20 --latent-action-training.batch 8
-    --latent-action-training.warmup 2 --latent-action-training.checkpoint-every 1
-    --latent-action-training.optimizer muon
+    --recipe tiny --set
+    tokenizer_training.steps=30 dynamics_training.steps=40
+    tokenizer_training.warmup=2 tokenizer_training.batch=4
+    tokenizer_training.checkpoint_every=1 tokenizer_training.preview_every=7
+    dynamics_training.warmup=2 dynamics_training.batch=4
+    dynamics_training.checkpoint_every=1 dynamics_training.preview_every=17
+    latent_action_training.steps=20 latent_action_training.batch=8
+    latent_action_training.warmup=2 latent_action_training.checkpoint_every=1
+    latent_action_training.optimizer=muon
 """
 
 STAGES = ("tokenizer", "latent_actions", "dynamics")
 
 
 def start(store: FrameStore, run: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "jinn.cli", "train", str(store.path), "--out", str(run), *SHORT.split()]
+    command = [sys.executable, "-m", "jinn", "train", str(store.path), "--out", str(run), *SHORT.split()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
 

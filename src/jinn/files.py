@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
-import shutil
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -139,13 +140,25 @@ def weights_hash(*modules: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def replace_folder(new: Path, place: Path) -> None:
-    """Put a finished folder at its place; what was there leaves only after the new one stands."""
-    if place.exists():
-        old = place.with_name(f".{place.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(place, old)
-        os.rename(new, place)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(new, place)
+def load_function(place: str) -> Callable[..., Any]:
+    """The function at ``FILE.py:FUNCTION``. The file is run anew each time.
+
+    Raises:
+        JinnError: there is no such file or function, or the file cannot be run.
+    """
+    file, _, name = place.rpartition(":")
+    path = Path(file)
+    if not file or not path.is_file():
+        raise JinnError(f"there is no file {file!r}: name a function as FILE.py:FUNCTION")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise JinnError(f"{path} is no Python file: name one that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise JinnError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise JinnError(f"{path} has no function {name!r}: define it, or name another one")
+    return cast(Callable[..., Any], function)

@@ -1,7 +1,7 @@
 """Whole runs as functions that return a full config.
 
 Each docstring gives the command, the hardware, the minutes and the results to expect, or says that the recipe
-was never run. Any number can be overridden on the command line.
+was never run. Any value can be changed on the command line: ``--set dynamics.transformer.layers=6``.
 
 Where the paper is open (see also the docstrings of the models), values are as wide as the residual stream, and
 the feed-forward is a quarter of the width: so the parameter counts of its tables fit within 6%.
@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from jinn.contracts import JinnError
+from jinn.files import load_function
 from jinn.models.dynamics import DynamicsConfig
 from jinn.models.latent_actions import LatentActionsConfig
 from jinn.models.maskgit import SamplingConfig
@@ -136,7 +138,7 @@ def coinrun() -> Recipe:
     """CoinRun on one GPU with our own models, small enough to be played on two CPU cores.
 
     ``jinn train envpool:CoinrunHard-v0 --out runs/coinrun --recipe coinrun --device cuda
-    --stream.frames 10000000 --stream.policy sticky+runner --minutes 9 --report fvd256_16f``
+    --set stream.frames=10000000 stream.policy=sticky+runner --minutes 9 --report fvd256_16f``
 
     NEVER RUN on a GPU yet: it is meant for half an hour of an H200, steps and sizes are estimates
     (``jinn plan coinrun``), and docs/research-log.md says what is known. The command trains and writes a
@@ -272,3 +274,23 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **{f"paper_platformers_{size}": partial(paper_platformers, size) for size in PLATFORMERS},
     "paper_robotics": paper_robotics,
 }
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of this name, or the one that the function at ``FILE.py:FUNCTION`` returns.
+
+    Raises:
+        JinnError: there is no such recipe, file or function, or it returns something else.
+    """
+    if name in RECIPES:
+        return RECIPES[name]()
+    if ":" not in name:
+        raise JinnError(
+            f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}, or FILE.py:FUNCTION"
+        )
+    recipe = load_function(name)()
+    if not isinstance(recipe, Recipe):
+        raise JinnError(
+            f"{name} returns {type(recipe).__name__}: let it return a jinn.training.recipe.Recipe"
+        )
+    return recipe

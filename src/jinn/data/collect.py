@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from jinn.contracts import JinnError
 from jinn.data.games import JUMP_RIGHT, PROCGEN_ACTIONS, PROCGEN_FPS, WALK_RIGHT, Games, open_games
 from jinn.data.images import crop_resize
+from jinn.files import load_function
 
 # A policy gets uint8 ``obs_BHWC`` and returns an action for each environment.
 Policy = Callable[[np.ndarray], np.ndarray]
@@ -222,23 +221,11 @@ def load_policy(location: str) -> Policy:
     Raises:
         JinnError: There is no such file or function, or the file cannot be run.
     """
-    file, _, name = location.rpartition(":")
-    path = Path(file)
-    if not file or not path.is_file():
+    if ":" not in location:
         raise JinnError(
             f'there is no policy {location!r}: choose "random", "sticky", "runner" or FILE.py:FUNCTION'
         )
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise JinnError(f"{path} is no Python file: name one that ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise JinnError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
-    if not callable(act := getattr(module, name, None)):
-        raise JinnError(f"{path} has no function {name!r}: define it, obs_BHWC -> actions_B")
-    return act
+    return load_function(location)
 
 
 def _checked(policy: Policy, games: Games) -> Policy:

@@ -63,7 +63,9 @@ class ParallelConfig:
 
     def __post_init__(self) -> None:
         if min(self.tensor_parallel, self.accumulate) < 1:
-            raise JinnError("tensor-parallel and accumulate are whole numbers of at least 1")
+            raise JinnError(
+                "parallel.tensor_parallel and parallel.accumulate are whole numbers of at least 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
     if size % config.tensor_parallel:
         raise JinnError(
             f"{size} processes cannot be split into groups of {config.tensor_parallel}: start a multiple "
-            "(torchrun --nproc-per-node ...), or choose another --parallel.tensor-parallel"
+            "(torchrun --nproc-per-node ...), or choose another parallel.tensor_parallel"
         )
     if size == 1:
         yield Ranks(config, device)
@@ -180,7 +182,7 @@ def distribute(module: nn.Module, ranks: Ranks) -> None:
     """
     if ranks.config.compile and ranks.device.type == "cpu" and not cpp_compiler():
         raise JinnError(
-            "--parallel.compile needs a C++ compiler on a CPU (such as g++): install one or leave it"
+            "parallel.compile needs a C++ compiler on a CPU (such as g++): install one or leave it"
         )
     blocks = [part for part in module.modules() if isinstance(part, STBlock)]
     mesh = ranks.mesh
@@ -234,7 +236,7 @@ def check_split(config: TransformerConfig, gpus: int) -> None:
     if config.heads % gpus or hidden % gpus:
         raise JinnError(
             f"{config.heads} heads and {hidden} hidden channels cannot be split over {gpus} GPUs: "
-            "choose another --parallel.tensor-parallel"
+            "choose another parallel.tensor_parallel"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -24,7 +25,7 @@ from jinn.data.store import FrameStore
 from jinn.data.stream import FrameStream, Source, StoreSource
 from jinn.files import from_dict, read_json, to_dict, weights_hash, write_json
 from jinn.models.transformer import TransformerConfig
-from jinn.training.loop import Clips, OnStep, train
+from jinn.training.loop import Clips, Interrupted, OnStep, train
 from jinn.training.optim import TrainingConfig, fastest_precision
 from jinn.training.parallel import ParallelConfig, Precision, Ranks, check_split, join
 from jinn.training.recipe import Recipe, phases
@@ -85,6 +86,8 @@ def run_recipe(
         ranks = replace(ranks, precision="bfloat16" if half else "float32")
         if source.stream_config and ranks.size > 1:
             raise JinnError("several processes cannot share one stream: make a store with jinn data first")
+        if ranks.any(deadline is not None and time.monotonic() > deadline):
+            raise Interrupted(0)  # before a stream plays its test levels
         world = new_world(recipe, source.previews[0], name, seed)
         world.trained_on = source.trained_on
         if base is not None:

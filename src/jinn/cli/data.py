@@ -1,0 +1,74 @@
+"""``jinn data``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich.markup
+import tyro
+
+from jinn.cli.console import progress_bar, say
+from jinn.errors import JinnError
+
+
+def data(
+    sources: tyro.conf.Positional[tuple[str, ...]],
+    /,
+    out: Path,
+    fps: float | None = None,
+    size: tuple[int, int] | None = None,
+    frames: int | None = None,
+    seed: int = 0,
+    levels: str | None = None,
+    policy: str = "random",
+) -> None:
+    """Turn videos or environments into a frame store.
+
+    Args:
+        sources: Video files, folders of video files, or environments such as envpool:CoinrunHard-v0,
+            gymnasium:CartPole-v1 and synthetic:game.
+        out: Folder of the store. An interrupted command goes on in it, and other sources are added to it.
+        fps: Frames per second to keep. The default is 10 for videos, and the environment's own rate.
+        size: Height and width to crop and resize to. The default is 64 64.
+        frames: Number of frames to record of an environment. The default is 100000.
+        seed: Seed of the recording.
+        levels: Level seeds of an environment, as START:COUNT.
+        policy: The policy that plays an environment. random presses a random button each frame, sticky holds
+            one for a while, runner makes for the right end of a Procgen platformer's level, and
+            FILE.py:FUNCTION is your own function from pictures (uint8, BHWC) to one action for each.
+    """
+    from jinn.data.ingest import ingest
+
+    with progress_bar() as bar:
+        task = bar.add_task("reading", total=None)
+        summary = ingest(
+            sources,
+            out,
+            fps=fps,
+            size_hw=size,
+            frames=frames,
+            seed=seed,
+            levels=parse_levels(levels),
+            policy=policy,
+            progress=lambda done, total, text: bar.update(
+                task, completed=done, total=total, description=rich.markup.escape(text)
+            ),
+        )
+    for heading, files in (("skipped", summary.skipped), ("read in part", summary.warnings)):
+        for file, reason in files:
+            say(f"{heading}: {file}: {reason}")
+    kept = f", {summary.resumed} sources were there already" if summary.resumed else ""
+    say(
+        f"{out}: {summary.episodes} clips, {summary.frames:,} frames, {summary.hours:.2f} hours added; "
+        f"{len(summary.skipped)} files skipped{kept}"
+    )
+
+
+def parse_levels(text: str | None) -> tuple[int, int] | None:
+    """``"START:COUNT"`` to two numbers."""
+    if text is None:
+        return None
+    start, _, count = text.partition(":")
+    if not (start.isdecimal() and count.isdecimal() and int(count) > 0):
+        raise JinnError(f"--levels is START:COUNT, such as 0:10000, and not {text!r}")
+    return int(start), int(count)

@@ -1,0 +1,111 @@
+"""``jinn eval``"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import rich.markup
+import rich.progress
+import rich.table
+import tyro
+
+from jinn.cli.console import DEVICE, console, progress_bar, say
+from jinn.evaluation.inputs import worlds_and_store
+from jinn.evaluation.suite import Protocol, ProtocolName
+from jinn.world.backends import BackendName
+from jinn.world.world import World
+
+PARTS = ".jinn-eval"  # what an unfinished evaluation has measured, in the report's folder
+
+
+def evaluate(
+    paths: tyro.conf.Positional[tuple[str, ...]],
+    /,
+    out: Path | None = None,
+    protocol: ProtocolName = "fvd256_16f",
+    quick: bool = False,
+    clips: int | None = None,
+    frames: int | None = None,
+    draws: int | None = None,
+    long_rollouts: int | None = None,
+    long_frames: int | None = None,
+    seed: int = 0,
+    backend: BackendName = "torch",
+    device: str = DEVICE,
+) -> None:
+    """Measure worlds on held-out clips, and write a report.
+
+    Args:
+        paths: One or more worlds (names of built-in ones, or folders of worlds or of runs), then a frame
+            store. Without a world, coinrun is measured; without a store, the store of the first run is used.
+            Levels and videos that a world was trained on are left out.
+        out: Folder for report.html and report.json. An interrupted command goes on in it.
+        protocol: Protocol of the measurement. Distances can be compared only within one protocol.
+        quick: The same as --protocol quick, which takes a few minutes on two CPU cores.
+        clips: Number of clips, in place of the protocol's.
+        frames: Number of frames to predict in each clip.
+        draws: Number of random sequences of actions with which each clip is played.
+        long_rollouts: Number of long roll-outs with random actions, and of those with constant actions.
+        long_frames: Number of frames of each long roll-out.
+        seed: Seed of the roll-outs, the random actions and the bootstrap.
+        backend: Backend that computes the frames.
+        device: Device to measure on, such as cpu or cuda.
+    """
+    from jinn.evaluation.suite import PROTOCOLS
+
+    own = {"clips": clips, "frames": frames, "draws": draws}
+    own |= {"long_rollouts": long_rollouts, "long_frames": long_frames}
+    chosen = PROTOCOLS["quick" if quick else protocol]
+    chosen = replace(chosen, seed=seed, **{key: value for key, value in own.items() if value is not None})
+    measure(paths, chosen, out, backend, device)
+
+
+def measure(
+    paths: Sequence[str],
+    protocol: Protocol,
+    out: Path | None,
+    backend: BackendName = "torch",
+    device: str = DEVICE,
+    deadline: float | None = None,
+) -> None:
+    """Measure, print a table for each world, and write the report.
+
+    Args:
+        paths, protocol, out, backend, device: as of `evaluate`.
+        deadline: `time.monotonic` at which to stop, as if the user had.
+    """
+    from jinn.evaluation.report import write_report
+    from jinn.evaluation.suite import evaluate
+
+    names, store = worlds_and_store(paths)
+    worlds = [World.load(name, device).with_backend(backend) for name in names]
+    with progress_bar() as bar:
+        tasks: dict[str, rich.progress.TaskID] = {}
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(rich.markup.escape(what), total=total)
+            bar.update(tasks[what], completed=done)
+            if deadline is not None and time.monotonic() > deadline:
+                raise KeyboardInterrupt
+
+        # What was measured so far lies beside the report until that is written.
+        parts = out / PARTS / backend if out else None
+        results = evaluate(worlds, store, protocol, names, parts, on_progress)
+    for world in results.worlds:
+        table = rich.table.Table(
+            "metric", "mean", "95% interval", "clips", title=f"{world.name} on {store.path}"
+        )
+        for name, x in world.figures.items():
+            table.add_row(name, f"{x.value:.3f}", f"{x.low:.3f} to {x.high:.3f}", str(x.count))
+        console.print(table)
+    for sentence in results.missing:
+        say(sentence)
+    if out:
+        write_report(results, out)
+        shutil.rmtree(out / PARTS)
+        say(f"look at {out / 'report.html'}")

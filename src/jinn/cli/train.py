@@ -1,0 +1,117 @@
+"""``jinn train``"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Literal
+
+import rich.progress
+import tyro
+
+from jinn.cli.console import DEVICE, console, progress_bar, say
+from jinn.cli.eval import measure
+from jinn.cli.settings import Pairs, Settings, read_settings
+from jinn.data.clips import evenly_spaced_clips, read_clips
+from jinn.data.store import FrameStore
+from jinn.data.stream import FrameStream
+from jinn.errors import JinnError
+from jinn.evaluation.suite import PROTOCOLS, ProtocolName
+from jinn.training.loop import Interrupted
+from jinn.training.run import run_recipe
+from jinn.world.world import World
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def train(
+    source: tyro.conf.Positional[str],
+    /,
+    out: Path,
+    recipe: str = "coinrun_cpu",
+    pairs: Pairs = (),
+    base: str | None = None,
+    seed: int = 0,
+    device: str = DEVICE,
+    precision: Precision = "auto",
+    minutes: float | None = None,
+    report: ProtocolName | None = None,
+) -> None:
+    """Train a world on a frame store or an environment.
+
+    Args:
+        source: Frame store made by jinn data, or an environment such as envpool:CoinrunHard-v0, which is
+            played while the world learns from it.
+        out: Folder of the run. If it exists, the run goes on from its newest checkpoint.
+        recipe: Name of a recipe (see docs), or FILE.py:FUNCTION for a function of your own that returns one.
+        pairs: Values of the recipe, of the stream and of the parallel layout to change, such as
+            dynamics.transformer.layers=6 stream.frames=10000000 parallel.accumulate=2.
+        base: A world whose tokenizer and latent actions replace the recipe's. Then only the dynamics learn.
+        seed: Seed of weights, clips and all other randomness.
+        device: Device to train on, such as cpu or cuda. For several GPUs use torchrun (docs/many-gpus.md).
+        precision: Precision of matrix products. auto is bfloat16 where the hardware multiplies it faster
+            (GPUs, CPUs with AMX). A run that goes on keeps the precision that it started with.
+        minutes: Minutes after which the run is stopped and saved. The same command goes on from there.
+        report: Protocol of an evaluation after the training, which writes a page to OUT/report (see jinn eval).
+    """
+    if minutes is not None and minutes <= 0:
+        raise JinnError("--minutes must be above zero")
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    settings = read_settings(recipe, pairs)
+    is_game = source.partition(":")[0] == "envpool"
+    frames = (
+        FrameStream(source, settings.stream, out / "stream", seed) if is_game else FrameStore.open(source)
+    )
+    # Of several processes the first one speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    console.quiet = not first
+    world = train_run(frames, out, settings, seed, device, precision, base, deadline)
+    if first:
+        name_actions(world, frames)
+        world.save(out / "world")
+    say(f"the world is in {out / 'world'}; play it: jinn play {out}")
+    if report and first:
+        measure((str(out),), PROTOCOLS[report], out / "report", device=device, deadline=deadline)
+
+
+def train_run(
+    frames: FrameStore | FrameStream,
+    out: Path,
+    settings: Settings,
+    seed: int,
+    device: str,
+    precision: Precision,
+    base: str | None,
+    deadline: float | None,
+) -> World:
+    """Train with a progress bar; if the run is stopped, say so and exit with code 130."""
+    columns = rich.progress.TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} clips/s")
+    with progress_bar(columns) as bar:
+        tasks: dict[str, rich.progress.TaskID] = {}
+
+        def on_step(phase: str, step: int, steps: int, loss: float, rate: float) -> None:
+            if phase not in tasks:
+                tasks[phase] = bar.add_task(phase, total=steps, completed=step - 1, loss=loss, rate=rate)
+            bar.update(tasks[phase], completed=step, loss=loss, rate=rate)
+
+        known = None if base is None else World.load(base)
+        try:
+            return run_recipe(
+                settings.recipe, frames, out, out.name, seed, device, on_step, settings.parallel, known,
+                precision, deadline,
+            )  # fmt: skip
+        except Interrupted as stop:
+            bar.stop()
+            console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
+            raise SystemExit(130) from None
+
+
+def name_actions(world: World, source: FrameStore | FrameStream) -> None:
+    """Name the actions after the motion in the frames of the training, or of the test levels of a stream."""
+    from jinn.evaluation.actions import describe_actions
+
+    store, split = (source.test, "all") if isinstance(source, FrameStream) else (source, "train")
+    frames = min(12, int(store.lengths[store.select(split)].max()))
+    clips = evenly_spaced_clips(store, frames, split, 100)
+    world.legend = describe_actions(world, read_clips(store, *clips, frames))

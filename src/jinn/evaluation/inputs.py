@@ -1,0 +1,35 @@
+"""The worlds and the store that the paths of ``jinn eval`` name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinn.contracts import JinnError
+from jinn.data.store import FrameStore
+from jinn.files import read_json
+from jinn.world.folder import find_world
+
+
+def worlds_and_store(paths: Sequence[str]) -> tuple[list[str], FrameStore]:
+    """The names of the worlds, and the store to measure them on.
+
+    Args:
+        paths: any number of worlds, then a store. Without a world it is "coinrun"; without a store, the one
+            that the run of the first world names.
+
+    Raises:
+        JinnError: there is no store, or no such world.
+    """
+    names = list(paths)
+    if names and (Path(names[-1]) / "store.json").exists():
+        *names, store = names
+        return names or ["coinrun"], FrameStore.open(store)
+    if names:
+        config = find_world(names[0]).parent / "config.json"
+        if config.exists() and "store" in (run := read_json(config)):
+            return names, FrameStore.open(run["store"])
+    raise JinnError(
+        "jinn eval needs a frame store to measure on, as its last argument: jinn eval WORLD STORE; "
+        "make one with jinn data"
+    )
