@@ -45,12 +45,14 @@ def test_every_help_reads_well(command: tuple[str, ...], capsys: pytest.CaptureF
 def test_help_has_one_line_for_each_command(capsys: pytest.CaptureFixture[str]) -> None:
     said = help_of((), capsys)
     for name in COMMANDS:
-        assert re.search(rf"• {name} +[A-Z][^│]*\. +│", said), name
+        assert re.search(rf"\W{name} +[A-Z].*\.\W*$", said, re.MULTILINE), name
 
 
 def test_the_options_of_train_fit_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     said = help_of(("train",), capsys)
-    assert len(re.findall(r"│ (?:-h, )?--\w", said)) <= 20
+    options = re.findall(r"^\W*(?:-h, )?--(\w+)", said, re.MULTILINE)
+    assert "set" in options
+    assert len(options) <= 20
 
 
 def test_parsing_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
