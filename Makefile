@@ -1,4 +1,5 @@
-# Two commands do all the set-up: `make play` and `make test`. `make bench` measures: DEVICE=cuda on a GPU.
+# Every command does its own set-up. `make play` plays, `make check` is for daily work, `make test` is everything, `make
+# docs` builds the site, and `make bench` measures (DEVICE=cuda on a GPU).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,15 +8,22 @@ BENCHMARKS ?= play dream agents temporal_attention training video
 # Threads that wait for each other do so asleep: beside other work, spinning takes most of the time.
 SETTINGS ?= GOMP_SPINCOUNT=2000
 
-.PHONY: play test lint bench clean
+.PHONY: play check test lint docs bench clean
 
 play: $(VENV)/.play
 	$(BIN)/jinn play
 
 # One thread for each of the two workers; files in their order, or the longest, which have few tests, would come last.
-test: $(VENV)/.dev
-	$(MAKE) --no-print-directory lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+check: lint
+	$(PYTEST) -m "not slow"
+
+test: lint docs
+	$(PYTEST)
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict --quiet
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -43,4 +51,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.play
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
