@@ -15,7 +15,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add ``tutorial.md``: the cells of the notebook as text and code blocks."""
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     texts = [
-        f"```python\n{''.join(cell['source'])}\n```" if cell["cell_type"] == "code" else "".join(cell["source"])
+        f"```python\n{''.join(cell['source'])}\n```"
+        if cell["cell_type"] == "code"
+        else "".join(cell["source"])
         for cell in cells
     ]
     files.append(File.generated(config, "tutorial.md", content="\n\n".join(texts) + "\n"))

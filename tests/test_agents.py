@@ -55,6 +55,7 @@ def small(actions: int = 3) -> Network:
     return new_network(NetworkConfig(actions, (16, 24), (8, 16), 64), seed=1)
 
 
+@pytest.mark.slow
 def test_ppo_learns_and_is_the_same_for_a_seed(tmp_path: Path) -> None:
     config = PPOConfig(steps=3072, length=32, epochs=2, minibatches=4, learning_rate=2e-3)
     reports: list[dict[str, float]] = []
@@ -87,6 +88,7 @@ def test_ppo_learns_and_is_the_same_for_a_seed(tmp_path: Path) -> None:
         Network.load(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_ppo_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     config = PPOConfig(steps=3072, length=32, epochs=2, minibatches=4, learning_rate=2e-3, save_every=5)
     reports: list[dict[str, float]] = []
@@ -124,6 +126,7 @@ def shown(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(frames), torch.from_numpy(lamps.lit)
 
 
+@pytest.mark.slow
 def test_a_policy_is_cloned_from_latent_actions_and_finds_its_keys() -> None:
     """The latent actions are the true ones under other numbers; two of them stand for the same key."""
     frames, keys = shown(300, seed=0)
@@ -167,6 +170,7 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
     return values.mean() - half, values.mean() + half
 
 
+@pytest.mark.slow
 def test_agents_learn_in_the_real_game() -> None:
     """Cloned from little play of the runner, then taught by rewards; on levels that neither has seen."""
     pytest.importorskip("envpool", reason="the real game needs EnvPool")
@@ -213,6 +217,7 @@ def test_the_real_game_is_one_of_gymnasiums() -> None:
         Game(num_envs=0)
 
 
+@pytest.mark.slow
 def test_an_agent_learns_in_the_dream() -> None:
     """What is red is good there."""
 

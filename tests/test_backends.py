@@ -58,6 +58,7 @@ def frames_of(world: World, seed: int = 5) -> Tensor:
     return play(world, state, ACTIONS)[1]
 
 
+@pytest.mark.slow
 def test_the_onnx_graph_plays_the_same_frames(folder: Path) -> None:
     plain = frames_of(World.load(folder))
     fast = frames_of(World.load(folder).with_backend("onnx"))

@@ -168,6 +168,7 @@ def shots(seed: int, size_hw: tuple[int, int]) -> list[np.ndarray]:
     return list(game_rollout(seed, 60, size_hw)[0])
 
 
+@pytest.mark.slow
 def test_own_videos_become_a_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The folder that people have: four sorts of good files, a phone video, two that are none."""
     folder = tmp_path / "my_videos"

@@ -264,6 +264,7 @@ def test_sticky_play_moves() -> None:
 
 
 @needs_envpool
+@pytest.mark.slow
 def test_a_runner_sees_more_levels_than_sticky_play() -> None:
     runs = {policy: play(COINRUN, 16_000, policy=policy) for policy in ("sticky", "runner")}
     levels = {policy: len({r.level_seed for r in found}) for policy, found in runs.items()}

@@ -34,6 +34,7 @@ COINRUN = "envpool:CoinrunHard-v0"
 CONFIG = StreamConfig(frames=1600, levels=(0, 40), test_levels=(50, 9), test_frames=400, chunk=600)
 
 
+@pytest.mark.slow
 def test_chunks_are_played_ahead_and_removed_behind(tmp_path: Path) -> None:
     stream = FrameStream(COINRUN, CONFIG, tmp_path / "a", seed=3)
     assert stream.num_chunks == 3
@@ -145,6 +146,7 @@ def interrupted_at(event: int) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_one_command_from_frames_to_a_report_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +191,7 @@ def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "above zero" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_other_frames_are_another_run(tmp_path: Path) -> None:
     recipe = short()
     run_recipe(recipe, FrameStream(COINRUN, CONFIG, tmp_path / "run" / "stream"), tmp_path / "run", "run")

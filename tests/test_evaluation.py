@@ -375,6 +375,7 @@ def test_distances_move_in_the_right_order(game: FrameStore) -> None:
     assert found["shuffled"]["frame/x"] == pytest.approx(0, abs=1e-4)  # it sees no time, and says so
 
 
+@pytest.mark.slow
 def test_a_store_in_which_only_some_clips_have_actions(
     tmp_path: Path, without_networks: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -494,6 +495,7 @@ def whole(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> Results
         return evaluate([make_world()], game, FEW)
 
 
+@pytest.mark.slow
 def test_goes_on_where_it_was_stopped(
     tmp_path: Path,
     game: FrameStore,
@@ -524,12 +526,14 @@ def test_goes_on_where_it_was_stopped(
     assert evaluate([world], game, FEW, work=work).to_json() == whole.to_json()
 
 
+@pytest.mark.slow
 def test_batches_change_nothing(game: FrameStore, whole: Results, without_networks: None) -> None:
     other = evaluate([make_world()], game, FEW, batch=4).worlds[0]
     for name, figure in whole.worlds[0].figures.items():
         assert other.figures[name].value == pytest.approx(figure.value, rel=1e-3, abs=1e-3), name
 
 
+@pytest.mark.slow
 def test_worlds_side_by_side(
     tmp_path: Path, game: FrameStore, without_networks: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

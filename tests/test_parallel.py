@@ -38,6 +38,8 @@ from jinn.training.recipe import Recipe
 from jinn.training.run import run_recipe
 from jinn.world.world import World
 
+pytestmark = pytest.mark.slow
+
 STAGES = ("tokenizer", "latent_actions", "dynamics")
 
 

@@ -345,6 +345,7 @@ def test_what_if_shows_every_action(address: str, world: World) -> None:
             assert np.array_equal(player.play(4).pixels_HWC, foreseen.pixels_HWC)
 
 
+@pytest.mark.slow
 def test_look_ahead_gives_the_same_frames(address: str) -> None:
     keys = [0, 3, 3, 1, 2, 0, 4, 1]
 
@@ -401,6 +402,7 @@ def test_sampling_is_each_players_own(address: str, world: World) -> None:
 # ---- Many players ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_many_players_are_one_batch(world: World) -> None:
     """A player's frames do not depend on who else plays, and a batch is what computes them."""
     players = 12
@@ -441,6 +443,7 @@ def test_a_slow_player_slows_nobody(address: str) -> None:
         quick.rollout([0] * 10)
 
 
+@pytest.mark.slow
 def test_a_flood_of_keys_harms_nobody_else(address: str) -> None:
     with Player(address) as flood, Player(address) as other:
         flood.rollout([])
@@ -481,6 +484,7 @@ def test_an_address_has_a_bounded_number_of_sockets(world: World) -> None:
         raise AssertionError("no place came free")
 
 
+@pytest.mark.slow
 def test_a_thousand_sockets_harm_only_their_owner(world: World) -> None:
     limits = Limits(players=8, max_queue=32, start_seconds_when_full=1.0)
     with running(create_app(world, limits=limits)) as address, ExitStack() as stack:
@@ -795,6 +799,7 @@ def serving(world: World, folder: Path, **options: object) -> tuple[subprocess.P
     return process, line.split(" at ")[1].split()[0]
 
 
+@pytest.mark.slow
 def test_other_machines_need_the_token_that_is_printed(world: World, tmp_path: Path) -> None:
     process, printed = serving(world, tmp_path, host="0.0.0.0")
     try:
@@ -811,6 +816,7 @@ def test_other_machines_need_the_token_that_is_printed(world: World, tmp_path: P
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_stops_cleanly(world: World, tmp_path: Path, how: signal.Signals) -> None:
     process, address = serving(world, tmp_path)
     with Player(address) as player:  # somebody plays on while it stops

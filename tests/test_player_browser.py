@@ -25,6 +25,8 @@ from jinn.world.world import World
 from tiny_pipeline import save_pipeline
 from tiny_world import tiny_world
 
+pytestmark = pytest.mark.slow
+
 GAMEPAD = """
     window.pads = [{index: 0, axes: [0, 0], buttons: Array.from({length: 16}, () => ({pressed: false}))}];
     navigator.getGamepads = () => pads;

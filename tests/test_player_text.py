@@ -17,6 +17,8 @@ from jinn.player.text import TextToImage
 from tiny_pipeline import save_pipeline
 from tiny_world import tiny_world
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def text_to_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextToImage]:

@@ -19,6 +19,8 @@ from jinn.evaluation.i3d import I3D, i3d_logits, load_i3d
 from jinn.evaluation.lpips import LPIPS, frame_features, load_lpips, lpips
 from jinn.evaluation.pretrained import MissingWeights, i3d_weights, lpips_weights, read_arrays
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = load_file(Path(__file__).with_name("reference.safetensors"))
 
 

@@ -16,6 +16,8 @@ from jinn.evaluation.report import write_report
 from test_report import T, minimal, two_worlds
 from test_world import make_world
 
+pytestmark = pytest.mark.slow
+
 OpenReport = Callable[..., Any]
 # Where the first film's window is along its strip, in frames.
 SHOWN = """(() => {

@@ -28,6 +28,8 @@ from jinn.training.recipe import Recipe
 from jinn.training.run import run_recipe
 from jinn.world.world import World
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def game(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:

@@ -39,6 +39,7 @@ def trained(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return run_recipe(tiny(), game, run, "game"), run
 
 
+@pytest.mark.slow
 def test_the_synthetic_game_is_learned_from_frames_alone(
     trained: tuple[World, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,6 +62,7 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
     assert {meaning.name for meaning in found.legend} == {"stay", "left", "right", "up", "down"}
 
 
+@pytest.mark.slow
 def test_the_papers_losses_fall_too(game: FrameStore, tmp_path: Path) -> None:
     """The paper's settings in small: VQ, whole frames in the LAM, all three losses from the first step."""
     model = TransformerConfig(layers=2, width=64, heads=4, head_width=16, feedforward=0.25)
@@ -81,6 +83,7 @@ def test_the_papers_losses_fall_too(game: FrameStore, tmp_path: Path) -> None:
         assert np.mean(values[-3:]) < 0.7 * np.mean(values[:3]), figure
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_people_look_at(trained: tuple[World, Path], game: FrameStore) -> None:
     world, run = trained
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -95,6 +98,7 @@ def test_a_run_leaves_what_people_look_at(trained: tuple[World, Path], game: Fra
     assert torch.equal(loaded.dynamics.position_ND, world.dynamics.position_ND)
 
 
+@pytest.mark.slow
 def test_labels_are_one_a_frame_and_agree_with_whole_clips(
     trained: tuple[World, Path], game: FrameStore
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_fork_goes_its_own_way_and_the_seed_matters(world: World) -> None:
     assert not torch.equal(world.step(other, torch.tensor([1]))[1], frames[:1])
 
 
+@pytest.mark.slow
 def test_a_state_does_not_grow(world: World) -> None:
     state, _ = world.reset(prompt(1))
     size = [t.numel() for t in (state.tokens_BN, *state.dynamics_cache, *(state.decoder_cache or ()))]
@@ -81,6 +82,7 @@ def test_a_state_does_not_grow(world: World) -> None:
     assert state.frames_B.tolist() == [8]
 
 
+@pytest.mark.slow
 def test_playing_leaves_nothing_behind(world: World) -> None:
     """What lives after 300 frames is what lived after 20; `benchmarks.play --endurance` plays 100,000."""
 
@@ -216,6 +218,7 @@ def test_the_built_in_world_is_whole_and_small() -> None:
     assert len(world.action_names or []) == world.num_actions
 
 
+@pytest.mark.slow
 def test_the_built_in_world_answers_its_keys() -> None:
     """The camera follows the player: while a direction is held, the picture moves the other way."""
     world = World.load("coinrun")
