@@ -142,6 +142,23 @@ def test_a_missing_extra_is_one_sentence(
     assert len(said.strip().splitlines()) == 1
 
 
+def test_the_command_line_starts_without_any_extra() -> None:
+    code = "import sys\nfor name in sys.argv[1:]: sys.modules[name] = None\nfrom jinn.cli import main\nmain(['info'])"
+    extras = [
+        "av",
+        "PIL",
+        "starlette",
+        "uvicorn",
+        "onnxruntime",
+        "onnx",
+        "tensorboard",
+        "envpool",
+        "gymnasium",
+    ]
+    done = subprocess.run([sys.executable, "-c", code, *extras], capture_output=True, text=True)
+    assert "backends: torch" in done.stdout, done.stderr
+
+
 def test_a_recipe_may_be_a_function_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.py"
     file.write_text("from jinn.recipes import tiny as small\n\ndef bad():\n    return 3\n")
