@@ -3,8 +3,9 @@
 python scripts/ablate.py tokenizer stores/coinrun stores/test --seconds 300 --seeds 3
 python scripts/ablate.py dynamics stores/coinrun stores/test --world runs/coinrun --steps 400
 
-Each row is a recipe with one thing changed. The dynamics are trained anew on the tokens and latent actions of
-a world, which stay as they are. What is done is kept in OUT/rows.jsonl: the same command goes on from there.
+Each row is a recipe with one change. The dynamics are trained from scratch on the tokens and latent actions of
+a world, whose tokenizer and latent action model are frozen. Finished rows are written to OUT/rows.jsonl: the same
+command goes on from there.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
-from torch import Tensor
 
 from jinn.data.clips import ClipSampler, evenly_spaced_clips, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import StoreSource
+from jinn.evaluation import control, rollouts
+from jinn.evaluation.catalogue import CONSISTENCY, DELTA_PSNR, DELTA_PSNR_4, METRICS
 from jinn.evaluation.clips import choose
-from jinn.evaluation.measure import Networks, measure_clips
-from jinn.evaluation.metrics import bootstrap, psnr
+from jinn.evaluation.estimate import bootstrap
+from jinn.evaluation.metrics import psnr
+from jinn.evaluation.networks import Networks
 from jinn.models.ours.conv_tokenizer import ConvConfig, ConvTokenizerConfig
 from jinn.models.quantize import FSQConfig
 from jinn.models.tokenizer import TokenizerConfig
@@ -65,7 +68,7 @@ def dynamics_training(**changes: Any) -> Change:
 
 
 def patches(recipe: Recipe) -> Recipe:
-    """The same tokens from a transformer on patches, of about as many parameters."""
+    """The same token grid from a patch transformer with about as many parameters."""
     one = TransformerConfig(layers=2, width=192, heads=6, feedforward=4.0, temporal_every=0)
     return replace(
         recipe,
@@ -124,24 +127,24 @@ def main(
     """Train each row, measure it, and print the table.
 
     Args:
-        part: What is trained.
-        store: Frames to train on.
-        test: Frames of other levels.
-        world: Whose tokens and latent actions the dynamics are trained on.
-        recipe: What all rows begin with.
-        rows: Which rows; none means all.
-        seeds: How many seeds, from 0.
-        seconds: Time of each run; or give steps.
-        steps: Steps of each run; or give seconds.
-        clips: How many clips (frames, for the tokenizer: eight times as many) are measured.
+        part: Part of the world that is trained.
+        store: Frame store to train on.
+        test: Frame store of other levels.
+        world: World whose tokens and latent actions the dynamics are trained on.
+        recipe: Recipe that all rows change.
+        rows: Rows to train; all by default.
+        seeds: Number of seeds, from 0.
+        seconds: Seconds of each run; give either these or steps.
+        steps: Steps of each run; give either these or seconds.
+        clips: Number of clips to measure; for the tokenizer, eight times as many frames.
         out: Folder of the results.
-        device: Where to train.
+        device: Device to train on.
     """
     if (seconds is None) == (steps is None):
         raise SystemExit("give either --seconds or --steps")
     out.mkdir(parents=True, exist_ok=True)
-    place = out / "rows.jsonl"
-    lines = [json.loads(line) for line in place.read_text().splitlines()] if place.exists() else []
+    path = out / "rows.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     done = {(line["part"], line["row"], line["seed"], line["budget"]) for line in lines}
     budget = f"{seconds:g} s" if seconds else f"{steps} steps"
     frames, held_out = FrameStore.open(store), FrameStore.open(test)
@@ -163,8 +166,8 @@ def main(
                 "steps": taken,
                 "minutes": minutes,
             }
-            lines.append({**line, "figures": measured})
-            with place.open("a") as file:
+            lines.append({**line, "metrics": measured})
+            with path.open("a") as file:
                 file.write(json.dumps(lines[-1]) + "\n")
             print(row, seed, taken, f"{minutes:.1f} min", summary([measured]), flush=True)
     print(table([line for line in lines if line["part"] == part and line["budget"] == budget]))
@@ -179,7 +182,7 @@ def trained(
     steps: int | None,
     device: torch.device,
 ) -> tuple[World, int]:
-    """A world of which one part was trained, and the steps that it took."""
+    """A world after training one of its parts, and the number of steps."""
     world = new_world(recipe, store, "ablation", seed).to(device)
     world.trained_on = np.unique(store.groups[store.select("train")])
     config = recipe.dynamics_training if base else recipe.tokenizer_training
@@ -213,61 +216,56 @@ def trained(
 
 
 def measure(world: World, store: FrameStore, count: int, only_tokenizer: bool) -> dict[str, list[float]]:
-    """Figures of each clip."""
+    """Metrics of each clip, by their titles."""
     if only_tokenizer:
         frames_BTHWC = read_clips(store, *evenly_spaced_clips(store, 1, "all", 8 * count), 1).to(world.device)
         made = [world.tokenizer.decode(world.tokenizer.encode(x)) for x in frames_BTHWC.split(64)]
         return {"tokenizer": psnr(torch.cat(made), frames_BTHWC).flatten().tolist()}
     clips = choose(store, [world], 11, count, 0).measured
-    nothing = Networks(None, None, ())
-    found = measure_clips(world, nothing, clips, 0, 0, 1, None)
-
-    def at(name: str, frame: int) -> Tensor:
-        return found[name][:, frame - 1]
-
-    figures = {
+    played = rollouts.play_clips(world, clips, 0, 0, 1, None)
+    found = rollouts.records(played, Networks(None, None, ())) | control.records(world, played)
+    values_BT = found["inferred/psnr"]
+    metrics = {
         "next frame": found["next_frame/psnr"].mean(1),
-        "frame 1": at("inferred/psnr", 1),
-        "frame 4": at("inferred/psnr", 4),
-        "frame 10": at("inferred/psnr", 10),
-        "Delta_4": at("control/delta_psnr", 4),
-        "agreement": found["control/agreement"],
+        **{f"frame {t}": values_BT[:, t - 1] for t in (1, 4, 10)},
+        METRICS[DELTA_PSNR_4].title: found[DELTA_PSNR][:, 3],
+        METRICS[CONSISTENCY].title: found[CONSISTENCY],
     }
-    return {name: values.double().tolist() for name, values in figures.items()}
+    return {name: values.double().tolist() for name, values in metrics.items()}
 
 
-def summary(runs: list[dict[str, list[float]]], less: list[dict[str, list[float]]] | None = None) -> str:
-    """Means over clips and seeds, less those of other runs; intervals are over clips, of means over seeds.
+def summary(runs: list[dict[str, list[float]]], minus: list[dict[str, list[float]]] | None = None) -> str:
+    """Means over clips and seeds, minus those of other runs; intervals are over clips, of means over seeds.
 
-    Clips differ far more than recipes do, so the difference clip by clip tells recipes apart where the
-    intervals of their means overlap.
+    Clips differ far more than recipes do, so paired differences can separate recipes whose own intervals
+    overlap.
     """
     cells = []
     for name in runs[0]:
         values = torch.tensor([run[name] for run in runs]).mean(0)
-        if less:
-            values = values - torch.tensor([run[name] for run in less]).mean(0)
-        figure = bootstrap(values.numpy(), 0)
-        cells.append(f"{name} {figure.value:{'+' if less else ''}.2f} [{figure.low:.2f}, {figure.high:.2f}]")
+        if minus:
+            values = values - torch.tensor([run[name] for run in minus]).mean(0)
+        found = bootstrap(values.numpy(), 0)
+        cells.append(f"{name} {found.value:{'+' if minus else ''}.2f} [{found.low:.2f}, {found.high:.2f}]")
     return " | ".join(cells)
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """Rows of all seeds as markdown, with what the seeds' means are apart, and each less the first row."""
+    """Rows as markdown: means over seeds, the means of each seed, and the difference from the first row."""
     text = []
-    base = [line["figures"] for line in lines if line["row"] == lines[0]["row"]]
+    base = [line["metrics"] for line in lines if line["row"] == lines[0]["row"]]
     for row in dict.fromkeys(line["row"] for line in lines):
         of_row = [line for line in lines if line["row"] == row]
-        first = next(iter(of_row[0]["figures"]))
-        means = [float(np.mean(line["figures"][first])) for line in of_row]
+        first = next(iter(of_row[0]["metrics"]))
+        means = [float(np.mean(line["metrics"][first])) for line in of_row]
         steps = "/".join(str(line["steps"]) for line in of_row)
         text.append(
-            f"| {row} | {steps} | {summary([line['figures'] for line in of_row])} | seeds' {first}: "
+            f"| {row} | {steps} | {summary([line['metrics'] for line in of_row])} | seeds' {first}: "
             f"{', '.join(f'{mean:.2f}' for mean in means)} |"
         )
         if len(of_row) == len(base) and row != lines[0]["row"]:
             text.append(
-                f"| less {lines[0]['row']} | | {summary([line['figures'] for line in of_row], base)} | |"
+                f"| minus {lines[0]['row']} | | {summary([line['metrics'] for line in of_row], base)} | |"
             )
     return "\n".join(text)
 

@@ -39,9 +39,9 @@ from jinn.agents.play import Policy, play
 from jinn.contracts import JinnError
 from jinn.data.clips import load_frames
 from jinn.data.store import FrameStore
+from jinn.evaluation.estimate import Estimate
 from jinn.evaluation.report.charts import HEIGHT, WIDTH, Line, line_chart
 from jinn.evaluation.report.page import STATIC
-from jinn.evaluation.results import Figure
 from jinn.files import read_tensors, write_tensors, write_text
 from jinn.world.label import label
 from jinn.world.world import World
@@ -216,7 +216,7 @@ def noisy(network: Network, keys: int, chance: torch.Generator) -> Policy:
     return act
 
 
-def over_seeds(rows: list[dict[str, Any]]) -> Figure:
+def over_seeds(rows: list[dict[str, Any]]) -> Estimate:
     """Mean of the seeds' shares, and Student's interval of it."""
     shares = [row["share"] for row in rows]
     mean = float(np.mean(shares))
@@ -225,20 +225,20 @@ def over_seeds(rows: list[dict[str, Any]]) -> Figure:
         if len(shares) > 1
         else math.nan
     )
-    return Figure(mean, mean - spread, mean + spread, sum(row["of"] for row in rows), 0)
+    return Estimate(mean, mean - spread, mean + spread, sum(row["of"] for row in rows), 0)
 
 
 def lines_of(rows: list[dict[str, Any]], game: str, measure: str) -> list[Line]:
     """Ours, and the paper's where it has any."""
 
-    def ours(who: str, labelled: int) -> Figure:
+    def ours(who: str, labelled: int) -> Estimate:
         wanted = (game, measure, who, labelled)
         return over_seeds([r for r in rows if (r["game"], r["measure"], r["who"], r["labelled"]) == wanted])
 
-    def curve(who: str) -> list[tuple[float, Figure]]:
+    def curve(who: str) -> list[tuple[float, Estimate]]:
         return [(float(n), ours(who, n) if n else ours("random", 0)) for n in LABELLED]
 
-    def flat(figure: Figure) -> list[tuple[float, Figure]]:
+    def flat(figure: Estimate) -> list[tuple[float, Estimate]]:
         return [(float(x), figure) for x in LABELLED]
 
     # The paper's oracle plays a tenth at random; who is asked what the expert pressed does not.
@@ -251,7 +251,7 @@ def lines_of(rows: list[dict[str, Any]], game: str, measure: str) -> list[Line]:
     ]
     if game in PAPER and measure == "solved":
         shares, oracle, random = PAPER[game]
-        exact = lambda x: Figure(x, x, x, 500, 0)  # noqa: E731
+        exact = lambda x: Estimate(x, x, x, 500, 0)  # noqa: E731
         points = [(float(n), exact(x)) for n, x in zip(LABELLED, shares, strict=True)]
         lines += [
             Line("paper: cloned", 4, points),
@@ -297,7 +297,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(text)
 
 
-def percent(figure: Figure) -> str:
+def percent(figure: Estimate) -> str:
     """With its interval, where there is one: the paper's points have none that could be read off."""
     between = f" [{100 * figure.low:.0f}, {100 * figure.high:.0f}]" if figure.low < figure.high else ""
     return f"{100 * figure.value:.0f}{between}"

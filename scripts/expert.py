@@ -29,7 +29,7 @@ from jinn.agents.play import Policy, play
 from jinn.agents.ppo import PPOConfig, train_ppo
 from jinn.data.collect import collect
 from jinn.data.games import PROCGEN_MOVES
-from jinn.evaluation.metrics import bootstrap
+from jinn.evaluation.estimate import bootstrap
 from jinn.files import write_json, write_text
 
 TRAIN, TEST = (0, 10_000), (20_000, 1_000)  # level seeds

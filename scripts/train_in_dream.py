@@ -30,7 +30,7 @@ from jinn.agents.ppo import PPOConfig
 from jinn.data.games import JUMP_RIGHT
 from jinn.data.store import FrameStore
 from jinn.env import WorldVectorEnv
-from jinn.evaluation.metrics import bootstrap
+from jinn.evaluation.estimate import bootstrap
 from jinn.files import read_json, write_json
 from jinn.judges import Head, learn_head
 from jinn.world.world import World

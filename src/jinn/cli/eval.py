@@ -15,7 +15,7 @@ import tyro
 
 from jinn.cli.console import DEVICE, console, progress_bar, say
 from jinn.evaluation.inputs import worlds_and_store
-from jinn.evaluation.suite import Protocol, ProtocolName
+from jinn.evaluation.protocol import Protocol, ProtocolName
 from jinn.world.backends import BackendName
 from jinn.world.world import World
 
@@ -55,7 +55,7 @@ def evaluate(
         backend: Backend that computes the frames.
         device: Device to measure on, such as cpu or cuda.
     """
-    from jinn.evaluation.suite import PROTOCOLS
+    from jinn.evaluation.protocol import PROTOCOLS
 
     own = {"clips": clips, "frames": frames, "draws": draws}
     own |= {"long_rollouts": long_rollouts, "long_frames": long_frames}
@@ -100,7 +100,7 @@ def measure(
         table = rich.table.Table(
             "metric", "mean", "95% interval", "clips", title=f"{world.name} on {store.path}"
         )
-        for name, x in world.figures.items():
+        for name, x in world.estimates.items():
             table.add_row(name, f"{x.value:.3f}", f"{x.low:.3f} to {x.high:.3f}", str(x.count))
         console.print(table)
     for sentence in results.missing:

@@ -32,7 +32,7 @@ def label(
             action that leads to the next frame, -1 at the end of an episode) and lengths (int64, number of frames
             of each episode).
     """
-    from jinn.evaluation.actions import shared_with_keys
+    from jinn.evaluation.actions import nmi_with_true_actions
 
     loaded, frames = World.load(world), FrameStore.open(store)
     with progress_bar() as bar:
@@ -45,7 +45,7 @@ def label(
     write_tensors(out, {"actions": torch.from_numpy(actions), "lengths": lengths})
     counts = torch.bincount(torch.from_numpy(actions[actions >= 0]), minlength=loaded.num_actions).tolist()
     summary: dict[str, Any] = {"frames": len(actions), "uses of each action": counts}
-    if nmi := shared_with_keys(actions, frames, loaded.num_actions):
+    if nmi := nmi_with_true_actions(actions, frames, loaded.num_actions):
         interval = [round(x, 3) for x in (nmi.value, nmi.low, nmi.high)]
         summary["NMI with the true actions, 95% interval"] = interval
     say(json.dumps(summary))

@@ -17,7 +17,7 @@ from jinn.data.clips import evenly_spaced_clips, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import FrameStream
 from jinn.errors import JinnError
-from jinn.evaluation.suite import PROTOCOLS, ProtocolName
+from jinn.evaluation.protocol import PROTOCOLS, ProtocolName
 from jinn.training.loop import Interrupted
 from jinn.training.run import run_recipe
 from jinn.world.world import World

@@ -1,17 +1,112 @@
-"""What latent actions mean: how things move while one is taken, and what they share with a game's keys."""
+"""Latent actions: their names, how they are used, and what they say about a game's true actions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from jinn.data.store import FrameStore
-from jinn.evaluation.metrics import bootstrap, joint_counts, mutual_information
-from jinn.evaluation.motion import player_motion
-from jinn.evaluation.results import Figure
+from jinn.evaluation.clips import Clips
+from jinn.evaluation.estimate import Estimate, Records, bootstrap
+from jinn.evaluation.metrics import fraction_used, joint_counts, mutual_information, perplexity, purity
+from jinn.evaluation.motion import global_motion, player_motion
+from jinn.evaluation.rollouts import Rollouts
 from jinn.world.legend import ActionMeaning
 from jinn.world.world import World
+
+
+def records(rollouts: Rollouts) -> Records:
+    """Latent and true actions of each frame (``BT``, -1 if unknown), and the motion of the picture ``BT2``."""
+    motion = global_motion(rollouts.real_BTHWC)
+    return {"latent": rollouts.latent_BT, "true": rollouts.true_BT, "scrolling": motion}
+
+
+def reference_records(world: World, clips: Clips) -> Records:
+    """Latent and true actions of the reference clips, on which the map between them is fitted."""
+    latent_BT, true_BT = world.latent_actions.encode(clips.read().to(world.device)).cpu(), clips.actions()
+    return {"latent": latent_BT, "true": torch.full_like(latent_BT, -1) if true_BT is None else true_BT}
+
+
+def joint(pairs: Records | None, num_actions: int) -> Tensor | None:
+    """How often latent and true actions occur together in each clip, ``BAU``; None if all are unknown."""
+    if pairs is None or not bool((pairs["true"] >= 0).any()):
+        return None
+    return joint_counts(pairs["latent"], pairs["true"], num_actions, int(pairs["true"].max()) + 1)
+
+
+def latent_of_true(reference: Records | None, num_actions: int) -> Tensor | None:
+    """For each true action the latent action that occurs with it most often, int64 ``U``; None if unknown."""
+    joint_BAU = joint(reference, num_actions)
+    return None if joint_BAU is None else joint_BAU.sum(0).argmax(0)
+
+
+def confusion(clips: Records, num_actions: int) -> list[list[int]] | None:
+    """Counts of latent (row) and true actions (column) in all clips, None if true actions are unknown."""
+    joint_BAU = joint(clips, num_actions)
+    return None if joint_BAU is None else joint_BAU.sum(0).long().tolist()
+
+
+def estimates(
+    clips: Records, reference: Records | None, num_actions: int, seed: int
+) -> Iterator[tuple[str, Estimate]]:
+    """How latent actions are used, and what they say about the motion of the picture and the true actions."""
+    latent_BT = clips["latent"]
+    fractions_BA = F.one_hot(latent_BT, num_actions).double().mean(1)
+    yield "actions/used", bootstrap(fractions_BA, seed, fraction_used, least=0, most=1)
+    yield "actions/perplexity", bootstrap(fractions_BA, seed, perplexity, least=1, most=num_actions)
+    moves_X = torch.unique(clips["scrolling"].flatten(0, 1), dim=0, return_inverse=True)[1]
+    moves_BT = moves_X.view(latent_BT.shape)
+    joint_BAS = joint_counts(latent_BT, moves_BT, num_actions, int(moves_BT.max()) + 1)
+    yield "actions/nmi_scrolling", bootstrap(joint_BAS, seed, mutual_information, least=0, most=1)
+    joint_BAU = joint(clips, num_actions)
+    if joint_BAU is None:
+        return
+    joint_BAU = joint_BAU[joint_BAU.sum((1, 2)) > 0]  # clips with true actions
+    yield "actions/nmi_true", bootstrap(joint_BAU, seed, mutual_information, least=0, most=1)
+    yield "actions/purity", bootstrap(joint_BAU, seed, purity, least=0, most=1)
+    one_latent_B1U = joint_BAU.sum(1, keepdim=True)
+    yield "actions/purity/chance", bootstrap(one_latent_B1U, seed, purity, least=0, most=1)
+    fitted_BAU = joint(reference, num_actions)
+    if fitted_BAU is None:
+        return
+    # The map is fitted on other levels: fitted on these clips, its accuracy would be the purity again.
+    true_A = fitted_BAU.sum(0).argmax(1)
+    most_frequent = int(fitted_BAU.sum((0, 1)).argmax())
+    known_BT = clips["true"] >= 0
+    for name, guess_BT in (
+        ("actions/map_accuracy", true_A[latent_BT]),
+        ("actions/map_accuracy/chance", torch.full_like(latent_BT, most_frequent)),
+    ):
+        hits_BT = (guess_BT == clips["true"]) & known_BT
+        yield name, bootstrap(hits_BT.sum(1) / known_BT.sum(1), seed)
+
+
+def nmi_with_true_actions(labels_X: np.ndarray, store: FrameStore, num_actions: int) -> Estimate | None:
+    """Normalised mutual information of latent and true actions, in [0, 1]; the interval is over episodes.
+
+    Args:
+        labels_X: int64 latent action of each frame of the store, from `jinn.world.label.label`.
+        store: videos, some of them with true actions; without any, None is returned.
+        num_actions: number of latent actions.
+    """
+    ends = np.cumsum(store.lengths)
+    pairs = []
+    for episode, (end, length) in enumerate(zip(ends, store.lengths, strict=True)):
+        true_T = store.actions(episode, 0, int(length))
+        if true_T is not None:
+            pairs.append((labels_X[end - length : end], true_T.astype(np.int64)))
+    if not pairs:
+        return None
+    U = 1 + max(int(true_T.max()) for _, true_T in pairs)
+    counts = [
+        joint_counts(torch.from_numpy(latent_T)[None], torch.from_numpy(true_T)[None], num_actions, U)
+        for latent_T, true_T in pairs
+    ]
+    return bootstrap(torch.cat(counts), 0, mutual_information, least=0, most=1)
 
 
 @torch.inference_mode()
@@ -19,9 +114,9 @@ def describe_actions(world: World, frames_BTHWC: Tensor, batch: int = 16) -> tup
     """Name each latent action after the player's mean motion in the frames that it explains.
 
     Args:
-        world: its latent action model labels the clips.
-        frames_BTHWC: uint8 clips of real video, of at least 2 frames; from 3 on a player is found also where
-            the camera stands still.
+        world: the world whose latent action model labels the clips.
+        frames_BTHWC: uint8 clips of real video, at least 2 frames each; with 3 or more a player is found
+            under a static camera too.
     """
     codes = [world.latent_actions.encode(x.to(world.device)) for x in frames_BTHWC.split(batch)]
     return describe(torch.cat(codes).cpu(), player_motion(frames_BTHWC), world.num_actions)
@@ -31,43 +126,21 @@ def describe(codes_BT: Tensor, motion_BT2: Tensor, num_actions: int) -> tuple[Ac
     """`describe_actions` of known codes and motions (down, right)."""
     codes, motion = codes_BT.flatten(), motion_BT2.flatten(0, 1)
     means = np.zeros((num_actions, 2))
-    shares = np.bincount(codes.numpy(), minlength=num_actions) / len(codes)
-    for action in np.flatnonzero(shares):
+    fractions = np.bincount(codes.numpy(), minlength=num_actions) / len(codes)
+    for action in np.flatnonzero(fractions):
         means[action] = motion[codes == action].mean(0).numpy()
-    names = _names(means, shares)
+    names = _names(means, fractions)
     return tuple(
-        ActionMeaning(name, round(float(down), 3), round(float(right), 3), round(float(share), 4))
-        for name, (down, right), share in zip(names, means, shares, strict=True)
+        ActionMeaning(name, round(float(down), 3), round(float(right), 3), round(float(fraction), 4))
+        for name, (down, right), fraction in zip(names, means, fractions, strict=True)
     )
 
 
-def shared_with_keys(labels_X: np.ndarray, store: FrameStore, num_actions: int) -> Figure | None:
-    """Normalised mutual information of latent and true actions, in [0, 1]; intervals are over episodes.
-
-    Args:
-        labels_X: of `jinn.world.label.label`, int64, one a frame of the store.
-        store: the videos, some of them with true actions; where none has, None is returned.
-        num_actions: how many latent ones there are.
-    """
-    ends = np.cumsum(store.lengths)
-    pairs = []
-    for episode, (end, length) in enumerate(zip(ends, store.lengths, strict=True)):
-        keys_T = store.actions(episode, 0, int(length))
-        if keys_T is not None:
-            pairs.append((labels_X[end - length : end], keys_T.astype(np.int64)))
-    if not pairs:
-        return None
-    count = 1 + max(int(keys_T.max()) for _, keys_T in pairs)
-    joint_BAU = [
-        joint_counts(torch.from_numpy(a_T)[None], torch.from_numpy(u_T)[None], num_actions, count)
-        for a_T, u_T in pairs
+def _names(means_A2: np.ndarray, fractions_A: np.ndarray) -> tuple[str, ...]:
+    """A name for each mean motion; of actions with the same direction the fastest has the plain name."""
+    names = [
+        _name(*mean) if fraction else "unused" for mean, fraction in zip(means_A2, fractions_A, strict=True)
     ]
-    return bootstrap(torch.cat(joint_BAU), 0, mutual_information, least=0, most=1)
-
-
-def _names(means_A2: np.ndarray, shares_A: np.ndarray) -> tuple[str, ...]:
-    """A name for each mean motion; of those that go one way, the fastest has the plain name."""
-    names = [_name(*mean) if share else "unused" for mean, share in zip(means_A2, shares_A, strict=True)]
     speeds = np.hypot(*means_A2.T)
     fastest = {name: max(s for n, s in zip(names, speeds, strict=True) if n == name) for name in names}
     return tuple(
@@ -76,8 +149,8 @@ def _names(means_A2: np.ndarray, shares_A: np.ndarray) -> tuple[str, ...]:
     )
 
 
-def _name(down: float, right: float, still: float = 0.4) -> str:
-    # A direction counts if it is clearly there, and not drowned by the other.
-    vertical = "" if abs(down) < max(still, abs(right) / 4) else "up" if down < 0 else "down"
-    horizontal = "" if abs(right) < max(still, abs(down) / 4) else "left" if right < 0 else "right"
+def _name(down: float, right: float, static: float = 0.4) -> str:
+    # A direction is named if it is fast enough, and not negligible beside the other one.
+    vertical = "" if abs(down) < max(static, abs(right) / 4) else "up" if down < 0 else "down"
+    horizontal = "" if abs(right) < max(static, abs(down) / 4) else "left" if right < 0 else "right"
     return "-".join(part for part in (vertical, horizontal) if part) or "stay"

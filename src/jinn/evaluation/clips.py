@@ -1,4 +1,4 @@
-"""Which clips a world is measured on: held-out ones, from episodes that share nothing with its training."""
+"""Which clips a world is measured on: held-out ones, whose levels and videos are not in its training data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from jinn.world.world import World
 
 @dataclass(frozen=True)
 class Clips:
-    """Places of clips in a store; their frames are read when they are asked for.
+    """Clips of a store, whose frames are read on demand.
 
     Attributes:
-        store: where they are.
-        episodes, starts: int64, one entry a clip.
-        frames: T of each.
+        store: the store that holds the clips.
+        episodes, starts: int64 episode and first frame of each clip.
+        frames: T of a clip.
     """
 
     store: FrameStore
@@ -40,7 +40,7 @@ class Clips:
         return read_clips(self.store, self.episodes, self.starts, self.frames)
 
     def actions(self) -> Tensor | None:
-        """True actions, int64 ``BTm1`` (-1 is unknown), None if the store has none; for scoring only."""
+        """True actions, int64 ``BTm1`` (-1 if unknown), None if a clip has none. They are used for scoring only."""
         return read_actions(self.store, self.episodes, self.starts, self.frames)
 
 
@@ -49,11 +49,11 @@ class HeldOut:
     """The clips of an evaluation. No two of these three share a level or a video.
 
     Attributes:
-        measured: what worlds are measured on.
-        reference: as many clips of other levels: real against real is the floor of every distance, and what
-            has to be fitted (which key is which action) is fitted here.
-        other: as many clips, all of one single level: what a distance says of a world that knows only one.
-            May overlap. None if there are not enough levels.
+        measured: the clips that worlds are measured on.
+        reference: as many clips of other levels. Their distance from the measured ones is the floor of every
+            distance, and the map between latent and true actions is fitted on them.
+        other: as many clips of a single level, which may overlap: the distance of a world that shows only
+            one level. None if there are not enough levels.
     """
 
     measured: Clips
@@ -64,8 +64,8 @@ class HeldOut:
 def held_out_episodes(store: FrameStore, worlds: list[World]) -> np.ndarray:
     """Ids of the episodes that none of the worlds was trained on.
 
-    Where a world tells what it was trained on, all other levels and videos are held out, in whatever store
-    they are. Where it does not, the store's own held-out split is.
+    If a world knows what it was trained on, all other levels and videos are held out, in whatever store
+    they are. Otherwise the store's own held-out split is used.
 
     Raises:
         JinnError: there are none.
@@ -86,17 +86,17 @@ def held_out_episodes(store: FrameStore, worlds: list[World]) -> np.ndarray:
 
 
 def choose(store: FrameStore, worlds: list[World], frames: int, count: int, seed: int) -> HeldOut:
-    """Clips to measure worlds on: levels are shared out at random, each gives evenly spread clips.
+    """Choose clips to measure worlds on: random levels for each set, and evenly spaced clips of them.
 
     Args:
-        store: with episodes that no world was trained on.
-        worlds: all are measured on the same clips.
+        store: a store with episodes that no world was trained on.
+        worlds: worlds that are measured on the same clips.
         frames: T of a clip.
-        count: how many clips at most in each of the three sets.
-        seed: of the sharing out.
+        count: largest number of clips in each of the three sets.
+        seed: seed of the choice of levels.
 
     Raises:
-        JinnError: nothing is held out, or it is too little for a figure with an interval.
+        JinnError: nothing is held out, or too little for an interval.
     """
     episodes = held_out_episodes(store, worlds)
     long_enough = episodes[store.lengths[episodes] >= frames]
@@ -108,33 +108,67 @@ def choose(store: FrameStore, worlds: list[World], frames: int, count: int, seed
         )
     groups = np.random.default_rng(seed).permutation(np.unique(store.groups[long_enough]))
 
-    def of(chosen: np.ndarray) -> np.ndarray:
+    def episodes_of(chosen: np.ndarray) -> np.ndarray:
         return long_enough[np.isin(store.groups[long_enough], chosen)]
 
     # One level in nine for `other`, and at least one if there are three; the rest in halves.
     single = groups[: max(len(groups) // 9, 1)] if len(groups) >= 3 else groups[:0]
     rest = groups[len(single) :]
-    measured, reference = of(rest[::2]), of(rest[1::2])
+    measured, reference = episodes_of(rest[::2]), episodes_of(rest[1::2])
     parts = [part for part in (measured, reference) if len(part)]
     count = min(count, *(int((store.lengths[part] // frames).sum()) for part in parts))
     if count < 2:
         raise JinnError(
-            f"what {store.path} holds out gives {count} clip of {frames} frames, and an interval needs at "
+            f"the held-out videos of {store.path} give {count} clip of {frames} frames, and an interval needs at "
             "least two: add videos or levels, or measure fewer frames (--frames)"
         )
 
-    def spread(chosen: np.ndarray) -> Clips:
+    def clips_of(chosen: np.ndarray) -> Clips:
         return Clips(store, *evenly_spaced_clips(store, frames, chosen, count), frames)
 
     return HeldOut(
-        spread(measured),
-        spread(reference) if len(reference) else None,
-        _one_level(store, of(single), frames, count) if len(single) else None,
+        clips_of(measured),
+        clips_of(reference) if len(reference) else None,
+        _one_level(store, episodes_of(single), frames, count) if len(single) else None,
     )
 
 
 def _one_level(store: FrameStore, episodes: np.ndarray, frames: int, count: int) -> Clips:
-    """Clips of the longest of the episodes, evenly spread; they overlap if it is short."""
+    """Evenly spaced clips of the longest of the episodes; they overlap if it is short."""
     longest = episodes[np.argmax(store.lengths[episodes])]
     starts = np.linspace(0, store.lengths[longest] - frames, count).astype(np.int64)
     return Clips(store, np.full(count, longest), starts, frames)
+
+
+def check(name: str, world: World, store: FrameStore) -> None:
+    """Raise `JinnError` if this world cannot be measured on this store."""
+    if world.size_hw != store.size_hw:
+        have, want = ("x".join(map(str, size)) for size in (store.size_hw, world.size_hw))
+        raise JinnError(
+            f"the frames of {store.path} are {have} but {name} was trained on {want}: make a store of that "
+            f"size (jinn data ... --size {want.replace('x', ' ')})"
+        )
+    if min(store.size_hw) < 16:
+        raise JinnError(
+            f"an evaluation needs frames of at least 16 pixels a side, those of {store.path} are smaller"
+        )
+    for key, values in world.state_dict().items():
+        if values.is_floating_point() and not bool(values.isfinite().all()):
+            raise JinnError(
+                f"the weights of {name} are not all finite numbers ({key}): its training has diverged; lower "
+                "the learning rate and train again"
+            )
+
+
+def check_motion(clips: Clips) -> None:
+    """Raise `JinnError` if no clip has any motion."""
+    for first in range(0, len(clips), 64):
+        frames_BTHWC = clips.rows(slice(first, first + 64)).read()
+        if bool((frames_BTHWC != frames_BTHWC[:, :1]).any()):
+            return
+    flat = bool((frames_BTHWC == frames_BTHWC.flatten()[0]).all())
+    what = "is one flat colour" if flat else "is static"
+    raise JinnError(
+        f"every held-out clip of {clips.store.path} {what}: there is nothing to predict; look at the videos, "
+        "and record or choose others"
+    )

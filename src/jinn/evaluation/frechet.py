@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from jinn.contracts import JinnError
-from jinn.evaluation.results import Figure
+from jinn.evaluation.estimate import Estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ def frechet(real_XD: Tensor, made_XD: Tensor) -> float:
     return _distance(*_mean_and_factor(real_XD), *_mean_and_factor(made_XD))
 
 
-def frechet_interval(real_CXD: Tensor, made_CXD: Tensor, seed: int = 0, draws: int = 100) -> Figure:
+def frechet_interval(real_CXD: Tensor, made_CXD: Tensor, seed: int = 0, draws: int = 100) -> Estimate:
     """Frechet distance of the features of two sets of clips, and its 95% interval by bootstrap over clips.
 
     A resampled set has the same clip more than once, which makes it narrower than a new set would be: the
@@ -115,14 +115,14 @@ def frechet_interval(real_CXD: Tensor, made_CXD: Tensor, seed: int = 0, draws: i
     # The distance does not change when both sets move; in the middle of them rounding is the least.
     middle_D = real_CXD.detach().cpu().double().mean((0, 1))
     real_CXD, made_CXD = (clips.detach().cpu().double() - middle_D for clips in (real_CXD, made_CXD))
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     with _one_thread():
-        (mean_a, factor_a), (mean_b, factor_b) = (_resampled(c, chance, draws) for c in (real_CXD, made_CXD))
-        spread = factor_a.square().sum((1, 2)) + factor_b.square().sum((1, 2))
-        distances = (mean_a - mean_b).square().sum(1) + spread - 2 * _overlap(factor_a, factor_b)
+        (mean_a, factor_a), (mean_b, factor_b) = (_resampled(c, rng, draws) for c in (real_CXD, made_CXD))
+        scatter = factor_a.square().sum((1, 2)) + factor_b.square().sum((1, 2))
+        distances = (mean_a - mean_b).square().sum(1) + scatter - 2 * _overlap(factor_a, factor_b)
     value = frechet(real_CXD.flatten(0, 1), made_CXD.flatten(0, 1))
     low, high = value + np.quantile(distances, [0.025, 0.975]) - float(distances.mean())
-    return Figure(value, max(0.0, float(low)), float(high), len(made_CXD), seed)
+    return Estimate(value, max(0.0, float(low)), float(high), len(made_CXD), seed)
 
 
 @contextmanager
@@ -136,16 +136,16 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _resampled(clips_CXD: Tensor, chance: np.random.Generator, draws: int) -> tuple[Tensor, Tensor]:
+def _resampled(clips_CXD: Tensor, rng: np.random.Generator, draws: int) -> tuple[Tensor, Tensor]:
     """As many clips, drawn with replacement R times: means ``RD``, and factors ``RXD`` of the covariances."""
     C, X, D = clips_CXD.shape
     if C * X <= D:
-        drawn_RXD = clips_CXD[torch.from_numpy(chance.integers(C, size=(draws, C)))].flatten(1, 2)
-        mean_RD = drawn_RXD.mean(1)
-        return mean_RD, (drawn_RXD - mean_RD.unsqueeze(1)) / (C * X - 1) ** 0.5
+        resampled_RXD = clips_CXD[torch.from_numpy(rng.integers(C, size=(draws, C)))].flatten(1, 2)
+        mean_RD = resampled_RXD.mean(1)
+        return mean_RD, (resampled_RXD - mean_RD.unsqueeze(1)) / (C * X - 1) ** 0.5
     groups = [Moments.of(group.flatten(0, 1)) for group in clips_CXD.tensor_split(min(C, 64))]
     G = len(groups)
-    times_RG = torch.from_numpy(chance.multinomial(G, np.full(G, 1 / G), draws)).double()
+    times_RG = torch.from_numpy(rng.multinomial(G, np.full(G, 1 / G), draws)).double()
     # Counts, sums and squares of a union are the sums of its parts': one product makes all draws.
     count_G = torch.stack([group.count for group in groups]).double()
     sum_GD = torch.stack([group.count * group.mean_D for group in groups])

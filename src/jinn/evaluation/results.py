@@ -1,73 +1,55 @@
-"""What an evaluation found: named figures, curves by horizon, and pictures. Made by `jinn.evaluation.suite`,
-shown by `jinn.evaluation.report`.
+"""Results of an evaluation: estimates and curves by the names of `jinn.evaluation.catalogue`, and pictures.
 
-Names are paths: ``what/metric`` and then, where they apply, ``frozen`` (the same measure of a picture that
-does not move) and ``moving`` (the same measure on that half of the clips in which most moves). The suite's
-docstring lists them.
+`jinn.evaluation.suite` makes them, `jinn.evaluation.report` shows them.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from jinn.evaluation.estimate import Estimate
 from jinn.world.legend import ActionMeaning
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure and how sure it is.
-
-    Attributes:
-        value: the figure.
-        low, high: ends of its 95% interval, by bootstrap over clips.
-        count: number of independent samples: clips, or roll-outs.
-        seed: of the bootstrap, and of all chance in what it measures.
-    """
-
-    value: float
-    low: float
-    high: float
-    count: int
-    seed: int
+from jinn.world.world import World
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a report shows of a world; uint8 frames.
+    """Example clips of a report, uint8 frames; frame 0 is the prompt.
 
     Attributes:
-        clips: row of clips by what it shows ("real", "inferred actions", ...), ``BTHWC`` each, side by side
-            in this order; frame 0 is the prompt.
-        held_PATHWC: P prompts, each of the A actions held for T frames; frame 0 is the prompt.
+        clips: clips by their kind ("real", "inferred actions", ...), ``BTHWC`` each, shown side by side in
+            this order.
+        constant_PATHWC: roll-outs from P prompts under each of the A actions, held constant.
     """
 
     clips: dict[str, Tensor]
-    held_PATHWC: Tensor
+    constant_PATHWC: Tensor
 
 
 @dataclass(frozen=True)
 class WorldResults:
-    """What was found of one world.
+    """Results of one world.
 
     Attributes:
-        name: as the user named it.
-        figures: by name.
-        curves: by name; entry t is that of the (t + 1)th frame after the prompt. A curve's mean over the
-            horizon is a figure of the same name.
-        legend: what each action does.
-        confusion_AU: how often each latent action (row) met each true one (column), None if those are
-            unknown.
-        training: of each stage of its training the steps and losses, empty if there is no log.
-        pictures: to look at; not in the JSON.
+        name: the name that the user gave.
+        estimates: estimates by metric.
+        curves: curves by metric; entry t belongs to the (t + 1)th frame after the prompt. The mean over the
+            horizon is the estimate of the same name.
+        legend: the meaning of each action.
+        confusion_AU: how often each latent action (row) and each true one (column) occur together, None if
+            true actions are unknown.
+        training: steps and losses of each stage of training, empty if there is no log.
+        pictures: example clips; they are not in the JSON.
     """
 
     name: str
-    figures: dict[str, Figure]
-    curves: dict[str, list[Figure]]
+    estimates: dict[str, Estimate]
+    curves: dict[str, list[Estimate]]
     legend: tuple[ActionMeaning, ...]
     confusion_AU: list[list[int]] | None
     training: dict[str, list[tuple[int, float]]]
@@ -76,19 +58,19 @@ class WorldResults:
 
 @dataclass(frozen=True)
 class Results:
-    """What was found of one world, or of several on the same clips.
+    """Results of one world, or of several on the same clips.
 
     Attributes:
-        settings: what people must know to repeat it, name to value in the order to be shown.
+        settings: what is needed to repeat the evaluation, name to value, in the order of the report.
         missing: one sentence for each thing that was not measured, and what to do about it.
-        worlds: at least one.
-        differences: for each world after the first, its paired difference to the first world, by figure name.
+        worlds: results of each world, at least one.
+        differences: for each world after the first, paired differences from the first world, by metric.
     """
 
     settings: dict[str, str]
     missing: tuple[str, ...]
     worlds: tuple[WorldResults, ...]
-    differences: tuple[dict[str, Figure], ...] = field(default=())
+    differences: tuple[dict[str, Estimate], ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures, as plain JSON values."""
@@ -96,7 +78,7 @@ class Results:
         for world in self.worlds:
             values = {key: getattr(world, key) for key in ("name", "confusion_AU", "training")}
             values["legend"] = [asdict(meaning) for meaning in world.legend]
-            values["figures"] = {name: asdict(figure) for name, figure in world.figures.items()}
+            values["estimates"] = {name: asdict(found) for name, found in world.estimates.items()}
             values["curves"] = {name: [asdict(f) for f in curve] for name, curve in world.curves.items()}
             worlds.append(values)
         differences = [{name: asdict(f) for name, f in found.items()} for found in self.differences]
@@ -108,5 +90,20 @@ class Results:
         }
 
     def names(self) -> Iterator[str]:
-        """Every figure's name, in the order in which the worlds have them."""
-        yield from dict.fromkeys(name for world in self.worlds for name in world.figures)
+        """Every metric that a world has, in the order of the worlds."""
+        yield from dict.fromkeys(name for world in self.worlds for name in world.estimates)
+
+
+def training_curves(world: World) -> dict[str, list[tuple[int, float]]]:
+    """Steps and losses of each stage of training, from the log of the run whose folder holds the world."""
+    path = world.folder.parent / "log.jsonl" if world.folder else None
+    if path is None or not path.exists():
+        return {}
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+            curves.setdefault(entry["stage"], []).append((int(entry["step"]), float(entry["loss"])))
+        except (ValueError, KeyError):  # a killed run may have left half a line
+            continue
+    return curves

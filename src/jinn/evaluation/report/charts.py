@@ -1,4 +1,4 @@
-"""Drawings as inline SVG: pure functions that make strings. Colours are c0 to c6 of the style."""
+"""Charts as inline SVG: pure functions that make strings. Colours are c0 to c6 of the style."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from jinn.evaluation.report.glossary import MINUS
-from jinn.evaluation.results import Figure
+from jinn.evaluation.estimate import Estimate
+from jinn.evaluation.report.numbers import MINUS
 
 WIDTH, HEIGHT = 380, 226
 LEFT, RIGHT, TOP, BOTTOM = 42, 104, 10, 38
@@ -23,15 +23,15 @@ class Line:
     """A line of a chart.
 
     Attributes:
-        label: at its end, and in what is shown on hovering.
+        label: its label, at its end and on hovering.
         colour: 0 is grey, 1 to `COLOURS` are colours.
-        points: x and its figure, ascending; the interval is drawn as a band unless it is empty.
-        dashed: for what is a baseline.
+        points: x, ascending, and its estimate; the interval is shown as a band unless it is empty.
+        dashed: whether it is a baseline.
     """
 
     label: str
     colour: int
-    points: Sequence[tuple[float, Figure]]
+    points: Sequence[tuple[float, Estimate]]
     dashed: bool = False
 
 
@@ -62,12 +62,12 @@ def line_chart(
 
     Args:
         lines: at least one, with at least one point each.
-        title: for those who hear the page.
-        x_name: what x counts.
-        show: a value as text, for hovering.
-        y_range: of the axis, `limits` by default.
-        log: a logarithmic axis; all values must be positive.
-        zero: draw a line at 0.
+        title: title for screen readers.
+        x_name: name of the x axis.
+        show: formats a value, for hovering.
+        y_range: range of the y axis, `limits` by default.
+        log: whether the y axis is logarithmic; all values must be positive.
+        zero: whether to show a line at 0.
     """
     low, high = y_range or limits(lines, zero)
     if log:
@@ -86,8 +86,8 @@ def line_chart(
     summary = "; ".join(
         f"{line.label} {show(line.points[0][1].value)} to {show(line.points[-1][1].value)}" for line in lines
     )
-    told = escape(f"{title}: {summary}")
-    parts = [f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{told}">']
+    label = escape(f"{title}: {summary}")
+    parts = [f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
     for tick in log_ticks(low, high) if log else ticks(low, high):
         y = up(tick)
@@ -118,7 +118,7 @@ def line_chart(
             )
 
     wanted = [up(line.points[-1][1].value) for line in lines]
-    for line, y in zip(lines, spread(wanted, LABEL_GAP, TOP + 2, bottom), strict=True):
+    for line, y in zip(lines, separate(wanted, LABEL_GAP, TOP + 2, bottom), strict=True):
         text = escape(shorten(line.label))
         parts.append(f'<text class="label c{line.colour}" x="{right + 7}" y="{y + 3.5:.1f}">{text}</text>')
     parts.extend(_hover(lines, xs, across, x_name, show))
@@ -132,17 +132,17 @@ def _hover(
     x_name: str,
     show: Callable[[float], str],
 ) -> list[str]:
-    """For each x an invisible column that tells all values there."""
+    """For each x an invisible column whose title lists all values there."""
     found = [dict(line.points) for line in lines]
     borders = [LEFT, *((across(a) + across(b)) / 2 for a, b in pairwise(xs)), WIDTH - RIGHT]
     parts = []
     for i, x in enumerate(xs):
-        told = [
+        values = [
             f"{line.label}: {with_interval(points[x], show)}"
             for line, points in zip(lines, found, strict=True)
             if x in points
         ]
-        text = escape("\n".join([f"{x_name} {tick_text(x)}", *told]))
+        text = escape("\n".join([f"{x_name} {tick_text(x)}", *values]))
         parts.append(
             f'<g class="at"><title>{text}</title><path d="M{across(x):.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
             f'<rect x="{borders[i]:.1f}" y="{TOP}" width="{borders[i + 1] - borders[i]:.1f}" '
@@ -151,11 +151,11 @@ def _hover(
     return parts
 
 
-def with_interval(figure: Figure, show: Callable[[float], str]) -> str:
-    """A figure and its interval, which is left out if it is empty."""
-    if not figure.low < figure.high:
-        return show(figure.value)
-    return f"{show(figure.value)} [{show(figure.low)}, {show(figure.high)}]"
+def with_interval(estimate: Estimate, show: Callable[[float], str]) -> str:
+    """An estimate and its interval, which is left out if it is empty."""
+    if not estimate.low < estimate.high:
+        return show(estimate.value)
+    return f"{show(estimate.value)} [{show(estimate.low)}, {show(estimate.high)}]"
 
 
 def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> list[float]:
@@ -185,15 +185,15 @@ def tick_text(tick: float) -> str:
     return f"{tick:g}".replace("-", MINUS)
 
 
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move places apart to at least ``gap``, as little as that needs, within [low, high] if they fit."""
+def separate(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move positions at least ``gap`` apart, as little as possible, within [low, high] if they fit."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    places = [min(max(wanted[i], low), high) for i in order]
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + gap)
-    for i in reversed(range(len(places))):
-        places[i] = min(places[i], high if i == len(places) - 1 else places[i + 1] - gap)
-    return [place for _, place in sorted(zip(order, places, strict=True))]
+    positions = [min(max(wanted[i], low), high) for i in order]
+    for i in range(1, len(positions)):
+        positions[i] = max(positions[i], positions[i - 1] + gap)
+    for i in reversed(range(len(positions))):
+        positions[i] = min(positions[i], high if i == len(positions) - 1 else positions[i + 1] - gap)
+    return [y for _, y in sorted(zip(order, positions, strict=True))]
 
 
 def shorten(text: str, most: int = 17) -> str:
@@ -202,14 +202,14 @@ def shorten(text: str, most: int = 17) -> str:
 
 
 def thin(points: Sequence[tuple[int, float]], most: int = MOST_POINTS) -> list[tuple[int, float]]:
-    """At most ``most`` of the points, evenly spread, with the first and the last."""
+    """At most ``most`` of the points, evenly spaced, with the first and the last."""
     if len(points) <= most:
         return list(points)
     return [points[i * (len(points) - 1) // (most - 1)] for i in range(most)]
 
 
-def strip(figure: Figure, marks: Sequence[float], low: float, high: float) -> str:
-    """A figure's interval among its baselines, ticks at ``marks``; decoration, so not read aloud."""
+def strip(estimate: Estimate, marks: Sequence[float], low: float, high: float) -> str:
+    """An interval among its baselines, ticks at ``marks``; decoration, so it is hidden from screen readers."""
 
     def x(value: float) -> str:
         return f"{3 + (value - low) / ((high - low) or 1.0) * 94:.1f}%"
@@ -217,25 +217,25 @@ def strip(figure: Figure, marks: Sequence[float], low: float, high: float) -> st
     ticks = "".join(f'<line class="mark" x1="{x(m)}" x2="{x(m)}" y1="1" y2="13"/>' for m in marks)
     return (
         '<svg class="strip" aria-hidden="true"><line class="axis" x1="0" x2="100%" y1="7" y2="7"/>'
-        f'{ticks}<line class="reach" x1="{x(figure.low)}" x2="{x(figure.high)}" y1="7" y2="7"/>'
-        f'<circle class="value" cx="{x(figure.value)}" cy="7" r="3.5"/></svg>'
+        f'{ticks}<line class="range" x1="{x(estimate.low)}" x2="{x(estimate.high)}" y1="7" y2="7"/>'
+        f'<circle class="value" cx="{x(estimate.value)}" cy="7" r="3.5"/></svg>'
     )
 
 
-def arrow_svg(down: float, right: float, size: int = 28, longest: float = 4.0, still: float = 0.15) -> str:
-    """A motion as an arrow: a dot if it is none, nothing if it is not known.
+def arrow_svg(down: float, right: float, size: int = 28, longest: float = 4.0, static: float = 0.15) -> str:
+    """A motion as an arrow: a dot if there is none, a dash if it is unknown.
 
     Args:
         down, right: pixels a frame.
-        size: of the picture.
-        longest: speed whose arrow fills the picture.
-        still: speeds below are drawn as a dot.
+        size: side of the picture in pixels.
+        longest: the speed whose arrow fills the picture.
+        static: the speed below which a dot is shown.
     """
     speed = math.hypot(down, right)
     head = f'<svg class="arrow" viewBox="-16 -16 32 32" width="{size}" height="{size}" aria-hidden="true">'
     if not math.isfinite(speed):
         return head + '<path d="M-5 0H5"/></svg>'
-    if speed < still:
+    if speed < static:
         return head + '<circle r="3.5"/></svg>'
     angle = math.degrees(math.atan2(down, right))
     tip = (9 + 19 * min(1.0, speed / longest)) / 2

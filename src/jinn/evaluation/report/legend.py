@@ -1,4 +1,4 @@
-"""The action legend: what each action does, and which true actions it met."""
+"""The action legend: the effect of each action, and the true actions that occur with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from jinn.evaluation.report import glossary
+from jinn.evaluation.report import numbers
 from jinn.evaluation.report.charts import arrow_svg
 from jinn.evaluation.report.parts import scroll, section, table
 from jinn.evaluation.results import WorldResults
@@ -14,7 +14,7 @@ from jinn.world.legend import ActionMeaning
 
 
 def fastest(worlds: Iterable[WorldResults]) -> float:
-    """Pixels a frame that the longest arrow stands for: the same for all worlds, so that they compare."""
+    """The speed of the longest arrow, pixels per frame: the same for all worlds, so that arrows compare."""
     speeds = [math.hypot(meant.down, meant.right) for world in worlds for meant in world.legend]
     return max((speed for speed in speeds if math.isfinite(speed)), default=0.0) or 1.0
 
@@ -25,9 +25,9 @@ def arrow(meant: ActionMeaning, longest: float) -> str:
 
 
 def legends(worlds: Sequence[WorldResults]) -> str:
-    """What each action does, and which true actions it met, world by world."""
+    """The effect of each action, and the true actions that occur with it, world by world."""
     heads = (
-        '<th class="n">action</th><th></th><th>guess</th><th class="n">share of frames</th>'
+        '<th class="n">action</th><th></th><th>name</th><th class="n">fraction of frames</th>'
         '<th class="n">down</th><th class="n">right</th>'
     )
     longest = fastest(worlds)
@@ -35,20 +35,20 @@ def legends(worlds: Sequence[WorldResults]) -> str:
     for world in worlds:
         rows = "".join(
             f'<tr><td class="n">{a}</td><td>{arrow(meant, longest)}</td>'
-            f'<th scope="row">{escape(meant.name)}</th><td class="n">{glossary.show(meant.share, "share")}'
-            f'<span class="bar" style="--share:{min(max(meant.share, 0), 1):.3f}"></span></td>'
+            f'<th scope="row">{escape(meant.name)}</th><td class="n">{numbers.show(meant.share, "fraction")}'
+            f'<span class="bar" style="--fraction:{min(max(meant.share, 0), 1):.3f}"></span></td>'
             f'<td class="n">{_pixels(meant.down)}</td><td class="n">{_pixels(meant.right)}</td></tr>'
             for a, meant in enumerate(world.legend, start=1)
         )
         title = f"<h3>{escape(world.name)}</h3>" if len(worlds) > 1 else ""
         if rows:
             parts.append(f'{title}<div class="legend">{table(heads, rows)}{_confusion(world)}</div>')
-    how = "Names are guesses from how things move; down and right are mean pixels a frame."
+    how = "Names are guesses from the motion in real clips; down and right are mean pixels per frame."
     return section("Action legend", how, "".join(parts))
 
 
 def _pixels(value: float) -> str:
-    return f"{value:+.2f}".replace("-", glossary.MINUS) if math.isfinite(value) else glossary.NONE
+    return f"{value:+.2f}".replace("-", numbers.MINUS) if math.isfinite(value) else numbers.NONE
 
 
 def _confusion(world: WorldResults) -> str:
@@ -60,9 +60,9 @@ def _confusion(world: WorldResults) -> str:
     for a, counts in enumerate(world.confusion_AU, start=1):
         total = sum(counts) or 1
         cells = "".join(
-            f'<td class="n" style="--share:{count / total:.3f}">{count or "·"}</td>' for count in counts
+            f'<td class="n" style="--fraction:{count / total:.3f}">{count or "·"}</td>' for count in counts
         )
         rows += f'<tr><th scope="row" class="n">{a}</th>{cells}</tr>'
     body = scroll(table(heads, rows, "confusion"), f"{world.name}: latent by true actions")
-    how = "Frames by latent action (rows) and true action (columns), shaded by the share of the row"
+    how = "Frames by latent action (rows) and true action (columns), shaded by the fraction of the row"
     return f'<div><p class="caption">{how}</p>{body}</div>'

@@ -1,4 +1,4 @@
-"""The page: what was measured and how, the figures that say most, and all other sections below them."""
+"""The page: settings, a summary of the main metrics, and all other sections below them."""
 
 from __future__ import annotations
 
@@ -9,45 +9,18 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from jinn.evaluation.report import charts, glossary
+from jinn.evaluation.catalogue import METRICS, PICTURES, SUMMARY, Metric
+from jinn.evaluation.report import charts
 from jinn.evaluation.report.curves import curves, training
-from jinn.evaluation.report.films import clips, held
+from jinn.evaluation.report.films import clips, constant_actions
 from jinn.evaluation.report.legend import legends
+from jinn.evaluation.report.numbers import show
 from jinn.evaluation.report.parts import anchor, interval, section
 from jinn.evaluation.report.tables import tables
-from jinn.evaluation.results import Figure, Results, WorldResults
+from jinn.evaluation.results import Results, WorldResults
 from jinn.files import write_json, write_text
 
 STATIC = Path(__file__).parent / "static"
-
-# Title, what it is, the figure, and its baselines with their names. "" is zero.
-GLANCE = (
-    ("Reconstruction", "the tokenizer's picture of a true frame, PSNR", "tokenizer/psnr", ()),
-    (
-        "Roll-out",
-        "from one frame, inferred actions, PSNR",
-        "inferred/psnr",
-        (("inferred/psnr/frozen", "prompt repeated"),),
-    ),
-    (
-        "Worth of actions",
-        "PSNR lost at frame 4 if they are random",
-        "control/delta_psnr_4",
-        (("", "no use"),),
-    ),
-    (
-        "Actions found again",
-        "the pressed one, in generated video",
-        "control/agreement",
-        (("control/agreement/chance", "chance"), ("control/agreement/reconstruction", "ceiling")),
-    ),
-    (
-        "FVD",
-        "generated to real clips, inferred actions",
-        "fvd.*/inferred",
-        (("{kind}/floor", "real to real"), ("{kind}/static", "nothing moves")),
-    ),
-)
 
 
 def write_report(results: Results, folder: Path) -> None:
@@ -60,16 +33,16 @@ def write_report(results: Results, folder: Path) -> None:
 def page(results: Results) -> str:
     """The whole page."""
     style, script = ((STATIC / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    # Of all scripts only this one may run, and nothing may be fetched.
+    # Only this script may run, and nothing may be fetched.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     names = " and ".join(escape(world.name) for world in results.worlds)
     sections = "".join(
         (
             settings(results),
-            glance(results),
+            summary(results),
             clips(results),
-            held(results),
+            constant_actions(results),
             legends(results.worlds),
             curves(results.worlds),
             training(results.worlds),
@@ -101,7 +74,7 @@ def page(results: Results) -> str:
 
 
 def settings(results: Results) -> str:
-    """How it was measured, and what was not."""
+    """Settings of the evaluation, and what was not measured."""
     terms = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
         for name, value in results.settings.items()
@@ -111,47 +84,47 @@ def settings(results: Results) -> str:
     return f'<section><dl class="settings">{terms}</dl>{note}</section>\n'
 
 
-def glance(results: Results) -> str:
-    """The few figures that say most, each beside its baselines, and what the metrics mean."""
-    cards = []
-    for title, text, pattern, baselines in GLANCE:
-        name = next((name for name in results.names() if re.fullmatch(pattern, name)), None)
-        if name is not None:
-            paths = {label: path.format(kind=name.split("/")[0]) for path, label in baselines}
-            columns = _columns(results.worlds, name, paths)
-            cards.append(
-                f'<article><h3>{title}</h3><p>{text}</p><div class="columns">{columns}</div></article>'
-            )
-    met = {part for name in results.names() for part in re.split(r"\W|_|\d", name)}
-    words = "".join(f"<li>{text}</li>" for metric, text in glossary.METRICS.items() if metric in met)
-    body = f'<div class="cards">{"".join(cards)}</div><ul class="words">{words}</ul>' if cards else ""
-    how = "With 95% intervals. In the strips, ticks are the baselines that a figure must be read beside."
-    return section("At a glance", how, body)
+def summary(results: Results) -> str:
+    """The main metrics, each beside its baselines, and a glossary of the metrics that compare pictures."""
+    cards = ""
+    for metric in (METRICS[name] for name in SUMMARY if name in results.names()):
+        columns = "".join(_column(results.worlds, world, metric) for world in results.worlds)
+        head = f"<h3>{metric.title}</h3><p>{metric.text}</p>"
+        cards += f'<article>{head}<div class="columns">{columns}</div></article>'
+    measured = {part for name in results.names() for part in name.split("/")}
+    words = "".join(
+        f"<li><b>{title}</b>: {text}</li>"
+        for metric, (title, _, _, text) in PICTURES.items()
+        if metric in measured
+    )
+    body = f'<div class="cards">{cards}</div><ul class="words">{words}</ul>' if cards else ""
+    how = "With 95% intervals. The ticks in the strips are baselines to read the estimate beside."
+    return section("Summary", how, body)
 
 
-def _columns(worlds: Sequence[WorldResults], name: str, paths: dict[str, str]) -> str:
-    """A figure of each world beside its baselines, drawn on one scale."""
-    unit = glossary.meaning(name).unit
-    shown: list[tuple[WorldResults, Figure, dict[str, float]]] = []
-    for world in worlds:
-        if name in world.figures:
-            values = {
-                label: world.figures[path].value if path else 0.0
-                for label, path in paths.items()
-                if not path or path in world.figures
-            }
-            shown.append((world, world.figures[name], values))
-    ends = [end for _, figure, values in shown for end in (figure.low, figure.high, *values.values())]
-    columns = ""
-    for world, figure, values in shown:
-        title = f'<p class="name">{escape(world.name)}</p>' if len(worlds) > 1 else ""
-        beside = "".join(
-            f"<div><dt>{label}</dt><dd>{glossary.show(value, unit)}</dd></div>"
-            for label, value in values.items()
-        )
-        drawn = charts.strip(figure, list(values.values()), min(ends), max(ends)) if values else ""
-        columns += (
-            f'<div class="column">{title}<p class="big">{glossary.show(figure.value, unit)}</p>'
-            f'<p class="interval">{interval(figure, unit)}</p>{drawn}<dl>{beside}</dl></div>'
-        )
-    return columns
+def _baselines(world: WorldResults, metric: Metric) -> dict[str, float]:
+    """Values of a metric's baselines by their titles."""
+    found = (name for name in metric.baselines if name in world.estimates)
+    values = {METRICS[name].title: world.estimates[name].value for name in found}
+    return values | ({"no effect": 0.0} if metric.zero else {})
+
+
+def _column(worlds: Sequence[WorldResults], world: WorldResults, metric: Metric) -> str:
+    """An estimate of one world beside its baselines, on the scale of all worlds."""
+    estimate = world.estimates.get(metric.name)
+    if estimate is None:
+        return ""
+    title = f'<p class="name">{escape(world.name)}</p>' if len(worlds) > 1 else ""
+    values = _baselines(world, metric)
+    beside = "".join(
+        f"<div><dt>{label}</dt><dd>{show(value, metric.unit)}</dd></div>" for label, value in values.items()
+    )
+    ends: list[float] = []
+    for other in worlds:
+        if (found := other.estimates.get(metric.name)) is not None:
+            ends += [found.low, found.high, *_baselines(other, metric).values()]
+    strip = charts.strip(estimate, list(values.values()), min(ends), max(ends)) if values else ""
+    return (
+        f'<div class="column">{title}<p class="big">{show(estimate.value, metric.unit)}</p>'
+        f'<p class="interval">{interval(estimate, metric.unit)}</p>{strip}<dl>{beside}</dl></div>'
+    )

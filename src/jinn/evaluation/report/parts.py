@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from jinn.evaluation.report import glossary
-from jinn.evaluation.results import Figure
+from jinn.evaluation.estimate import Estimate
+from jinn.evaluation.report import numbers
 
 
 def section(title: str, how: str, body: str) -> str:
@@ -15,7 +15,7 @@ def section(title: str, how: str, body: str) -> str:
 
 
 def anchor(title: str) -> str:
-    """What a link to a section says after its #."""
+    """The anchor of a section, for links to it."""
     return title.lower().replace(" ", "-").replace(",", "")
 
 
@@ -29,10 +29,10 @@ def table(head: str, rows: str, kind: str = "") -> str:
     return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def interval(figure: Figure, unit: str, sign: bool = False) -> str:
-    """A figure's interval in brackets; nothing for a figure that has none."""
-    if not figure.low < figure.high:
+def interval(estimate: Estimate, unit: str, sign: bool = False) -> str:
+    """An interval in brackets; nothing if it is empty."""
+    if not estimate.low < estimate.high:
         return ""
     # The unit stands with the value; a percent sign is short enough to stay.
-    low, high = (glossary.show(end, unit, sign).split(" ")[0] for end in (figure.low, figure.high))
+    low, high = (numbers.show(end, unit, sign).split(" ")[0] for end in (estimate.low, estimate.high))
     return f"[{low}, {high}]"

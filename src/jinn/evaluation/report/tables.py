@@ -1,96 +1,97 @@
-"""All figures in tables, by section; with several worlds each one's difference to the first."""
+"""All estimates in tables, by section; with several worlds also their differences from the first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
 
-from jinn.evaluation.report import glossary
+from jinn.evaluation.catalogue import DISTANCES, METRICS, SECTIONS, SETS, Metric
+from jinn.evaluation.estimate import Estimate
+from jinn.evaluation.report.numbers import NONE, show
 from jinn.evaluation.report.parts import interval, scroll, section, table
-from jinn.evaluation.results import Figure, Results
+from jinn.evaluation.results import Results
 
 
 def tables(results: Results) -> str:
-    """All figures, by section."""
+    """All estimates, by section."""
     parts = []
-    for key, title in glossary.SECTIONS.items():
-        names = [name for name in results.names() if glossary.section_of(name) == key]
+    for key, (title, introduction) in SECTIONS.items():
+        names = [name for name in results.names() if METRICS[name].section == key]
         if names:
-            how = f'<p class="how">{glossary.INTRODUCTIONS[key]}</p>'
-            rows = _distances(results, names) if key == "distances" else _figures(results, names)
-            parts.append(f"<h3>{title}</h3>{how}{scroll(rows, title)}\n")
-    how = "Means with their 95% intervals by bootstrap; n counts independent samples."
-    return section("All figures", how, "".join(parts))
+            rows = _distances(results, names) if key == "distances" else _estimates(results, names)
+            parts.append(f'<h3>{title}</h3><p class="how">{introduction}</p>{scroll(rows, title)}\n')
+    how = "Estimates with their 95% intervals by bootstrap; n is the number of independent samples."
+    return section("All metrics", how, "".join(parts))
 
 
 def _columns(results: Results) -> list[str]:
-    """What stands over the cells of a figure: each world, and each world's difference to the first."""
+    """Heads of the columns: each world, and each world's difference from the first."""
     if len(results.worlds) == 1:
         return ["value"]
     first = escape(results.worlds[0].name)
     heads = [first]
     for w, world in enumerate(results.worlds[1:]):
         name = escape(world.name)
-        heads += [name] + [f"{name} less {first}"] * (w < len(results.differences))
+        heads += [name] + [f"{name} minus {first}"] * (w < len(results.differences))
     return heads
 
 
 def _cells(results: Results, name: str) -> Iterator[str]:
-    """A figure's cells, in the order of `_columns`."""
-    means = glossary.meaning(name)
+    """The cells of a metric, in the order of `_columns`."""
+    metric = METRICS[name]
     for w, world in enumerate(results.worlds):
-        figure = world.figures.get(name)
-        told = escape(name) + (f", n = {figure.count}" if figure else "")
-        text = _value(figure, means.unit) if figure else glossary.NONE
-        yield f'<td class="n" title="{told}">{text}</td>'
+        estimate = world.estimates.get(name)
+        label = escape(name) + (f", n = {estimate.count}" if estimate else "")
+        text = _value(estimate, metric.unit) if estimate else NONE
+        yield f'<td class="n" title="{label}">{text}</td>'
         if 0 < w <= len(results.differences):
             difference = results.differences[w - 1].get(name)
-            yield f'<td class="n">{_difference(difference, means) if difference else ""}</td>'
+            yield f'<td class="n">{_difference(difference, metric) if difference else ""}</td>'
 
 
-def _value(figure: Figure, unit: str) -> str:
-    return f'{glossary.show(figure.value, unit)}<small class="interval">{interval(figure, unit)}</small>'
+def _value(estimate: Estimate, unit: str) -> str:
+    return f'{show(estimate.value, unit)}<small class="interval">{interval(estimate, unit)}</small>'
 
 
-def _difference(figure: Figure, means: glossary.Meaning) -> str:
+def _difference(estimate: Estimate, metric: Metric) -> str:
     """A difference: bold, and in words, where its interval excludes zero."""
-    text = glossary.show(figure.value, means.unit, sign=True)
-    ends = f'<small class="interval">{interval(figure, means.unit, sign=True)}</small>'
-    if figure.low <= 0 <= figure.high:
+    text = show(estimate.value, metric.unit, sign=True)
+    ends = f'<small class="interval">{interval(estimate, metric.unit, sign=True)}</small>'
+    if estimate.low <= 0 <= estimate.high:
         return f"{text} <small>not clear</small>{ends}"
-    if not means.better:
+    if not metric.better:
         return f"<b>{text}</b> <small>differs</small>{ends}"
-    verdict = "better" if (figure.value > 0) == (means.better == "higher") else "worse"
+    verdict = "better" if (estimate.value > 0) == (metric.better == "higher") else "worse"
     return f'<b>{text}</b> <small class="{verdict}">{verdict}</small>{ends}'
 
 
-def _figures(results: Results, names: list[str]) -> str:
-    """A row for each figure."""
+def _estimates(results: Results, names: list[str]) -> str:
+    """A row for each estimate."""
     heads = "".join(f'<th scope="col" class="n">{head}</th>' for head in [*_columns(results), "n"])
     rows = ""
     for name in names:
-        means = glossary.meaning(name)
-        better = f" <em>{means.better.capitalize()} is better.</em>" if means.better else ""
-        text = f"<p>{means.text}.{better}</p>" if means.text else ""
-        found = (world.figures.get(name) for world in results.worlds)
-        counts = " / ".join(dict.fromkeys(str(figure.count) for figure in found if figure))
+        metric = METRICS[name]
+        better = f" <em>{metric.better.capitalize()} is better.</em>" if metric.better else ""
+        text = f"<p>{metric.text}.{better}</p>"
+        found = (world.estimates.get(name) for world in results.worlds)
+        counts = " / ".join(dict.fromkeys(str(estimate.count) for estimate in found if estimate))
         cells = "".join(_cells(results, name))
         code = escape(name).replace("/", "/<wbr>")  # where it may break on a phone
         head = f'<th scope="row"><code>{code}</code>{text}</th>'
         rows += f'<tr>{head}{cells}<td class="n">{counts}</td></tr>'
-    kind = "figures" if len(results.worlds) == 1 else "figures several"
-    return table(f'<th scope="col">figure</th>{heads}', rows, kind)
+    kind = "metrics" if len(results.worlds) == 1 else "metrics several"
+    return table(f'<th scope="col">metric</th>{heads}', rows, kind)
 
 
 def _distances(results: Results, names: list[str]) -> str:
     """A row for each kind of distance, or several, one for each world; a column for each set of clips."""
     kinds = dict.fromkeys(name.partition("/")[0] for name in names)
-    found = dict.fromkeys(name.partition("/")[2] for name in names)
-    sets = [s for s in glossary.SETS if s in found] + [s for s in found if s not in glossary.SETS]
-    heads = "".join(f'<th scope="col" class="n">{escape(glossary.SETS.get(s, s))}</th>' for s in sets)
+    found = {name.partition("/")[2] for name in names}
+    sets = [name for name in SETS if name in found]
+    heads = "".join(f'<th scope="col" class="n">{SETS[name]}</th>' for name in sets)
     rows = ""
     for kind in kinds:
-        text = f"<code>{escape(kind)}</code><p>{glossary.distance(kind)}.</p>"
+        text = f"<code>{kind}</code><p>{DISTANCES[kind][1]}.</p>"
         cells = zip(*(_cells(results, f"{kind}/{s}") for s in sets), strict=True)
         if len(results.worlds) == 1:
             rows += f'<tr><th scope="row">{text}</th>{"".join(next(cells))}</tr>'
@@ -98,4 +99,4 @@ def _distances(results: Results, names: list[str]) -> str:
         rows += f'<tr><th scope="rowgroup" colspan="{len(sets) + 1}">{text}</th></tr>'
         for label, row in zip(_columns(results), cells, strict=True):
             rows += f'<tr><th scope="row">{label}</th>{"".join(row)}</tr>'
-    return table(f"<th></th>{heads}", rows, "figures distances")
+    return table(f"<th></th>{heads}", rows, "metrics distances")

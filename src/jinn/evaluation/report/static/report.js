@@ -1,10 +1,10 @@
-// Film strips: all strips of a sheet move together, by one variable of its style, --t.
-const FIRST_MS = 600; // the prompt is shown a little longer, so that one sees where it begins
+// Film strips: all strips of a sheet show the same frame, by one variable of its style, --t.
+const FIRST_MS = 600; // the prompt is shown longer, so that the beginning is noticed
 
 const sheets = [...document.querySelectorAll(".sheet")].map((element) => {
   const frames = Number(element.dataset.frames);
   const controls = element.querySelector(".controls");
-  const [button, slider, told] = controls.children;
+  const [button, slider, output] = controls.children;
   let t = 0;
   let timer = null;
 
@@ -12,7 +12,7 @@ const sheets = [...document.querySelectorAll(".sheet")].map((element) => {
     t = (next + frames) % frames;
     element.style.setProperty("--t", t);
     slider.value = t;
-    told.value = t === 0 ? "prompt" : `frame ${t} of ${frames - 1}`;
+    output.value = t === 0 ? "prompt" : `frame ${t} of ${frames - 1}`;
   }
   function wait() {
     timer = setTimeout(() => { show(t + 1); wait(); }, t === 0 ? FIRST_MS : 1000 / element.dataset.fps);
@@ -38,8 +38,8 @@ const sheets = [...document.querySelectorAll(".sheet")].map((element) => {
   return { element, toggle, step };
 });
 
-// Keys are for the sheet that has the focus, or else for all that are to be seen.
-function meant(target) {
+// Keys act on the sheet that has the focus, or else on all that are visible.
+function sheetsFor(target) {
   const own = sheets.filter((sheet) => sheet.element.contains(target));
   if (own.length || target !== document.body) return own;
   return sheets.filter(({ element }) => {
@@ -51,7 +51,7 @@ function meant(target) {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest(".scroll")) return;
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  const targets = meant(event.target);
+  const targets = sheetsFor(event.target);
   if (!targets.length || !(by || event.key.toLowerCase() === "p")) return;
   event.preventDefault();
   for (const sheet of targets) by ? sheet.step(by) : sheet.toggle();

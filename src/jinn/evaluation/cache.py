@@ -1,4 +1,4 @@
-"""What was measured is kept on disk, batch by batch, under a name that tells the circumstances."""
+"""Records are cached on disk batch by batch, in a folder whose name is a hash of what they depend on."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ import torch
 
 from jinn.contracts import JinnError
 from jinn.evaluation.clips import HeldOut
-from jinn.evaluation.measure import Networks, Records
+from jinn.evaluation.estimate import Records
+from jinn.evaluation.networks import Networks
 from jinn.files import read_tensors, to_dict, weights_hash, write_tensors
 from jinn.world.world import World
 
-# Counts up when a change of the code changes what clips are turned into: what was kept is then made anew.
-VERSION = 1
+# Increased when the code computes other records of the same clips: older files are then ignored.
+VERSION = 2
 
 
 def digest(*values: object) -> str:
-    """A short name for what was measured under these circumstances."""
+    """A short hash of some values."""
     return hashlib.sha256(json.dumps([str(value) for value in values]).encode()).hexdigest()[:24]
 
 
 def world_digest(world: World) -> str:
-    """Tells worlds apart that draw other frames."""
+    """A hash that differs for worlds that predict other frames."""
     return digest(to_dict(world.config), weights_hash(world))
 
 
 def clips_digest(held_out: HeldOut, networks: Networks, *how: object) -> str:
-    """Tells apart on which clips, and how, something was measured."""
+    """A hash of the clips, and of everything else that their records depend on."""
     store = held_out.measured.store
     content = hashlib.sha256((store.path / "index.npz").read_bytes())
     for clips in (held_out.measured, held_out.reference, held_out.other):
@@ -47,24 +48,24 @@ def in_batches(
     count: int,
     batch: int,
     measure: Callable[[slice], Records],
-    place: Path | None,
+    folder: Path | None,
     on_batch: Callable[[int, int], None],
 ) -> Records:
-    """Measure some rows at a time; batches that were measured before are read instead.
+    """Compute records batch by batch; batches that are in the cache are read instead.
 
     Args:
-        what: name of the files.
-        count: how many rows there are.
-        batch: how many at a time.
-        measure: the records of some rows.
-        place: folder of the files, None to keep nothing.
-        on_batch: told (rows done, of all).
+        what: beginning of the files' names.
+        count: number of rows.
+        batch: number of rows at a time.
+        measure: computes the records of some rows.
+        folder: folder of the files, None to cache nothing.
+        on_batch: called with the number of rows done and of all rows.
     """
     parts = []
     for first in range(0, count, batch):
         rows = slice(first, min(first + batch, count))
-        file = place / f"{what}-{rows.start}-{rows.stop}.safetensors" if place else None
-        parts.append(_kept(file) or {name: values.cpu() for name, values in measure(rows).items()})
+        file = folder / f"{what}-{rows.start}-{rows.stop}.safetensors" if folder else None
+        parts.append(_cached(file) or {name: values.cpu() for name, values in measure(rows).items()})
         if file is not None and not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             write_tensors(file, parts[-1])
@@ -72,17 +73,17 @@ def in_batches(
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _kept(file: Path | None) -> Records | None:
+def _cached(file: Path | None) -> Records | None:
     if file is None or not file.exists():
         return None
     try:
         return read_tensors(file)
-    except JinnError:  # a damaged file is as good as none
+    except JinnError:  # a damaged file is computed again
         file.unlink()
         return None
 
 
 def cache_folder() -> Path:
-    """Where the features of real clips are kept between evaluations: JINN_CACHE, or the user's cache."""
+    """The folder that keeps features of real clips between evaluations: JINN_CACHE, or in the user's cache."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("JINN_CACHE") or Path(home) / "jinn")

@@ -1,0 +1,275 @@
+"""Every metric of an evaluation, written once: its name, title, explanation, unit, direction and baselines.
+
+What measures, what reports and what compares looks metrics up here by name. A name is a path: the part of
+the world (or the kind of distance), the metric, and after these ``copy_last`` for the same metric of the
+copy-last-frame baseline and ``high_motion`` for the same metric on the half of the clips with the most motion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Unit = Literal["dB", "score", "fraction", "bits", "count", "distance"]
+
+DELTA_PSNR = "control/delta_psnr"
+DELTA_PSNR_4 = f"{DELTA_PSNR}_4"
+CONSISTENCY = "control/consistency"
+HIGH_MOTION = "high_motion"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured, and how an estimate of it is read.
+
+    Attributes:
+        name: the key in report.json.
+        title: a short name for charts, cards and tables.
+        text: what it is: a sentence without its full stop.
+        unit: "score" has three decimals, "fraction" is shown in percent.
+        better: which way is better, empty where neither is.
+        baselines: names of the metrics that it is read beside.
+        zero: whether 0 is a baseline too, for it means that there is no effect.
+    """
+
+    name: str
+    title: str
+    text: str
+    unit: Unit
+    better: Literal["higher", "lower", ""] = ""
+    baselines: tuple[str, ...] = ()
+    zero: bool = False
+
+    @property
+    def section(self) -> str:
+        """The section in which it is reported, a key of `SECTIONS`."""
+        first = self.name.partition("/")[0]
+        return "distances" if first in DISTANCES else first
+
+
+# Title and introduction of each section.
+SECTIONS = {
+    "tokenizer": ("Tokenizer", "Real frames are encoded and decoded: an upper bound for the world."),
+    "next_frame": ("Next frame", "One frame is predicted from all real frames before it (teacher forcing)."),
+    "inferred": (
+        "Roll-out, inferred actions",
+        "The world is rolled out from one frame with the latent actions inferred from the real video.",
+    ),
+    "given": (
+        "Roll-out, given actions",
+        "The world is rolled out from one frame with the true actions, each mapped to a latent action.",
+    ),
+    "control": ("Control", "Whether actions have an effect, and the same effect each time."),
+    "actions": ("Latent actions", "How latent actions are used, and how much they say about the true ones."),
+    "distances": (
+        "Distances between sets of clips",
+        "How far the distribution of generated clips is from that of real clips. Each distance is read "
+        "between its floor, which other real clips reach, and its ceilings, which clips reach that are wrong "
+        "in one known way. Lower is better.",
+    ),
+    "stability": (
+        "Stability of long roll-outs",
+        "How far frames drift from real ones in long roll-outs. Lower is better.",
+    ),
+}
+# Sets of clips whose distance from the real clips is measured.
+SETS = {
+    "next_frame": "next frame, teacher forcing",
+    "inferred": "roll-out, inferred actions",
+    "given": "roll-out, given actions",
+    "floor": "floor: other real clips",
+    "static": "ceiling: static clips",
+    "shuffled": "ceiling: shuffled frames",
+    "other_level": "ceiling: one other level",
+}
+# Title and explanation of each kind of distance.
+DISTANCES = {
+    "fvd": ("FVD", "Fréchet video distance: features of a video network, so appearance and motion"),
+    "frame_distance": ("frame distance", "Fréchet distance of an image network's features: appearance"),
+    "motion_distance": ("motion distance", "Fréchet distance of velocities and accelerations: motion"),
+}
+# Title, unit, better direction and explanation of each metric that compares two pictures.
+PICTURES: dict[str, tuple[str, Unit, Literal["higher", "lower"], str]] = {
+    "psnr": (
+        "PSNR",
+        "dB",
+        "higher",
+        "how close the pixels are, in decibels; 3 dB more is half the squared error.",
+    ),
+    "ssim": ("SSIM", "score", "higher", "how alike local structure is; 1 means that pictures are equal."),
+    "lpips": (
+        "LPIPS",
+        "score",
+        "lower",
+        "how far apart an image network's features are; 0 means that pictures are equal.",
+    ),
+}
+# What is compared with the real frames, and the copy-last-frame baseline of it.
+SOURCES = {
+    "tokenizer": ("Reconstruction", "reconstructed frames", ""),
+    "next_frame": ("Next frame", "the predicted next frame", "a copy of the frame before"),
+    "inferred": ("Roll-out, inferred actions", "the frames of the roll-out", "a copy of the prompt"),
+    "given": ("Roll-out, given actions", "the frames of the roll-out", "a copy of the prompt"),
+}
+COPY_LAST = "copy-last-frame baseline"
+STRETCHES = ("first", "middle", "last")  # of a long roll-out
+POLICIES = {"random": "random actions", "constant": "constant actions"}
+
+
+def _pictures() -> Iterator[Metric]:
+    for source, (title, text, copied) in SOURCES.items():
+        for metric, (short, unit, better, _) in PICTURES.items():
+            name, copy = f"{source}/{metric}", f"{source}/{metric}/copy_last"
+            baselines = (copy,) if copied else ()
+            yield Metric(name, f"{title}: {short}", f"{short} of {text}", unit, better, baselines)
+            if copied:
+                yield Metric(copy, COPY_LAST, f"{short} of {copied}", unit)
+
+
+def _distances() -> Iterator[Metric]:
+    for kind, (title, text) in DISTANCES.items():
+        for name, what in SETS.items():
+            generated = name in ("next_frame", "inferred", "given")
+            baselines = (f"{kind}/floor", f"{kind}/static") if generated else ()
+            shown = f"{title}: {what}" if generated else what
+            yield Metric(f"{kind}/{name}", shown, text, "distance", "lower" if generated else "", baselines)
+
+
+def _stability() -> Iterator[Metric]:
+    for policy, actions in POLICIES.items():
+        for stretch in STRETCHES:
+            text = f"Frame distance from real frames of the {stretch} frames, {actions}"
+            yield Metric(
+                f"stability/{policy}/{stretch}",
+                f"{stretch} frames of long roll-outs, {actions}",
+                text,
+                "distance",
+                "lower",
+                ("stability/floor",),
+            )
+        for end, text in {
+            "static": "are static at the end",
+            "diverged": "diverge: at the end image statistics lie outside the range of real frames",
+        }.items():
+            yield Metric(
+                f"stability/{policy}/{end}",
+                f"{end} at the end, {actions}",
+                f"Fraction of long roll-outs that {text}, {actions}",
+                "fraction",
+                "lower",
+            )
+    yield Metric(
+        "stability/floor", "long real videos", "Floor: frame distance of long stretches of other real video",
+        "distance",
+    )  # fmt: skip
+    yield Metric(
+        "stability/floor/static", "static real videos", "Fraction of long real stretches that are static",
+        "fraction",
+    )  # fmt: skip
+
+
+_ALL = (
+    *_pictures(),
+    Metric(
+        "tokenizer/codes_used", "codes used", "Fraction of the codebook that these clips use", "fraction",
+        "higher",
+    ),
+    Metric(
+        "tokenizer/perplexity", "codebook perplexity",
+        "Exponential of the entropy of the codes: the effective number of codes in use", "count", "higher",
+    ),
+    Metric("tokenizer/bits", "bits per frame", "Entropy of a frame's tokens", "bits"),
+    Metric(
+        "tokenizer/capacity_bits", "capacity in bits per frame",
+        "Largest possible entropy of a frame's tokens: N log2 K", "bits",
+    ),
+    Metric(
+        "next_frame/token_accuracy", "token accuracy", "Fraction of tokens that are predicted exactly",
+        "fraction", "higher", ("next_frame/token_accuracy/copy_last",),
+    ),
+    Metric(
+        "next_frame/token_accuracy/copy_last", COPY_LAST,
+        "Fraction of tokens that equal those of the frame before", "fraction",
+    ),
+    Metric(
+        DELTA_PSNR, "Delta PSNR",
+        "PSNR under inferred actions minus PSNR under random actions, mean over the horizon", "dB", "higher",
+        zero=True,
+    ),
+    Metric(
+        DELTA_PSNR_4, "Delta_4 PSNR", "PSNR of frame 4 under inferred actions minus that under random actions",
+        "dB", "higher", zero=True,
+    ),
+    Metric(
+        CONSISTENCY, "Action consistency",
+        "Fraction of frames generated under random actions in which the latent action model infers the action "
+        "that was taken",
+        "fraction", "higher", (f"{CONSISTENCY}/chance", f"{CONSISTENCY}/reconstruction"),
+    ),
+    Metric(
+        f"{CONSISTENCY}/reconstruction", "ceiling: reconstructed video",
+        "Action consistency of reconstructed real video under its inferred actions", "fraction",
+    ),
+    Metric(f"{CONSISTENCY}/chance", "chance level", "Action consistency of guessing", "fraction"),
+    Metric(
+        "actions/used", "latent actions used", "Fraction of the latent actions that occur", "fraction",
+        "higher",
+    ),
+    Metric(
+        "actions/perplexity", "perplexity of the latent actions",
+        "Exponential of the entropy of the latent actions: the effective number of actions in use", "count",
+        "higher",
+    ),
+    Metric(
+        "actions/nmi_scrolling", "NMI with the scrolling",
+        "Normalised mutual information of latent actions and the motion of the whole picture", "score",
+        "higher",
+    ),
+    Metric(
+        "actions/nmi_true", "NMI with the true actions",
+        "Normalised mutual information of latent and true actions", "score", "higher",
+    ),
+    Metric(
+        "actions/purity", "purity",
+        "Fraction of frames whose true action is the most frequent one of their latent action", "fraction",
+        "higher", ("actions/purity/chance",),
+    ),
+    Metric(
+        "actions/purity/chance", "chance level", "Purity of latent actions that say nothing", "fraction"
+    ),
+    Metric(
+        "actions/map_accuracy", "accuracy of the action map, other levels",
+        "Fraction of frames whose true action is the most frequent one of their latent action in the "
+        "reference clips",
+        "fraction", "higher", ("actions/map_accuracy/chance",),
+    ),
+    Metric(
+        "actions/map_accuracy/chance", "chance level",
+        "Fraction of frames whose true action is the most frequent one of the reference clips", "fraction",
+    ),
+    *_distances(),
+    *_stability(),
+)  # fmt: skip
+
+
+def _high_motion(metric: Metric) -> Metric:
+    return replace(
+        metric,
+        name=f"{metric.name}/{HIGH_MOTION}",
+        title=f"{metric.title}, high-motion half",
+        text=f"{metric.text}, high-motion half of the clips",
+        baselines=tuple(f"{name}/{HIGH_MOTION}" for name in metric.baselines),
+    )
+
+
+_OF_PICTURES = [metric for metric in _ALL if metric.name.split("/")[1] in PICTURES]
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        *_ALL,
+        *map(_high_motion, (*_OF_PICTURES, next(metric for metric in _ALL if metric.name == DELTA_PSNR))),
+    )
+}
+# What the report shows first.
+SUMMARY = ("tokenizer/psnr", "inferred/psnr", DELTA_PSNR_4, CONSISTENCY, "fvd/inferred")

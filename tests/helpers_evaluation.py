@@ -1,0 +1,115 @@
+"""Doubles for tests of the evaluation: a game behind a world's interface, and no pretrained networks."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jinn.data.store import FrameStore
+from jinn.data.synthetic import ACTIONS, CELL
+from jinn.evaluation.networks import Networks
+
+
+def no_networks(*_: object) -> Networks:
+    """`load_networks` where no weights are installed."""
+    return Networks(None, None, ("not there",))
+
+
+class GameState(NamedTuple):
+    tokens_BN: Tensor
+    boards_BHWC: Tensor
+    cells_B2: Tensor
+
+
+class TrueGame:
+    """The synthetic game itself behind a world's interface: tokens are pixels, latent actions the true ones.
+
+    Args:
+        store: videos of the game, from which its levels are read.
+        deaf: whether it ignores actions and walks at random.
+    """
+
+    name, num_actions, device, folder, trained_on = (
+        "true",
+        len(ACTIONS),
+        torch.device("cpu"),
+        None,
+        np.zeros(0, np.uint64),
+    )
+
+    def __init__(self, store: FrameStore, deaf: bool = False) -> None:
+        self.size_hw, self.deaf, self.rng = store.size_hw, deaf, torch.Generator().manual_seed(0)
+        levels = [torch.from_numpy(store.frames(e, 0, 60)) for e in range(store.num_episodes)]
+        self.boards_LHWC = torch.stack([frames.median(0).values for frames in levels])
+        colours = np.unique(torch.cat(levels).numpy().reshape(-1, 3).astype(np.int64) @ (1 << 16, 1 << 8, 1))
+        palette_KC = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1).astype(np.uint8)
+        self.tokenizer = Pixels(torch.from_numpy(palette_KC), store.size_hw)
+        self.latent_actions = Moves(self.parse)
+        _, (down, right) = (found[0] for found in self.parse(levels[0][:1]))
+        self.sprite = levels[0][0, down * CELL :, right * CELL :][:CELL, :CELL]
+        assert torch.equal(self.render(*self.parse(levels[1])), levels[1])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def parse(self, frames_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """Which board it is, and the cell of the sprite: its 16 pixels are all that differs."""
+        differs_BLHW = (frames_BHWC.unsqueeze(1) != self.boards_LHWC).any(-1)
+        level_B = differs_BLHW.sum((2, 3)).argmin(1)
+        own_BHW = differs_BLHW[torch.arange(len(frames_BHWC)), level_B]
+        cells_B = torch.nn.functional.avg_pool2d(own_BHW.float(), CELL).flatten(1).argmax(1)
+        columns = self.size_hw[1] // CELL
+        return self.boards_LHWC[level_B], torch.stack([cells_B // columns, cells_B % columns], -1)
+
+    def render(self, boards_BHWC: Tensor, cells_B2: Tensor) -> Tensor:
+        frames = boards_BHWC.clone()
+        for frame, (down, right) in zip(frames, (cells_B2 * CELL).tolist(), strict=True):
+            frame[down : down + CELL, right : right + CELL] = self.sprite
+        return frames
+
+    def show(self, boards_BHWC: Tensor, cells_B2: Tensor) -> tuple[GameState, Tensor]:
+        frames = self.render(boards_BHWC, cells_B2)
+        return GameState(self.tokenizer.encode(frames[:, None])[:, 0], boards_BHWC, cells_B2), frames
+
+    def reset(self, frames_BTHWC: Tensor, seeds: list[int]) -> tuple[GameState, Tensor]:
+        return self.show(*self.parse(frames_BTHWC[:, -1]))
+
+    def step(self, state: GameState, actions_B: Tensor) -> tuple[GameState, Tensor]:
+        if self.deaf:
+            actions_B = torch.randint(5, actions_B.shape, generator=self.rng)
+        edge = torch.tensor(self.size_hw) // CELL - 1
+        return self.show(state.boards_BHWC, (state.cells_B2 + STEPS_A2[actions_B]).clamp_min(0).minimum(edge))
+
+    def observe(self, state: GameState, actions_B: Tensor, tokens_BN: Tensor) -> GameState:
+        return self.show(*self.parse(self.tokenizer.decode(tokens_BN[:, None])[:, 0]))[0]
+
+
+STEPS_A2 = torch.tensor([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)])
+
+
+class Pixels:
+    """A tokenizer that loses nothing: a token is a pixel's index in the palette."""
+
+    def __init__(self, palette_KC: Tensor, grid_hw: tuple[int, int]) -> None:
+        self.palette_KC, self.grid_hw, self.codebook_size = palette_KC, grid_hw, len(palette_KC)
+
+    def encode(self, frames_BTHWC: Tensor) -> Tensor:
+        return (frames_BTHWC.unsqueeze(-2) == self.palette_KC).all(-1).long().argmax(-1).flatten(2)
+
+    def decode(self, tokens_BTN: Tensor) -> Tensor:
+        return self.palette_KC[tokens_BTN].unflatten(2, self.grid_hw)
+
+
+class Moves:
+    """Latent actions that are the true ones: what the sprite did."""
+
+    def __init__(self, parse: Any) -> None:
+        self.parse = parse
+
+    def encode(self, frames_BTHWC: Tensor) -> Tensor:
+        cells_BT2 = self.parse(frames_BTHWC.flatten(0, 1))[1].unflatten(0, (len(frames_BTHWC), -1))
+        moves = cells_BT2[:, 1:] - cells_BT2[:, :-1]
+        return (moves.unsqueeze(2) == STEPS_A2).all(-1).long().argmax(-1)
