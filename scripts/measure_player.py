@@ -91,7 +91,8 @@ def drive(address: str, executable: str, args: argparse.Namespace) -> dict[str, 
             page.wait_for_timeout(chance.uniform(100, 600))
             page.keyboard.up(key)
             page.wait_for_timeout(chance.uniform(0, 150))
-        measured = page.evaluate("jinn")
+        fields = ("latencies", "ready", "modelMs", "frames")
+        measured = {field: page.evaluate(f"jinn.{field}") for field in fields}
         elapsed = (page.evaluate("performance.now()") - started) / 1000
         browser.close()
     return {**measured, "rate": (measured["frames"] - before) / elapsed}

@@ -176,12 +176,12 @@ def test_own_picture(open_page: OpenPage) -> None:
     play(page, "1", 1)
     broken = {"name": "b.png", "mimeType": "image/png", "buffer": file.getvalue()[:60]}
     page.locator("#file").set_input_files(broken)
-    until(page, "!document.getElementById('trouble').hidden")
-    assert "picture" in page.locator("#trouble").inner_text()
+    until(page, "!document.getElementById('error').hidden")
+    assert "picture" in page.locator("#error").inner_text()
     play(page, "1", 1)
     own.click()
     until(page, "jinn.action === -1")
-    assert page.locator("#trouble").is_hidden()
+    assert page.locator("#error").is_hidden()
 
 
 def test_two_players_at_once(open_page: OpenPage) -> None:
@@ -316,9 +316,9 @@ def test_a_sketch_becomes_a_world(open_page: OpenPage) -> None:
     page.mouse.up()
     page.keyboard.press("r")  # the pad is open: no key plays
     page.locator("#undo").click()
-    page.locator("#begin-sketch").click()
+    page.locator("#start-sketch").click()
     begins(page)
-    assert colour_of(page, "given") == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    assert colour_of(page, "preprocessed") == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     play(page, "1", 2)
 
 
@@ -347,7 +347,7 @@ def test_a_camera_gives_a_first_frame(open_page: OpenPage) -> None:
     page = open_page(permissions=["camera"])
     page.locator("#camera").click()
     until(page, "document.getElementById('video').videoWidth > 0")
-    page.locator("#begin-photo").click()
+    page.locator("#start-photo").click()
     begins(page)
     until(page, "document.getElementById('video').srcObject === null")  # its light is off
     play(page, "1", 1)
@@ -365,7 +365,7 @@ def test_several_pictures_are_a_clip(open_page: OpenPage) -> None:
     page.locator("#file").set_input_files(files)
     begins(page)
     assert page.evaluate("jinn.tape.prompt.pictures.length") == 3
-    assert colour_of(page, "given") == [200, 200, 200]  # the last one is the newest
+    assert colour_of(page, "preprocessed") == [200, 200, 200]  # the last one is the newest
     play(page, "1", 1)
 
 
@@ -380,7 +380,7 @@ def test_the_end_of_a_video_is_a_clip(open_page: OpenPage, world: World) -> None
     begins(page)
     window = page.evaluate("jinn.world.window")
     assert page.evaluate("jinn.tape.prompt.pictures.length") == window
-    assert colour_of(page, "given")[0] > 6 * (40 - window)
+    assert colour_of(page, "preprocessed")[0] > 6 * (40 - window)
 
 
 def test_a_text_becomes_a_world(open_page: OpenPage, world: World, text_to_image: TextToImage) -> None:
@@ -390,7 +390,7 @@ def test_a_text_becomes_a_world(open_page: OpenPage, world: World, text_to_image
     with running(create_app(world, text_to_image=text_to_image)) as address:
         page = open_page(address)
         page.locator("#text").fill("a dark cave")
-        page.locator("#paint").click()
+        page.locator("#generate").click()
         begins(page)
         assert page.locator("#text-why-not").is_hidden()
         page.locator("#screen").focus()
@@ -424,7 +424,7 @@ def test_rewind_and_take_another_way(open_page: OpenPage) -> None:
     rewind(page, 4)
     assert page.evaluate(PIXELS) == first[3]
     assert page.locator("#status").inner_text() == "looking back"
-    assert page.locator("#place").inner_text() == "4"
+    assert page.locator("#step").inner_text() == "4"
     page.locator("#newest").click()
     assert page.evaluate(PIXELS) == first[-1]
     rewind(page, 4)
@@ -435,7 +435,7 @@ def test_rewind_and_take_another_way(open_page: OpenPage) -> None:
     page.keyboard.press("1")  # another
     until(page, "jinn.tape.step === 4")
     assert page.evaluate(PIXELS) != first[3]
-    assert page.evaluate("jinn.tape.keys.slice(1).map((key) => key.action)") == [0, 1, 2, 0]
+    assert page.evaluate("jinn.tape.inputs.slice(1).map((input) => input.action)") == [0, 1, 2, 0]
 
 
 def test_what_if_and_taking_a_way(open_page: OpenPage, world: World) -> None:
@@ -446,7 +446,7 @@ def test_what_if_and_taking_a_way(open_page: OpenPage, world: World) -> None:
     assert page.locator("#branches button").count() == world.num_actions
     page.locator("#branches button").nth(3).click()
     until(page, "jinn.tape.step === 8 && !jinn.replaying")
-    assert page.evaluate("jinn.tape.keys.slice(3).every((key) => key.action === 3)")
+    assert page.evaluate("jinn.tape.inputs.slice(3).every((input) => input.action === 3)")
     assert page.locator("#branches").is_hidden()
 
 
@@ -455,7 +455,7 @@ def test_the_last_action_again(open_page: OpenPage) -> None:
     single_steps(page, "4.")
     page.locator("#again").click()
     until(page, "jinn.tape.step === 3")
-    assert page.evaluate("jinn.tape.keys.slice(1).map((key) => key.action)") == [3, 3, 3]
+    assert page.evaluate("jinn.tape.inputs.slice(1).map((input) => input.action)") == [3, 3, 3]
 
 
 # ---- Keeping --------------------------------------------------------------------------------------------
@@ -485,7 +485,7 @@ def test_a_session_is_shared_and_comes_out_the_same(open_page: OpenPage) -> None
     other.locator("#file").set_input_files(
         {"name": "s.json", "mimeType": "application/json", "buffer": session}
     )
-    until(other, "document.getElementById('kept').textContent.includes('the very same frames')")
+    until(other, "document.getElementById('note').textContent.includes('exactly the same frames')")
     assert other.evaluate("jinn.tape.step") == 10
     assert other.evaluate(PIXELS) == frames[-1]
     assert other.locator("#temperature").input_value() == "1.25"
@@ -501,8 +501,8 @@ def test_a_session_is_shared_and_comes_out_the_same(open_page: OpenPage) -> None
         other.locator("#file").set_input_files(
             {"name": "s.json", "mimeType": "application/json", "buffer": bad}
         )
-        until(other, "!document.getElementById('trouble').hidden")
-        assert "session" in other.locator("#trouble").inner_text()
+        until(other, "!document.getElementById('error').hidden")
+        assert "session" in other.locator("#error").inner_text()
         play(other, "1", 1)
 
 
@@ -590,16 +590,16 @@ def test_everything_works_with_a_finger(
         box = page.locator("#sketch").bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 390
-        page.locator("#begin-sketch").tap()
+        page.locator("#start-sketch").tap()
         begins(page)
         sketch = page.evaluate("jinn.tape.prompt.pictures[0]")
         page.locator("#camera").tap()
         until(page, "document.getElementById('video').videoWidth > 0")
-        page.locator("#begin-photo").tap()
+        page.locator("#start-photo").tap()
         until(page, f"jinn.tape.prompt.pictures[0] !== '{sketch}'")
         page.locator("#text").fill("blue sky")
         frames = page.evaluate("jinn.frames")
-        page.locator("#paint").tap()
+        page.locator("#generate").tap()
         until(page, f"jinn.frames > {frames} && jinn.action === -1")
         page.locator("#pause").tap()
         for k in (0, 1, 2, 3):
@@ -619,7 +619,7 @@ def test_everything_works_with_a_finger(
         page.locator("#file").set_input_files(
             {"name": "s.json", "mimeType": "application/json", "buffer": session}
         )
-        until(page, "document.getElementById('kept').textContent.includes('the very same frames')")
+        until(page, "document.getElementById('note').textContent.includes('exactly the same frames')")
         assert page.evaluate(PIXELS) == last
 
 

@@ -1,4 +1,4 @@
-// A gamepad plays as the keyboard does: its cross and left stick go where arrows go, its buttons are actions.
+// A gamepad plays as the keyboard does: its cross and left stick are arrow keys, its buttons are actions.
 
 const CROSS = { 12: "ArrowUp", 13: "ArrowDown", 14: "ArrowLeft", 15: "ArrowRight" };
 const TILT = 0.5;
@@ -32,9 +32,9 @@ export function watchGamepads(press, release) {
     watching = pads.length > 0;
     if (watching) requestAnimationFrame(look);
   };
-  const begin = () => {
+  const watch = () => {
     if (!watching) look();
   };
-  addEventListener("gamepadconnected", begin);
-  begin();
+  addEventListener("gamepadconnected", watch);
+  watch();
 }

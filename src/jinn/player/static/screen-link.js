@@ -1,10 +1,11 @@
 // The page's end of screen.js.
 
 /**
- * Hand a canvas to a thread that stays connected to the server and draws what comes.
+ * Hand a canvas to a thread that stays connected to the server and paints the frames that arrive.
  *
- * `on` has told(message) for what the server says, frame(frame) for every frame, drawn already, and closed().
- * Returns send(message), a message being an object or a Blob, and paint(pixels), which draws another frame.
+ * `on` has message(message) for the server's messages, frame(frame) for every frame, which is on the screen already,
+ * closed(), and failed(sentence) for errors of the thread. Returns send(message), a message being an object or a Blob,
+ * and paint(pixels), which shows another frame.
  */
 export function connect(canvas, on) {
   const address = new URL("ws", location.href);
@@ -13,9 +14,10 @@ export function connect(canvas, on) {
   const offscreen = canvas.transferControlToOffscreen();
   thread.onmessage = ({ data }) => {
     if (data.frame) on.frame(data.frame);
-    else if (data.told) on.told(data.told);
+    else if (data.message) on.message(data.message);
     else on.closed();
   };
+  thread.onerror = ({ message }) => on.failed(`The page's thread failed: ${message ?? "it could not be loaded"}`);
   thread.postMessage({ canvas: offscreen, address: address.href }, [offscreen]);
   return {
     send: (message) => thread.postMessage({ send: message }),

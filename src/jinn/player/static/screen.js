@@ -5,7 +5,7 @@
 import { paint } from "./paint.js";
 
 const HEADER_BYTES = 24;
-const KINDS = ["next", "begin", "picture", "back", "what if"];
+const KINDS = ["next", "start", "prompt", "back", "what if"];
 
 let canvas;
 let address;
@@ -25,22 +25,22 @@ onmessage = ({ data }) => {
 function connect() {
   socket = new WebSocket(address);
   socket.binaryType = "arraybuffer";
-  socket.onmessage = ({ data }) => (typeof data === "string" ? told(JSON.parse(data)) : frame(data));
+  socket.onmessage = ({ data }) => (typeof data === "string" ? receiveMessage(JSON.parse(data)) : receiveFrame(data));
   socket.onclose = ({ code }) => {
-    if ([1011, 1013].includes(code)) wait = 5000; // broke down, no room: leave time to read why
+    if ([1011, 1013].includes(code)) wait = 5000; // the model failed, or all sessions are taken: leave time to read the error
     postMessage({ closed: true });
-    if (code === 4000) return; // left alone for too long: the place is for others now
+    if (code === 4000) return; // the session was idle for too long: it is for others now
     setTimeout(connect, wait);
     wait = Math.min(2 * wait, 5000);
   };
 }
 
-function told(message) {
+function receiveMessage(message) {
   wait = 250;
-  postMessage({ told: message });
+  postMessage({ message });
 }
 
-function frame(data) {
+function receiveFrame(data) {
   const header = new DataView(data, 0, HEADER_BYTES);
   const number = header.getUint32(4, true);
   const pixels = new Uint8Array(data, HEADER_BYTES);
@@ -56,7 +56,7 @@ function frame(data) {
     step: header.getUint32(12, true),
     modelMs: header.getFloat32(16, true),
     waitedMs: header.getFloat32(20, true),
-    drawn: performance.timeOrigin + performance.now(),
+    shownAt: performance.timeOrigin + performance.now(),
     pixels,
   };
   postMessage({ frame }, [data]);

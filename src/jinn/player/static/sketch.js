@@ -1,141 +1,178 @@
 // A sketch pad: what is drawn becomes the first frame.
 
-const UNDOS = 30;
+import { make } from "./dom.js";
+
+const MAX_UNDOS = 30;
+const GROUND = "#ffffff";
+const TOLERANCE = 60; // of the fill, as edges of strokes are soft: summed difference of red, green and blue
+
+/** A canvas to draw on, with undo. `onUndo(possible)` is called when the number of undos changes. */
+class Paper {
+  constructor(canvas, { width, height }, onUndo) {
+    this.canvas = canvas;
+    this.scale = Math.max(1, Math.round(384 / Math.max(width, height)));
+    Object.assign(canvas, { width: width * this.scale, height: height * this.scale });
+    this.pen = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+    this.before = [];
+    this.onUndo = onUndo;
+    this.clear();
+  }
+
+  image() {
+    return this.pen.getImageData(0, 0, this.canvas.width, this.canvas.height);
+  }
+
+  /** Remember the picture for an undo. */
+  remember() {
+    this.before.push(this.image());
+    if (this.before.length > MAX_UNDOS) this.before.shift();
+    this.onUndo(true);
+  }
+
+  undo() {
+    const image = this.before.pop();
+    if (image) this.pen.putImageData(image, 0, 0);
+    this.onUndo(this.before.length > 0);
+  }
+
+  clear() {
+    this.pen.fillStyle = GROUND;
+    this.pen.fillRect(0, 0, this.canvas.width, this.canvas.height);
+  }
+
+  /** Copy a picture of the world's size. */
+  copy(source) {
+    this.pen.imageSmoothingEnabled = false;
+    this.pen.drawImage(source, 0, 0, this.canvas.width, this.canvas.height);
+  }
+
+  /** The point of a pointer event. */
+  point(event) {
+    const box = this.canvas.getBoundingClientRect();
+    return [((event.clientX - box.left) / box.width) * this.canvas.width,
+      ((event.clientY - box.top) / box.height) * this.canvas.height];
+  }
+
+  /** Draw a line; `size` is its width in pixels of the world. */
+  line([x0, y0], [x1, y1], colour, size) {
+    this.pen.strokeStyle = colour;
+    this.pen.lineWidth = size * this.scale;
+    this.pen.lineCap = this.pen.lineJoin = "round";
+    this.pen.beginPath();
+    this.pen.moveTo(x0, y0);
+    this.pen.lineTo(x1, y1);
+    this.pen.stroke();
+  }
+
+  /** Colour the area of nearly one colour around a point. */
+  fill([x, y], colour) {
+    const image = this.image();
+    const { data, width, height } = image;
+    const inside = (value, size) => Math.min(Math.floor(value), size - 1);
+    const first = inside(y, height) * width + inside(x, width);
+    const from = data.slice(4 * first, 4 * first + 3);
+    const to = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+    const alike = (i) => Math.abs(data[i] - from[0]) + Math.abs(data[i + 1] - from[1]) + Math.abs(data[i + 2] - from[2]) < TOLERANCE;
+    const area = new Uint8Array(width * height);
+    const open = [first];
+    while (open.length) {
+      const p = open.pop();
+      if (area[p] || !alike(4 * p)) continue;
+      area[p] = 1;
+      const column = p % width;
+      if (column > 0) open.push(p - 1);
+      if (column < width - 1) open.push(p + 1);
+      if (p >= width) open.push(p - width);
+      if (p < width * (height - 1)) open.push(p + width);
+    }
+    for (let p = 0; p < area.length; p += 1) if (area[p]) data.set(to, 4 * p);
+    this.pen.putImageData(image, 0, 0);
+  }
+}
 
 /**
  * Make a pad of a canvas.
  *
  * `parts` has paper (a canvas), colours and sizes (elements that get a button each), own (a colour input), tools
- * (radio buttons: brush, fill, eraser), undo, clear and copy (buttons). `palette` is the world's; `screen` gives
- * the canvas that "copy" begins from. Returns {blob()}.
+ * (radio buttons: brush, fill, eraser), undo, clear and copy (buttons). `world` has the size and the palette; `screen`
+ * gives the canvas that "copy" copies. Returns {blob()}.
  */
-export function sketchPad(parts, { width, height, palette }, screen) {
-  const { paper } = parts;
-  const scale = Math.max(1, Math.round(384 / Math.max(width, height)));
-  paper.width = width * scale;
-  paper.height = height * scale;
-  const pen = paper.getContext("2d", { alpha: false, willReadFrequently: true });
-  const before = [];
-  const ground = "#ffffff";
-  let colour = palette[0];
-  let size = 2; // in pixels of the world
-  let last = null;
-
-  const remember = () => {
-    before.push(pen.getImageData(0, 0, paper.width, paper.height));
-    if (before.length > UNDOS) before.shift();
-    parts.undo.disabled = false;
-  };
-  const blank = () => {
-    pen.fillStyle = ground;
-    pen.fillRect(0, 0, paper.width, paper.height);
-  };
+export function sketchPad(parts, world, screen) {
+  const paper = new Paper(parts.paper, world, (possible) => (parts.undo.disabled = !possible));
+  const brush = { colour: world.palette[0], size: 2 };
   const tool = () => parts.tools.querySelector("input:checked").value;
-  const place = (event) => {
-    const box = paper.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * paper.width,
-      ((event.clientY - box.top) / box.height) * paper.height];
-  };
-  const line = ([x0, y0], [x1, y1]) => {
-    pen.strokeStyle = tool() === "eraser" ? ground : colour;
-    pen.lineWidth = size * scale;
-    pen.lineCap = pen.lineJoin = "round";
-    pen.beginPath();
-    pen.moveTo(x0, y0);
-    pen.lineTo(x1, y1);
-    pen.stroke();
-  };
-
-  /** Colour the area of one colour around a point; nearly the same is the same, for edges of strokes are soft. */
-  const fill = (x, y) => {
-    const image = pen.getImageData(0, 0, paper.width, paper.height);
-    const { data, width: w, height: h } = image;
-    const at = (Math.floor(y) * w + Math.floor(x)) * 4;
-    const from = [data[at], data[at + 1], data[at + 2]];
-    const to = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
-    const alike = (i) => Math.abs(data[i] - from[0]) + Math.abs(data[i + 1] - from[1]) + Math.abs(data[i + 2] - from[2]) < 60;
-    const seen = new Uint8Array(w * h);
-    const open = [at / 4];
-    while (open.length) {
-      const p = open.pop();
-      if (seen[p] || !alike(4 * p)) continue;
-      seen[p] = 1;
-      const column = p % w;
-      if (column > 0) open.push(p - 1);
-      if (column < w - 1) open.push(p + 1);
-      if (p >= w) open.push(p - w);
-      if (p < w * (h - 1)) open.push(p + w);
-    }
-    for (let p = 0; p < seen.length; p += 1) if (seen[p]) data.set(to, 4 * p);
-    pen.putImageData(image, 0, 0);
-  };
-
-  paper.addEventListener("pointerdown", (event) => {
-    event.preventDefault();
-    paper.setPointerCapture(event.pointerId);
-    remember();
-    const [x, y] = place(event);
-    if (tool() === "fill") return fill(Math.min(x, paper.width - 1), Math.min(y, paper.height - 1));
-    last = [x, y];
-    line(last, last);
-  });
-  paper.addEventListener("pointermove", (event) => {
-    if (!last) return;
-    for (const part of event.getCoalescedEvents?.() ?? [event]) {
-      const next = place(part);
-      line(last, next);
-      last = next;
-    }
-  });
-  for (const end of ["pointerup", "pointercancel"]) paper.addEventListener(end, () => (last = null));
-
-  const choose = (button, row) => {
-    for (const other of row.querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === button));
-  };
-  const colourButton = (value) => {
-    const button = Object.assign(document.createElement("button"), { type: "button", className: "colour", title: value });
-    button.setAttribute("aria-label", `Colour ${value}`);
-    button.style.backgroundColor = value;
-    button.onclick = () => {
-      colour = value;
-      choose(button, parts.colours);
-      if (tool() === "eraser") parts.tools.querySelector("[value=brush]").checked = true;
-    };
-    return button;
-  };
-  parts.colours.prepend(...palette.map(colourButton));
-  parts.own.oninput = () => {
-    colour = parts.own.value;
-    choose(null, parts.colours);
-  };
-  for (const pixels of [1, 2, 4, 8]) {
-    const button = Object.assign(document.createElement("button"), { type: "button", className: "size" });
-    button.setAttribute("aria-label", `Brush of ${pixels} pixels`);
-    button.append(Object.assign(document.createElement("i"), { style: `--size: ${pixels * 2 + 2}px` }));
-    button.onclick = () => {
-      size = pixels;
-      choose(button, parts.sizes);
-    };
-    parts.sizes.append(button);
-  }
-  parts.undo.onclick = () => {
-    const image = before.pop();
-    if (image) pen.putImageData(image, 0, 0);
-    parts.undo.disabled = before.length === 0;
-  };
+  offerColours(parts, world.palette, brush, tool);
+  offerSizes(parts.sizes, brush);
+  parts.undo.onclick = () => paper.undo();
   parts.clear.onclick = () => {
-    remember();
-    blank();
+    paper.remember();
+    paper.clear();
   };
   parts.copy.onclick = () => {
-    remember();
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(screen(), 0, 0, paper.width, paper.height);
+    paper.remember();
+    paper.copy(screen());
   };
-  blank();
   parts.undo.disabled = true;
-  choose(parts.colours.firstElementChild, parts.colours);
-  choose(parts.sizes.children[1], parts.sizes);
+  followPointer(paper, brush, tool);
+  return { blob: () => new Promise((done) => parts.paper.toBlob(done, "image/png")) };
+}
 
-  return { blob: () => new Promise((done) => paper.toBlob(done, "image/png")) };
+function followPointer(paper, brush, tool) {
+  const { canvas } = paper;
+  let last = null;
+  const lineTo = (point) => {
+    paper.line(last, point, tool() === "eraser" ? GROUND : brush.colour, brush.size);
+    last = point;
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    event.preventDefault();
+    canvas.setPointerCapture(event.pointerId);
+    paper.remember();
+    const point = paper.point(event);
+    if (tool() === "fill") return paper.fill(point, brush.colour);
+    last = point;
+    lineTo(point);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!last) return;
+    for (const part of event.getCoalescedEvents?.() ?? [event]) lineTo(paper.point(part));
+  });
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (last = null));
+}
+
+function choose(button, row) {
+  for (const other of row.querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === button));
+}
+
+function offerColours({ colours, own, tools }, palette, brush, tool) {
+  const button = (colour) => {
+    const made = make("button", { type: "button", className: "colour", title: colour });
+    made.setAttribute("aria-label", `Colour ${colour}`);
+    made.style.backgroundColor = colour;
+    made.onclick = () => {
+      brush.colour = colour;
+      choose(made, colours);
+      if (tool() === "eraser") tools.querySelector("[value=brush]").checked = true;
+    };
+    return made;
+  };
+  colours.prepend(...palette.map(button));
+  own.oninput = () => {
+    brush.colour = own.value;
+    choose(null, colours);
+  };
+  choose(colours.firstElementChild, colours);
+}
+
+function offerSizes(sizes, brush) {
+  for (const size of [1, 2, 4, 8]) {
+    const button = make("button", { type: "button", className: "size" }, make("i", { style: `--size: ${size * 2 + 2}px` }));
+    button.setAttribute("aria-label", `Brush of ${size} pixels`);
+    button.onclick = () => {
+      brush.size = size;
+      choose(button, sizes);
+    };
+    sizes.append(button);
+  }
+  choose(sizes.children[1], sizes);
 }

@@ -1,4 +1,4 @@
-// What was played: every frame, so that one can look back, and every key, so that it can be played again.
+// What was played: every frame, to look back at, and every input, to play it again.
 
 const FORMAT = "jinn session";
 
@@ -10,15 +10,15 @@ export function fingerprint(pixels) {
 }
 
 export class Tape {
-  /** `most`: how many frames are kept to look at; keys are kept for ever. */
-  constructor(most) {
-    this.most = most;
-    this.begin({ index: 0 }, 0, null);
+  /** `maxFrames`: how many frames are kept to look back at; inputs are kept for ever. */
+  constructor(maxFrames) {
+    this.maxFrames = maxFrames;
+    this.start({ index: 0 }, 0, null);
   }
 
   /** A new roll-out. `prompt` is {index} of the world's prompts or {pictures: [data URLs]}. */
-  begin(prompt, seed, pixels) {
-    Object.assign(this, { prompt, seed, frames: [pixels], keys: [null] });
+  start(prompt, seed, pixels) {
+    Object.assign(this, { prompt, seed, frames: [pixels], inputs: [null] });
   }
 
   get step() {
@@ -27,25 +27,25 @@ export class Tape {
 
   /** The first step whose frame is still there. */
   get first() {
-    return Math.max(0, this.frames.length - this.most);
+    return Math.max(0, this.frames.length - this.maxFrames);
   }
 
-  /** The next frame; `key` is {action, steps, temperature}. */
-  add(pixels, key) {
+  /** The next frame; `input` is {action, steps, temperature}. */
+  add(pixels, input) {
     this.frames.push(pixels);
-    this.keys.push(key);
+    this.inputs.push(input);
     if (this.first > 0) this.frames[this.first - 1] = null;
   }
 
   back(step, pixels) {
-    this.frames.length = this.keys.length = step + 1;
+    this.frames.length = this.inputs.length = step + 1;
     this.frames[step] = pixels;
   }
 
-  /** All that is needed to see it again. */
+  /** All that is needed to play it again. */
   toSession(world) {
     const keys = [];
-    for (const { action, steps, temperature } of this.keys.slice(1)) {
+    for (const { action, steps, temperature } of this.inputs.slice(1)) {
       const last = keys.at(-1);
       if (last?.action === action && last.steps === steps && last.temperature === temperature) last.frames += 1;
       else keys.push({ action, frames: 1, steps, temperature });
@@ -56,13 +56,13 @@ export class Tape {
   }
 }
 
-/** The keys of a session's text one by one; throws a sentence where it is none. */
+/** A saved session, its inputs one by one as `script`; throws a sentence if the text is not a session. */
 export function readSession(text, world) {
   let session;
   try {
     session = JSON.parse(text);
   } catch {
-    throw new Error("This is not a session: the file is no JSON.");
+    throw new Error("This is not a session: the file is not JSON.");
   }
   if (session?.format !== FORMAT || session.version !== 1) throw new Error("This is not a session of jinn.");
   const whole = (value, low, high) => Number.isInteger(value) && value >= low && value <= high;

@@ -1,4 +1,4 @@
-// Pictures of one's own: files, pasted, dropped, a camera's, a video's last moments.
+// Pictures of one's own: files, pasted or dropped ones, a camera's, the end of a video.
 
 /**
  * Call use(files) for what the player brings: chosen, dropped or pasted anywhere on the page.
@@ -24,19 +24,20 @@ export function receiveFiles(input, use) {
   });
 }
 
-/** A photograph as a phone takes it, too large to send, at a size that is plenty for any world. */
-export async function smaller(file, maxBytes) {
+/** A picture; one that is too large to send, such as a phone's photo, at a size that is enough for any world. */
+export async function shrink(file, maxBytes) {
   if (file.size <= maxBytes) return file;
   try {
     const image = await createImageBitmap(file);
     const scale = Math.min(1, 1024 / Math.max(image.width, image.height));
-    return await drawn(image, image.width * scale, image.height * scale);
+    return await toPngBlob(image, image.width * scale, image.height * scale);
   } catch {
     return file; // the server will say what is wrong with it
   }
 }
 
-function drawn(source, width, height) {
+/** A picture, a frame of a video or of a camera, as a PNG of this size. */
+function toPngBlob(source, width, height) {
   const paper = new OffscreenCanvas(Math.ceil(width), Math.ceil(height));
   paper.getContext("2d").drawImage(source, 0, 0, paper.width, paper.height);
   return paper.convertToBlob({ type: "image/png" });
@@ -60,7 +61,7 @@ export async function endOfVideo(file, count, fps) {
       video.currentTime = Math.max(0, time);
       await there;
       const scale = Math.min(1, 512 / Math.max(video.videoWidth, video.videoHeight));
-      frames.push(await drawn(video, video.videoWidth * scale, video.videoHeight * scale));
+      frames.push(await toPngBlob(video, video.videoWidth * scale, video.videoHeight * scale));
     }
     return frames;
   } finally {
@@ -71,18 +72,18 @@ export async function endOfVideo(file, count, fps) {
 /** Show a camera in a video element; returns {blob(), stop()}. */
 export async function openCamera(video) {
   if (!navigator.mediaDevices) {
-    throw new Error("The browser lends its camera only to pages of this machine or of https.");
+    throw new Error("Browsers allow the camera only on pages of this machine or of https.");
   }
   let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch (error) {
-    throw new Error(error.name === "NotFoundError" ? "There is no camera." : "The browser did not lend its camera.");
+    throw new Error(error.name === "NotFoundError" ? "There is no camera." : "The browser did not allow the camera.");
   }
   video.srcObject = stream;
   await video.play();
   return {
-    blob: () => drawn(video, video.videoWidth, video.videoHeight),
+    blob: () => toPngBlob(video, video.videoWidth, video.videoHeight),
     stop: () => {
       stream.getTracks().forEach((track) => track.stop());
       video.srcObject = null;

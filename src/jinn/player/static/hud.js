@@ -1,0 +1,98 @@
+// What the page shows of its state.
+
+import { $, make, touch } from "./dom.js";
+import { heldAction } from "./input.js";
+import { paint } from "./paint.js";
+import { onChange, state } from "./state.js";
+import { world } from "./world.js";
+
+const KEY = touch ? "button" : "key";
+const STATUS = {
+  queue: "waiting in the queue", lost: "reconnecting", past: "looking back", replay: "playing again", paused: "paused",
+  waiting: `hold a ${KEY}`, live: "live",
+};
+const copy = make("canvas", { width: world.width, height: world.height }); // of the screen, which a thread paints
+const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
+
+function statusOf({ queuePosition, connected, viewing, replaying, paused, held }) {
+  if (queuePosition) return "queue";
+  if (!connected) return "lost";
+  if (viewing !== null) return "past";
+  if (replaying) return "replay";
+  if (paused) return "paused";
+  return held.size === 0 && !$("auto").checked ? "waiting" : "live";
+}
+
+/** The sentence over the screen. */
+function veilOf(status) {
+  const sentence = {
+    queue: `All sessions are taken. You are number ${state.queuePosition} in the queue.`,
+    lost: "Reconnecting…",
+    paused: `Paused. Each press of a ${KEY} plays one frame.`,
+    past: `Frame ${state.viewing} of ${state.tape.step}. Press a ${KEY} to play on from here.`,
+  }[status];
+  if (state.generating && state.connected) return `Generating a picture of “${state.generating}”…`;
+  return sentence ?? "";
+}
+
+function showSentence(id, sentence) {
+  if ($(id).textContent === sentence) return; // screen readers would read it again
+  $(id).textContent = sentence;
+  $(id).hidden = !sentence;
+}
+
+function showFigures(status) {
+  const { shownTimes, tape, viewing } = state;
+  const span = shownTimes.at(-1) - shownTimes[0];
+  state.fps = span > 0 ? (1000 * (shownTimes.length - 1)) / span : 0;
+  $("fps").textContent = state.fps && status === "live" ? state.fps.toFixed(1) : "–";
+  $("latency").textContent = median(state.latencies.slice(-60))?.toFixed(0) ?? "–";
+  $("model").textContent = tape.step ? state.modelMs.toFixed(0) : "–";
+  const step = viewing ?? tape.step;
+  Object.assign($("scrub"), { min: tape.first, max: tape.step, value: step });
+  $("step").value = $("frame").textContent = step;
+  $("newest").hidden = viewing === null;
+}
+
+function show() {
+  if (state.shown) {
+    paint(copy, state.shown);
+    $("glow").getContext("2d", { alpha: false }).drawImage(copy, 0, 0, 8, 8);
+  }
+  const status = statusOf(state);
+  $("status").dataset.state = status;
+  if ($("status").textContent !== STATUS[status]) $("status").textContent = STATUS[status];
+  showSentence("veil", veilOf(status));
+  showSentence("error", state.error);
+  $("note").textContent = state.note;
+  $("pause").setAttribute("aria-pressed", String(state.paused));
+  $("pause").firstElementChild.textContent = state.paused ? "Resume" : "Pause";
+  const action = heldAction();
+  [...$("actions").children].forEach((button, k) => {
+    button.setAttribute("aria-pressed", String(k === action));
+    button.classList.toggle("playing", status === "live" && action === null && k === state.action);
+  });
+  showFigures(status);
+}
+
+/** Whole multiples of the world's pixels, counted in the pixels of the device. */
+function fit() {
+  const available = $("drop").parentElement.clientWidth;
+  const tall = Math.max(200, innerHeight * (innerWidth < innerHeight ? 0.42 : 0.68));
+  const fits = Math.min(Math.min(available, 640) / world.width, Math.min(tall, 640) / world.height);
+  const ratio = devicePixelRatio || 1;
+  const scale = fits * ratio >= 1 ? Math.floor(fits * ratio) / ratio : fits;
+  $("drop").style.width = `${world.width * scale}px`;
+  $("drop").style.height = `${world.height * scale}px`;
+}
+
+/** Show the state from now on. */
+export function buildHud() {
+  document.title = `${world.name} · jinn`;
+  $("name").textContent = world.name;
+  const which = touch ? "a button" : state.keys.usesArrows ? "an arrow or number key" : "a number key";
+  $("how").textContent = `Hold ${which}: the model generates each next frame in response.`;
+  fit();
+  addEventListener("resize", fit);
+  onChange(show);
+}

@@ -1,0 +1,76 @@
+// What is held: keys, fingers and buttons of a gamepad. The server is told of the action that they mean.
+
+import { send, sendSettings } from "./connection.js";
+import { $ } from "./dom.js";
+import { watchGamepads } from "./gamepad.js";
+import { keyOf } from "./keys.js";
+import { stopReplay } from "./replay.js";
+import { branchOff } from "./rewind.js";
+import { state, update } from "./state.js";
+import { world } from "./world.js";
+
+const SHORTCUTS = { r: "reset", p: "pause", " ": "pause", ".": "again", "/": "what-if" };
+
+/** The action that everything held means together; null: nothing is held. */
+export const heldAction = () => state.keys.resolve([...state.held.values()]);
+
+/** Something went down: `source` is what, `pressed` a press of keys.js, `time` of `performance.now`. */
+export function press(source, pressed, time) {
+  if (!state.connected || !pressed || state.held.has(source)) return; // the keyboard repeats itself
+  stopReplay();
+  branchOff();
+  state.held.set(source, pressed);
+  const action = heldAction();
+  const id = state.keyId + 1;
+  send({ type: "action", action, id }); // so that even the shortest press is played
+  send({ type: "keys", action, id });
+  const unanswered = [...state.unanswered, { id, time: performance.timeOrigin + time }];
+  update({ keyId: id, lastSent: action, lastAction: action, unanswered });
+  if (world.idle === null && $("auto").checked) sendSettings(); // without an idle action, the last one goes on
+}
+
+export function release(source) {
+  if (!state.held.delete(source)) return;
+  const action = heldAction();
+  if (action !== state.lastSent) {
+    state.keyId += 1;
+    send({ type: "keys", action, id: state.keyId });
+  }
+  update({ lastSent: action });
+}
+
+export function releaseAll() {
+  [...state.held.keys()].forEach(release);
+}
+
+/** Play the last action for one more frame. */
+export function repeatLastAction() {
+  press("again", { action: state.lastAction }, performance.now());
+  release("again");
+}
+
+function onKeyDown(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  const control = event.target.closest?.("button, input, summary");
+  if (control && [" ", "Enter"].includes(event.key)) return; // it presses the control
+  if (control?.type === "range" && event.key.startsWith("Arrow")) return;
+  if (["text", "number"].includes(control?.type)) return; // somebody writes
+  const pressed = state.keys.press(keyOf(event));
+  const shortcut = SHORTCUTS[event.key.toLowerCase()];
+  if (pressed) press(event.code, pressed, event.timeStamp);
+  else if (shortcut === "again") press(event.code, { action: state.lastAction }, event.timeStamp);
+  else if (shortcut && !event.repeat) $(shortcut).click();
+  if (pressed || shortcut) event.preventDefault(); // arrows and space would scroll
+}
+
+/** Listen to keyboard and gamepads. */
+export function listen() {
+  addEventListener("keydown", onKeyDown);
+  addEventListener("keyup", (event) => release(event.code));
+  addEventListener("blur", releaseAll);
+  document.addEventListener("visibilitychange", () => {
+    releaseAll();
+    sendSettings(); // a page that nobody sees does not keep the model busy
+  });
+  watchGamepads((source, key) => press(source, state.keys.press(key), performance.now()), release);
+}

@@ -1,0 +1,66 @@
+// The page's state, in one place. Whoever changes it calls `update`; whoever shows it is called by `onChange`.
+
+import { Tape } from "./tape.js";
+import { world } from "./world.js";
+
+const listeners = [];
+
+// Tests and measurements read it as `window.jinn`. Times are in milliseconds.
+export const state = (window.jinn = {
+  world,
+  tape: new Tape(world.max_film_frames), // what was played
+
+  // The connection
+  connected: false,
+  queuePosition: 0, // 0: not in the queue
+  session: null, // the server's name for this session
+  interrupted: false, // the connection was lost during play
+  error: "", // a sentence for the player
+  note: "", // what became of a file that was saved or opened
+
+  // The start of the roll-out: {index} of a prompt of the world, {pictures} as Blobs, or {text}
+  starts: Array.from({ length: world.prompts }, (_, index) => ({ index })),
+  requested: null, // the start that was requested last
+  started: null, // the start that the server accepted last
+  generating: "", // the text whose picture is being generated
+  seed: 0, // of the requested start
+  preprocessed: [], // the prompt's pictures as the server cropped and resized them, as data URLs
+  opened: null, // a saved session whose first frame has not arrived yet
+
+  // Input
+  keys: null, // which key plays which action: see bindings.js
+  ownKeys: [], // the key of each action
+  held: new Map(), // what is down (a key, a finger, a button) -> press, the latest last
+  keyId: 0,
+  lastAction: world.idle ?? 0,
+  lastSent: null, // the action that the server was told is held
+  unanswered: [], // {id, time} of presses whose frame has not arrived yet
+  paused: false,
+
+  // Looking back, and playing recorded actions
+  viewing: null, // the step on the screen; null: the newest
+  script: [], // recorded actions to play, the next one first
+  replaying: false,
+  expected: null, // the fingerprint of the frame that the script should lead to
+
+  // The newest frame, and measurements
+  shown: null, // pixels on the screen
+  action: -1, // that led to the newest frame
+  frames: 0, // number of frames shown
+  shownTimes: [], // of the last frames
+  fps: 0,
+  latencies: [], // from a key going down to its frame being on the screen
+  ready: [], // of each frame: whether it had been computed before it was requested
+  modelMs: 0,
+});
+
+/** Change some of the state and show it. */
+export function update(change) {
+  Object.assign(state, change);
+  for (const listener of listeners) listener();
+}
+
+/** Call a function after every change. It must not change the state itself. */
+export function onChange(listener) {
+  listeners.push(listener);
+}
