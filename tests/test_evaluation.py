@@ -18,7 +18,7 @@ from jinn.cli import main
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import ACTIONS, CELL, game_rollout, write_game
 from jinn.data.writer import StoreWriter
-from jinn.evaluation import actions, distances, rollouts, stability, suite
+from jinn.evaluation import actions, control, distances, rollouts, stability, suite
 from jinn.evaluation.actions import _name, _names, describe, nmi_with_true_actions
 from jinn.evaluation.catalogue import METRICS
 from jinn.evaluation.clips import choose
@@ -467,3 +467,29 @@ def test_protocols_are_what_their_names_say() -> None:
     assert PROTOCOLS["fvd256_16f"].clips == 256
     assert PROTOCOLS["fvd2048_16f"].clips == 2048
     assert {protocol.frames for protocol in PROTOCOLS.values()} == {16}
+
+
+def test_delta_psnr_of_frame_4_is_that_of_the_fourth_frame_after_the_prompt() -> None:
+    """The error of frame t is t grey levels under inferred actions, under random ones 2 t, at frame 4 120."""
+    real_BTHWC = torch.full((3, 7, 16, 16, 3), 100, dtype=torch.uint8)
+    errors_T = torch.arange(7, dtype=torch.uint8).view(1, 7, 1, 1, 1)
+    worse_T = torch.where(errors_T == 4, 120, 2 * errors_T).to(torch.uint8)
+    nothing = torch.zeros(3, 6, dtype=torch.long)
+    inferred, random = real_BTHWC + errors_T, real_BTHWC + worse_T
+    played = rollouts.Rollouts(
+        real_BTHWC, nothing, real_BTHWC, nothing, nothing, nothing, real_BTHWC[:, 1:], inferred, None,
+        ((nothing, random),),
+    )  # fmt: skip
+
+    class Model:
+        num_actions = 2
+
+        class latent_actions:  # noqa: N801
+            encode = staticmethod(lambda _: nothing)
+
+    world: Any = Model()
+    found = control.records(world, played)
+    expected = [20 * np.log10(120 / 4 if t == 4 else 2) for t in range(1, 7)]
+    assert found["control/delta_psnr"][0].tolist() == pytest.approx(expected)
+    estimates = dict(control.estimates(world, found, 0))
+    assert estimates["control/delta_psnr_4"].value == pytest.approx(20 * np.log10(30))
