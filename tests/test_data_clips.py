@@ -59,7 +59,7 @@ def test_actions_lead_from_frame_to_frame(store: FrameStore) -> None:
 def test_every_place_is_equally_likely(store: FrameStore) -> None:
     sampler = ClipSampler(store, frames=5, seed=2, split="all")
     want = {(e, s) for e, length in enumerate(LENGTHS) for s in range(length - 5 + 1)}
-    assert sampler.num_places == len(want)
+    assert sampler.num_clips == len(want)
     drawn = 400 * len(want)
     places, counts = np.unique(np.stack(sampler.locate(range(drawn)), 1), axis=0, return_counts=True)
     assert {tuple(place) for place in places.tolist()} == want
@@ -130,7 +130,7 @@ def test_evaluation_clips_do_not_overlap_and_are_spread(store: FrameStore) -> No
     assert actions.tolist() == [game_rollout(7, 30, (8, 8))[1][4:7].tolist()]
 
 
-def test_too_long_clips_are_told(store: FrameStore, tmp_path: Path) -> None:
+def test_too_long_clips_are_reported(store: FrameStore, tmp_path: Path) -> None:
     with pytest.raises(JinnError, match=r"has 31 frames but the longest episode .* has 30"):
         ClipSampler(store, 31, 0, "all")
     ClipSampler(store, 30, 0, "all")

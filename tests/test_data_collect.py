@@ -149,7 +149,7 @@ def test_a_policy_may_be_a_function_in_a_file(tmp_path: Path) -> None:
         (lambda obs: np.full(len(obs), 0.5), "whole numbers"),
     ],
 )
-def test_a_policys_mistakes_are_told(answer: Policy, said: str) -> None:
+def test_a_policys_mistakes_are_reported(answer: Policy, said: str) -> None:
     with pytest.raises(JinnError, match=said):
         play("gymnasium:JinnCounter-v0", 60, policy=answer, num_envs=2)
 
@@ -184,12 +184,12 @@ def test_frames_are_fitted() -> None:
         pytest.param("envpool:Pong-v5", "not a Procgen game", marks=needs_envpool),
     ],
 )
-def test_mistakes_are_told(name: str, said: str) -> None:
+def test_mistakes_are_reported(name: str, said: str) -> None:
     with pytest.raises(JinnError, match=said):
         play(name, 10)
 
 
-def test_unknown_policies_and_levels_are_told() -> None:
+def test_unknown_policies_and_levels_are_reported() -> None:
     with pytest.raises(JinnError, match='choose "random", "sticky", "runner" or'):
         play("gymnasium:JinnCounter-v0", 10, policy="clever")
     with pytest.raises(JinnError, match='"runner" is for Procgen'):

@@ -264,7 +264,9 @@ def test_nothing_leaves_nothing(tmp_path: Path) -> None:
         pytest.param([COINRUN], {"policy": "clever"}, '"random", "sticky", "runner" or', marks=needs_envpool),
     ],
 )
-def test_mistakes_are_told(sources: list[str], options: dict[str, object], said: str, tmp_path: Path) -> None:
+def test_mistakes_are_reported(
+    sources: list[str], options: dict[str, object], said: str, tmp_path: Path
+) -> None:
     with pytest.raises(JinnError, match=said):
         ingest(sources, tmp_path / "out", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
@@ -294,7 +296,7 @@ def test_a_store_keeps_its_size_and_rate(tmp_path: Path) -> None:
         ingest([str(tmp_path / "b.mp4")], tmp_path / "out", fps=10)
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

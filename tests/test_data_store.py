@@ -17,7 +17,7 @@ import pytest
 
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
-from jinn.data.store_format import HELDOUT_SHARE, group_hash, read_index
+from jinn.data.store_format import HELDOUT_FRACTION, group_hash, read_index
 from jinn.data.synthetic import ACTIONS, game_rollout, write_game
 from jinn.data.writer import StoreWriter
 
@@ -136,8 +136,8 @@ def test_the_split_goes_by_group(tmp_path: Path) -> None:
             add(writer, pictures(0, 1), "game", level_seed=i % 1000)
     store = FrameStore.open(tmp_path / "s")
     assert np.array_equal(store.heldout[:1000], store.heldout[1000:])
-    share = store.heldout.mean()
-    assert HELDOUT_SHARE / 2 < share < HELDOUT_SHARE * 2
+    fraction = store.heldout.mean()
+    assert HELDOUT_FRACTION / 2 < fraction < HELDOUT_FRACTION * 2
     assert sorted([*store.select("train"), *store.select("heldout")]) == list(store.select("all"))
     assert len(store.select("heldout")) == store.heldout.sum()
     # The hash is part of the format: changing it would move levels between the splits of old stores.
@@ -146,7 +146,7 @@ def test_the_split_goes_by_group(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("videos", "held"), [(3, 0), (4, 1), (5, 1)])
 def test_few_videos_hold_one_out(tmp_path: Path, videos: int, held: int) -> None:
-    names = [name for name in map(str, range(99)) if group_hash(name) >= HELDOUT_SHARE * 2**64][:videos]
+    names = [name for name in map(str, range(99)) if group_hash(name) >= HELDOUT_FRACTION * 2**64][:videos]
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
         for name in names * 2:
             add(writer, pictures(0, 1), name)
@@ -225,7 +225,7 @@ def test_readers_see_the_last_commit(tmp_path: Path) -> None:
         assert FrameStore.open(tmp_path / "s").num_frames == 7
 
 
-def test_damage_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_damage_is_reported_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with pytest.raises(JinnError, match="not a frame store"):
         FrameStore.open(path)
@@ -292,8 +292,8 @@ def write_slowly(path: Path, begun: Event | None = None) -> None:
         for i in range(EPISODES):
             if f"video {i}" in writer.done_sources:
                 continue
-            for piece in range(3):
-                add(writer, pictures(100 * i + piece, 5), f"video {i}")
+            for episode in range(3):
+                add(writer, pictures(100 * i + episode, 5), f"video {i}")
             writer.finish_source(f"video {i}")
             writer.commit()
 
@@ -316,17 +316,17 @@ def test_a_kill_at_any_moment_leaves_a_store_to_continue(tmp_path: Path) -> None
     wanted = everything(tmp_path / "whole")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jinn.data.synthetic", "pytest"])
-    chance = random.Random(0)
+    rng = random.Random(0)
     path, opened = tmp_path / "killed", 0
     for _ in range(100):
         begun = context.Event()
         process = context.Process(target=write_slowly, args=(path, begun))
         process.start()
         begun.wait(30)
-        enough = sources_done(path) + chance.randint(0, EPISODES // 5)  # however fast the machine is
+        enough = sources_done(path) + rng.randint(0, EPISODES // 5)  # however fast the machine is
         while process.is_alive() and sources_done(path) < enough:
             time.sleep(0.001)
-        process.join(chance.uniform(0.0, 0.01))
+        process.join(rng.uniform(0.0, 0.01))
         os.kill(process.pid or 0, signal.SIGKILL) if process.is_alive() else None
         process.join()
         if (path / "store.json").exists():

@@ -180,7 +180,7 @@ def test_one_command_from_frames_to_a_report_in_pieces(
     assert Path(report["worlds"][0]["name"]).name == "run"
 
 
-def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(JinnError, match="overlap"):
         StreamConfig(levels=(0, 100), test_levels=(50, 10))
     with pytest.raises(JinnError, match="at least 1"):

@@ -231,7 +231,7 @@ def test_strange_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = strange
 
 
-def test_what_is_no_video_is_told(tmp_path: Path) -> None:
+def test_files_that_are_no_video_are_reported(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("this is not a video\n" * 50)
     (tmp_path / "notes.txt").write_text("nor is this\n" * 500)
     (tmp_path / "empty.mp4").write_bytes(b"")

@@ -53,6 +53,6 @@ def test_the_generator_of_a_clip_is_its_own() -> None:
 
 def test_frames_on_the_device_are_those_of_the_store(game: FrameStore) -> None:
     episodes, starts = ClipSampler(game, 5, seed=0).locate(range(12))
-    frames_FHWC = load_frames(game, torch.device("cpu"), piece=4)
+    frames_FHWC = load_frames(game, torch.device("cpu"), chunk=4)
     clips = gather_clips(frames_FHWC, game, episodes, starts, 5)
     assert torch.equal(clips, read_clips(game, episodes, starts, 5))

@@ -1,7 +1,7 @@
 """Frame store -> clips: which clips, and their frames.
 
-The place of a run's n-th clip is a pure function of (seed, n): it is found by hashing n. So resuming needs
-one integer, and a step's clips are the same whatever number of ranks shares them.
+A run's n-th clip is a pure function of (seed, n), found by hashing n. So resuming needs one integer, and the
+clips of a step are the same for any number of ranks.
 """
 
 from __future__ import annotations
@@ -17,41 +17,35 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's increment, 2^64 divided 
 
 
 class ClipSampler:
-    """Draws clips uniformly from all places in a split where a whole clip fits.
+    """Samples clips uniformly from all clips of a split.
 
     Args:
-        store: where the frames are.
-        frames: T, frames in a clip.
-        seed: of the run; another seed is another sequence.
+        store: Store of the frames.
+        frames: Number of frames T in a clip.
+        seed: Seed of the run; another seed gives another sequence of clips.
         split: ``"train"``, ``"heldout"`` or ``"all"``.
 
     Raises:
-        JinnError: no episode of the split is long enough.
+        JinnError: No episode of the split is long enough.
     """
 
-    def __init__(
-        self,
-        store: FrameStore,
-        frames: int,
-        seed: int,
-        split: str = "train",
-    ) -> None:
+    def __init__(self, store: FrameStore, frames: int, seed: int, split: str = "train") -> None:
         self.store, self.frames, self.seed = store, frames, seed
         self._episodes = _long_enough(store, frames, split)
         self._ends = np.cumsum(store.lengths[self._episodes] - frames + 1)
 
     @property
-    def num_places(self) -> int:
+    def num_clips(self) -> int:
         """Number of different clips."""
         return int(self._ends[-1])
 
     def locate(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
-        """Episode ids and first frames of the run's n-th clips, for these n."""
-        drawn = _hash(self.seed, np.asarray(numbers, dtype=np.uint64))
-        # The remainder favours low places by less than num_places / 2^64: nothing.
-        place = (drawn % np.uint64(self.num_places)).astype(np.int64)
-        row = np.searchsorted(self._ends, place, side="right")
-        starts = place - np.where(row > 0, self._ends[row - 1], 0)
+        """Episode ids and first frames, int64 ``(B,)`` each, of the run's n-th clips for these n."""
+        hashes = _hash(self.seed, np.asarray(numbers, dtype=np.uint64))
+        # The remainder makes the first clips more likely by less than num_clips / 2^64, which is negligible.
+        index = (hashes % np.uint64(self.num_clips)).astype(np.int64)
+        row = np.searchsorted(self._ends, index, side="right")
+        starts = index - np.where(row > 0, self._ends[row - 1], 0)
         return self._episodes[row], starts
 
     def batch(self, step: int, batch: int) -> Tensor:
@@ -65,18 +59,21 @@ def evenly_spaced_clips(
     split: str | np.ndarray = "heldout",
     limit: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Episode ids and first frames of clips for evaluation: the same every time, never overlapping.
+    """Episode ids and first frames of clips for evaluation: the same every time, and without overlap.
 
-    Each episode is cut into clips from its first frame on; of all these, `limit` evenly spaced ones are kept.
+    Each episode is cut into clips from its first frame on; `limit` evenly spaced ones of them are returned.
 
     Args:
-        store: where the frames are.
-        frames: T of a clip.
-        split: a split's name, or the ids of episodes.
-        limit: how many clips at most.
+        store: Store of the frames.
+        frames: Number of frames T in a clip.
+        split: Name of a split, or ids of episodes.
+        limit: Maximum number of clips.
+
+    Returns:
+        Episode ids and first frames, int64 ``(B,)`` each.
 
     Raises:
-        JinnError: no episode of the split is long enough.
+        JinnError: No episode of the split is long enough.
     """
     episodes = _long_enough(store, frames, split)
     counts = store.lengths[episodes] // frames
@@ -89,19 +86,19 @@ def evenly_spaced_clips(
 
 
 def read_clips(store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int) -> Tensor:
-    """uint8 ``frames_BTHWC`` of the clips at the given places."""
+    """uint8 ``frames_BTHWC`` of the clips that start at these frames of these episodes."""
     clips = np.empty((len(episodes), frames, *store.size_hw, 3), np.uint8)
     for clip, episode, start in zip(clips, episodes, starts, strict=True):
         clip[:] = store.view(episode, start, start + frames)
     return torch.from_numpy(clips)
 
 
-def load_frames(store: FrameStore, device: torch.device, piece: int = 4096) -> Tensor:
-    """All frames of a store as one uint8 tensor ``FHWC`` on a device, ``piece`` frames at a time."""
+def load_frames(store: FrameStore, device: torch.device, chunk: int = 4096) -> Tensor:
+    """All frames of a store as one uint8 tensor ``FHWC`` on a device, copied ``chunk`` frames at a time."""
     frames_FHWC = torch.empty((store.num_frames, *store.size_hw, 3), dtype=torch.uint8, device=device)
     for episode, (start, length) in enumerate(zip(store.starts, store.lengths, strict=True)):
-        for t in range(0, int(length), piece):
-            part = store.frames(episode, t, min(t + piece, int(length)))
+        for t in range(0, int(length), chunk):
+            part = store.frames(episode, t, min(t + chunk, int(length)))
             frames_FHWC[start + t : start + t + len(part)] = torch.from_numpy(part)
     return frames_FHWC
 
@@ -113,23 +110,23 @@ def gather_clips(
     starts: np.ndarray,
     frames: int,
 ) -> Tensor:
-    """The same as `read_clips`, from the frames of `load_frames` and on their device."""
+    """The clips of `read_clips`, taken from the frames of `load_frames` on their device."""
     first_B = torch.from_numpy(store.starts[episodes] + starts)
-    places_BT = first_B[:, None] + torch.arange(frames)
-    return frames_FHWC[to_device(places_BT, frames_FHWC.device)]
+    indices_BT = first_B[:, None] + torch.arange(frames)
+    return frames_FHWC[to_device(indices_BT, frames_FHWC.device)]
 
 
 def clip_generators(seed: int, numbers: range) -> list[torch.Generator]:
-    """The chance of the run's n-th clips, for these n: a generator each, on the CPU."""
-    # Another key than that of the clips' places, so that place and chance have nothing to do with each other.
-    drawn = _hash(~seed, np.asarray(numbers, dtype=np.uint64)) >> np.uint64(1)
-    return [torch.Generator().manual_seed(int(number)) for number in drawn]
+    """A random generator on the CPU for each of the run's n-th clips, for these n."""
+    # The inverted seed makes the generators independent of where the clips are.
+    hashes = _hash(~seed, np.asarray(numbers, dtype=np.uint64)) >> np.uint64(1)
+    return [torch.Generator().manual_seed(int(value)) for value in hashes]
 
 
 def read_actions(store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int) -> Tensor | None:
-    """int64 true ``actions_BTm1`` of the clips at the given places.
+    """int64 true ``actions_BTm1`` of the clips that start at these frames of these episodes.
 
-    None if an episode among them has no true actions.
+    None if one of the episodes has no true actions.
     """
     rows = [
         store.actions(episode, start, start + frames - 1)

@@ -2,15 +2,15 @@
 
 A store is a directory:
 
-    store.json          what never changes: format version, frame size, frames a second, frames a shard
+    store.json          what never changes: format version, frame size, frames per second, frames per shard
     frames-00000.bin    raw uint8 HWC frames back to back; frame f is number f % shard_frames of
                         shard f // shard_frames, so an episode may straddle two shards
-    actions.bin         one little-endian int16 a frame: the true action taken there, -1 where there is none
+    actions.bin         one little-endian int16 per frame: the true action taken there, -1 where there is none
     index.npz           the episodes as columns, the names of their sources, and which sources are complete
 
-True actions and level seeds are kept aside for scoring; no training code reads them.
+True actions and level seeds are stored for scoring only; no training code reads them.
 
-What the index names is committed. A commit flushes frames and actions to the disk first and then replaces
+Whatever the index lists is committed. A commit flushes frames and actions to the disk first and then replaces
 the index atomically; bytes behind the last committed frame are ignored by readers and overwritten by the
 next writer. So a kill at any moment leaves a valid store.
 """
@@ -28,15 +28,15 @@ class FrameStore:
     """A committed store, read only. Cheap to open: frames are memory mapped when first read.
 
     Attributes:
-        path: the directory.
-        size_hw: height and width of every frame, pixels.
-        fps: frames a second.
-        starts, lengths: int64 columns, one entry an episode; `starts` counts frames of the whole store.
-        heldout: bool column, True where the episode belongs to the held-out split.
-        groups: uint64 column; episodes of the same level, or of copies of the same video, have the same
-            number here, in every store.
-        num_actions: number of different true actions, None where no source has any.
-        done_sources: names of the sources that were ingested completely.
+        path: Directory of the store.
+        size_hw: Height and width of every frame, pixels.
+        fps: Frames per second.
+        starts, lengths: int64, one entry per episode; `starts` counts frames of the whole store.
+        heldout: bool, True where the episode belongs to the held-out split.
+        groups: uint64; episodes of the same level, or of copies of the same video, have the same number in
+            every store.
+        num_actions: Number of different true actions, None where no source has any.
+        done_sources: Names of the sources that were ingested completely.
     """
 
     def __init__(self, path: Path, layout: Layout, index: Index) -> None:
@@ -55,7 +55,7 @@ class FrameStore:
         """Open a store.
 
         Raises:
-            JinnError: it is missing or damaged, or was written by a newer version of jinn.
+            JinnError: The store is missing or damaged, or was written by a newer version of jinn.
         """
         path = Path(path)
         layout, index = read_layout(path), read_index(path)
@@ -74,23 +74,23 @@ class FrameStore:
         """uint8 ``(stop - start, H, W, 3)``: a copy of frames [start, stop) of one episode.
 
         Raises:
-            IndexError: the range does not lie within the episode.
+            IndexError: The range does not lie within the episode.
         """
         return np.array(self.view(episode, start, stop))
 
     def view(self, episode: int, start: int, stop: int) -> np.ndarray:
-        """The same as `frames` but read only, and no copy unless two shards hold the frames.
+        """The frames of `frames`, read only, and not copied unless they lie in two shards.
 
         Raises:
-            IndexError: the range does not lie within the episode.
+            IndexError: The range does not lie within the episode.
         """
         first, last = self._range(episode, start, stop)
         size = self._layout.shard_frames
-        pieces = [
+        parts = [
             self._shard(shard)[max(first - shard * size, 0) : last - shard * size]
             for shard in range(first // size, max(last - 1, first) // size + 1)
         ]
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
         """int64 ``(stop - start,)`` true actions, or None where the episode has none.
@@ -98,7 +98,7 @@ class FrameStore:
         Entry t leads from frame t to frame t + 1; the last one of an episode is the padding -1.
 
         Raises:
-            IndexError: the range does not lie within the episode.
+            IndexError: The range does not lie within the episode.
         """
         first, last = self._range(episode, start, stop)
         if not self._index.columns["has_actions"][episode]:

@@ -1,4 +1,4 @@
-"""The two small files that describe a frame store, and the checks that they agree with the big ones."""
+"""The two small files that describe a frame store, and the check that they agree with the large ones."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from jinn.contracts import JinnError
 VERSION = 1
 NO_SEED = np.iinfo(np.int64).min  # stands for "no level seed" in the column
 
-HELDOUT_SHARE = 0.05
+HELDOUT_FRACTION = 0.05
 
-# The columns of the index, one row an episode. `group` is the hash that decides the split.
+# The columns of the index, one row per episode. `group` is the hash that decides the split.
 COLUMNS = {
     "start": np.int64,
     "length": np.int64,
@@ -36,7 +36,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """What store.json says: frame size, frames a second, and frames in a full shard."""
+    """The content of store.json: frame size, frames per second, and frames in a full shard."""
 
     size_hw: tuple[int, int]
     fps: float
@@ -53,7 +53,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Index:
-    """What index.npz says: the columns of `COLUMNS`, the sources' names, and which are complete."""
+    """The content of index.npz: the columns of `COLUMNS`, the sources' names, and which are complete."""
 
     columns: dict[str, np.ndarray]
     sources: tuple[str, ...]
@@ -77,21 +77,23 @@ def group_hash(group: str) -> int:
 
 
 def is_heldout(group: int) -> bool:
-    """Whether chance holds a group (its hash) out of training, in every store alike."""
-    return group < HELDOUT_SHARE * 2**64
+    """Whether a group with this hash is held out of training; the same in every store."""
+    return group < HELDOUT_FRACTION * 2**64
 
 
 def read_layout(path: Path) -> Layout:
-    """What store.json says; `JinnError` if it is missing, damaged or too new."""
+    """Read store.json; `JinnError` if it is missing, damaged or too new."""
     file = path / "store.json"
     if not file.is_file():
         raise JinnError(f"{path} is not a frame store (it has no store.json): make one with `jinn data`")
     try:
-        said = json.loads(file.read_text())
-        version = said["version"]
+        content = json.loads(file.read_text())
+        version = content["version"]
         if version == VERSION:
             layout = Layout(
-                (int(said["height"]), int(said["width"])), float(said["fps"]), said["shard_frames"]
+                (int(content["height"]), int(content["width"])),
+                float(content["fps"]),
+                content["shard_frames"],
             )
             if min(*layout.size_hw, layout.fps, layout.shard_frames) > 0:
                 return layout
@@ -105,14 +107,16 @@ def read_layout(path: Path) -> Layout:
 
 
 def read_index(path: Path) -> Index:
-    """What index.npz says; `JinnError` if it is missing or damaged."""
+    """Read index.npz; `JinnError` if it is missing or damaged."""
     file = path / "index.npz"
     try:
         with np.load(file, allow_pickle=False) as arrays:
             columns = {name: arrays[name].astype(dtype, casting="safe") for name, dtype in COLUMNS.items()}
-            said = json.loads(arrays["names"].tobytes())
-        sources = tuple(said["sources"])
-        index = Index(columns, sources, frozenset(sources[i] for i in said["done"]), said["num_actions"])
+            content = json.loads(arrays["names"].tobytes())
+        sources = tuple(content["sources"])
+        index = Index(
+            columns, sources, frozenset(sources[i] for i in content["done"]), content["num_actions"]
+        )
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise _damaged(file) from error
     starts, lengths = columns["start"], columns["length"]
@@ -134,17 +138,17 @@ def write_index(path: Path, index: Index) -> None:
 
 
 def create(path: Path, layout: Layout) -> None:
-    """Write an empty store. store.json comes last: where it is, the rest is."""
-    strangers = [file.name for file in path.iterdir() if file.name not in ("writer.lock", "index.npz")]
-    if [name for name in strangers if not name.endswith(".tmp")]:
+    """Write an empty store. store.json is written last: where it exists, the rest does too."""
+    others = [file.name for file in path.iterdir() if file.name not in ("writer.lock", "index.npz")]
+    if [name for name in others if not name.endswith(".tmp")]:
         raise JinnError(
-            f"{path} holds other files ({strangers[0]}): name an empty or new directory for the store"
+            f"{path} holds other files ({others[0]}): name an empty or new directory for the store"
         )
     write_index(
         path, Index({name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}, (), frozenset(), None)
     )
     height, width = layout.size_hw
-    said = {
+    content = {
         "format": "jinn frame store",
         "version": VERSION,
         "height": height,
@@ -153,7 +157,7 @@ def create(path: Path, layout: Layout) -> None:
         "shard_frames": layout.shard_frames,
     }
     with _replacing(path / "store.json") as file:
-        file.write(json.dumps(said, indent=2).encode() + b"\n")
+        file.write(json.dumps(content, indent=2).encode() + b"\n")
 
 
 def check_files(path: Path, layout: Layout, index: Index) -> None:
@@ -179,7 +183,7 @@ def lock_store(path: Path) -> IO[bytes]:
     file = (path / "writer.lock").open("wb")
     try:
         import fcntl
-    except ImportError:  # Windows: one writer at a time is then the user's care
+    except ImportError:  # on Windows users must see to it that there is one writer
         return file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

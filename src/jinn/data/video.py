@@ -1,7 +1,7 @@
 """Video files -> frames at a rate and a size.
 
-Frames are picked by their timestamps: output frame k is what a viewer sees k / fps seconds after the first
-picture, also when the file's own rate varies. Pictures are rotated and mirrored as the file asks; `crop_resize`
+Frames are picked by their timestamps: output frame k is what a player displays k / fps seconds after the
+first picture, also when the file's own rate varies. Pictures are rotated and mirrored as the file asks; `crop_resize`
 makes frames of them.
 """
 
@@ -18,39 +18,38 @@ from jinn.contracts import JinnError
 from jinn.data.images import crop_resize
 
 CHUNK = 256  # frames yielded at once
-# Matroska rounds times to milliseconds: a picture that is due now may claim to come half of one later.
+# Seconds. Matroska rounds times to milliseconds: a picture that is due now may be stamped half of one later.
 TOLERANCE = 0.001
-# A picture that claims to be shown for longer is a jump of the clock, as where recordings were joined.
-LONGEST_SHOWN = 600.0
-# What FFmpeg can open but what is no video: pictures, text drawn as pictures, and lists of other files.
+# Seconds. A picture that claims to be displayed for longer is a jump of the clock, as where recordings are joined.
+LONGEST_DISPLAY = 600.0
+# Formats that FFmpeg can open but that are no videos: pictures, text as pictures, and lists of other files.
 NOT_VIDEO = {"image2", "tty", "bin", "xbin", "adf", "idf", "hls", "dash", "concat", "sdp", "lavfi"}
 
 
 class VideoError(JinnError):
-    """A file cannot be read as video, or only in part; says why in plain words."""
+    """A file cannot be read as video, or only in part; the message says why in plain words."""
 
 
 def read_video(path: str | Path, fps: float, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
     """Yield a video's frames in chunks, uint8 ``(T, H, W, 3)`` with T from 1 to `CHUNK`.
 
     Args:
-        path: anything that FFmpeg decodes: mp4, webm, mkv, mov, avi, gif, ...
-        fps: output frames a second; above the video's own rate, frames repeat.
-        size_hw: output size, pixels.
+        path: A file in any format that FFmpeg decodes: mp4, webm, mkv, mov, avi, gif, ...
+        fps: Frames per second to yield; above the video's own rate, frames repeat.
+        size_hw: Height and width of the frames, pixels.
 
     Raises:
-        VideoError: the file is no video, or breaks off. In the latter case all frames before that were
-            yielded.
+        VideoError: The file is no video, or breaks off, after all frames before that were yielded.
         JinnError: PyAV is not installed.
     """
     path = Path(path)
     chunk: list[np.ndarray] = []
     broken: VideoError | None = None
     with _open(path) as container:
-        shown = _show(container, fps, size_hw)
+        frames = _resample(container, fps, size_hw)
         while True:
             try:
-                chunk.append(next(shown))
+                chunk.append(next(frames))
             except StopIteration:
                 break
             except VideoError as error:  # hand out what was decoded first
@@ -65,16 +64,16 @@ def read_video(path: str | Path, fps: float, size_hw: tuple[int, int]) -> Iterat
         raise broken
 
 
-def _show(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Yield the picture on show at times 0, 1 / fps, 2 / fps, ... after the first one."""
+def _resample(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Yield the frame that is displayed at times 0, 1 / fps, 2 / fps, ... after the first picture."""
     from av.video.reformatter import VideoReformatter
 
     stream = container.streams.video[0]
-    usual = 1 / float(stream.average_rate or fps)  # seconds from picture to picture
+    usual = 1 / float(stream.average_rate or fps)  # seconds between pictures
     pixel_aspect = float(stream.sample_aspect_ratio or 1)  # width over height of a pixel: television
     converter = VideoReformatter()
     due, pictures, since, end = 0, 0, 0.0, 0.0
-    zero = picture = None  # the clock at the first picture; the picture on show
+    zero = picture = None  # the clock at the first picture; the current picture
     for frame in _decode(container):
         before = since
         if frame.time is None:
@@ -83,7 +82,7 @@ def _show(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.n
             zero = frame.time if zero is None else zero
             since = frame.time - zero
             end = frame.time
-            if not -2 * usual <= since - before <= LONGEST_SHOWN:
+            if not -2 * usual <= since - before <= LONGEST_DISPLAY:
                 zero += since - before - usual
                 since = before + usual
         while picture is not None and due / fps < since - TOLERANCE:
@@ -113,7 +112,7 @@ def _decode(container: Any) -> Iterator[Any]:
 
     stream = container.streams.video[0]
     large = stream.codec_context.width * stream.codec_context.height > 640 * 360
-    # More threads cost more than they bring for small pictures.
+    # For small pictures more threads cost more than they gain.
     stream.thread_type = "AUTO" if large else "NONE"
     try:
         yield from container.decode(stream)
@@ -137,7 +136,7 @@ def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, conve
 
 
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """How the file wants its pictures shown: swap the axes, then flip height, then flip width.
+    """How the file's pictures are brought upright: swap the axes, then flip height, then flip width.
 
     The display matrix moves pixel (x, y) to (a x + c y, b x + d y); phones store one of the eight
     orientations in it.
