@@ -52,7 +52,7 @@ def read_video(path: str | Path, fps: float, size_hw: tuple[int, int]) -> Iterat
                 chunk.append(next(frames))
             except StopIteration:
                 break
-            except VideoError as error:  # hand out what was decoded first
+            except VideoError as error:  # yield what was decoded first
                 broken = error
                 break
             if len(chunk) == CHUNK:
