@@ -7,7 +7,15 @@ import itertools
 import pytest
 import torch
 
-from jinn.models.maskgit import frame_noise, least_confident, masked_after, sample_categorical, sample_tokens
+from jinn.models.maskgit import (
+    SamplingConfig,
+    fill,
+    frame_noise,
+    least_confident,
+    masked_after,
+    sample_categorical,
+    sample_tokens,
+)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8, 25, 64, 100])
@@ -114,3 +122,34 @@ def test_noise_is_a_function_of_seed_and_frame() -> None:
     assert not torch.equal(batch[:, 0], batch[:, 2])
     assert float(batch.min()) >= 0
     assert float(batch.max()) < 1
+
+
+def test_a_fill_of_three_steps_computed_by_hand() -> None:
+    """Four positions, two codes, mask 2; three tokens stay masked after the first step, two after the second.
+
+    At temperature 2 the odds of code 1 are 9, 4, 1.5 and 1/3, so code 0 has the probabilities 0.1, 0.2, 0.4, 0.75.
+    The choice noise is g = -ln(-ln u) times 2 in the first step and 1 in the second (3 fading to 0).
+    """
+    odds_N = torch.tensor([9.0, 4.0, 1.5, 1 / 3])
+    logits_BNF = torch.stack([torch.zeros(4), 2 * odds_N.log()], -1)[None]
+    noise_SBNU = torch.tensor(
+        [
+            # u of the token and u of the choice at each position.
+            # Tokens 0 1 1 0, log-probabilities -2.30 -0.22 -0.51 -0.29, scores 3.64 0.51 0.22 0.45: position 0.
+            [[0.05, 0.95], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]],
+            # Tokens . 0 1 0, log-probabilities . -1.61 -0.51 -0.29, scores . -0.58 -1.35 0.08: position 3.
+            [[0.9, 0.5], [0.1, 0.7], [0.5, 0.1], [0.5, 0.5]],
+            # Tokens . 1 0 .: all that is left.
+            [[0.9, 0.5], [0.9, 0.5], [0.3, 0.5], [0.9, 0.5]],
+        ]
+    )[:, None]
+    asked: list[list[int]] = []
+
+    def logits(tokens_BN: torch.Tensor) -> torch.Tensor:
+        asked.append(tokens_BN[0].tolist())
+        return logits_BNF
+
+    config = SamplingConfig(steps=3, temperature=2.0, choice_temperature=3.0)
+    filled_BN = fill(logits, noise_SBNU, (2,), config)
+    assert asked == [[2, 2, 2, 2], [0, 2, 2, 2], [0, 2, 2, 0]]
+    assert filled_BN.tolist() == [[0, 1, 0, 0]]

@@ -40,6 +40,18 @@ def test_vq_takes_the_nearest_code_and_passes_the_gradient_through() -> None:
     assert used.tolist() == [False, True, True, False]
 
 
+def test_vq_pulls_codes_to_latents_and_a_quarter_as_much_latents_to_codes() -> None:
+    vq = VQ(VQConfig(codes=2, dim=1))
+    with torch.no_grad():
+        vq.codebook_KD.copy_(torch.tensor([[0.0], [10.0]]))
+    latents = torch.tensor([[2.0]], requires_grad=True)
+    loss = vq(latents).loss
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(1.25 * 4)
+    assert vq.codebook_KD.grad.tolist() == [[-4.0], [0.0]]
+    assert latents.grad.tolist() == [[1.0]]
+
+
 def test_clusters_are_found() -> None:
     vq = VQ(VQConfig(codes=3, dim=2))
     centres = torch.tensor([[0.0, 0], [4, 0], [0, 4]])

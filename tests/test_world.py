@@ -108,6 +108,32 @@ def test_long_prompts_use_the_newest_window(world: World) -> None:
     assert torch.equal(world.step(a, torch.tensor([2]))[1], world.step(b, torch.tensor([2]))[1])
 
 
+def test_the_actions_of_a_prompt_are_inferred(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, inferred = prompt(2, T=3), torch.tensor([[1, 2], [3, 0]])
+    known = {frames.numpy().tobytes(): inferred}  # an untrained model would find one action everywhere
+    monkeypatch.setattr(world.latent_actions, "encode", lambda clip: known[clip.numpy().tobytes()])
+    a, b = world.reset(frames)[0], world.reset(frames, actions_BTm1=inferred)[0]
+    other = world.reset(frames, actions_BTm1=(inferred + 1) % world.num_actions)[0]
+    assert torch.equal(a.dynamics_cache.keys_LBNHPC, b.dynamics_cache.keys_LBNHPC)
+    assert not torch.equal(a.dynamics_cache.keys_LBNHPC, other.dynamics_cache.keys_LBNHPC)
+
+
+def test_observing_a_frame_is_starting_from_the_longer_clip(world: World) -> None:
+    frames, actions = prompt(2, T=3), torch.tensor([[1, 2], [3, 0]])
+    whole, _ = world.reset(frames, actions_BTm1=actions)
+    state, _ = world.reset(frames[:, :1])
+    tokens = world.tokenizer.encode(frames)
+    for t in (1, 2):
+        state = world.observe(state, actions[:, t - 1], tokens[:, t])
+    assert torch.equal(state.tokens_BN, whole.tokens_BN)
+    for a, b in zip(state.dynamics_cache, whole.dynamics_cache, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    # The frame number, and with it the noise, is that of the roll-out: both are at the same frame of it.
+    state = state._replace(frames_B=whole.frames_B)
+    step = torch.tensor([4, 1])
+    assert_same(world, world.step(state, step)[1], world.step(whole, step)[1])
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -1,0 +1,126 @@
+"""Golden values: what the losses and the built-in world compute, as literal numbers.
+
+Tests of equality cannot see a change that is made on both sides; these can. A refactoring must leave them as they
+are. A change that is meant to change what is learned or played changes them, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from jinn.data.synthetic import game_rollout
+from jinn.models.ours.conv_tokenizer import ConvConfig, ConvTokenizerConfig
+from jinn.models.ours.motion_latent_actions import MotionLatentActionModel
+from jinn.models.ours.self_rollout import self_rollout_loss
+from jinn.models.quantize import VQConfig
+from jinn.models.transformer import TransformerConfig
+from jinn.recipes import coinrun_cpu, paper_coinrun, tiny
+from jinn.training.recipe import Recipe
+from jinn.training.run import fit_to_frames
+from jinn.world.config import WorldConfig
+from jinn.world.world import World
+
+SMALL = TransformerConfig(layers=2, width=32, heads=4, head_width=8, feedforward=1.0, window=4)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The order in which sums are computed depends on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def paper() -> Recipe:
+    """The paper's models, small."""
+    recipe = paper_coinrun()
+    return replace(
+        recipe,
+        tokenizer=replace(recipe.tokenizer, encoder=SMALL, decoder=SMALL, quantizer=VQConfig(32, 8)),
+        latent_actions=replace(recipe.latent_actions, encoder=SMALL, decoder=SMALL),
+        dynamics=replace(recipe.dynamics, transformer=SMALL),
+    )
+
+
+def ours() -> Recipe:
+    """The models of `coinrun_cpu`, small."""
+    recipe = coinrun_cpu()
+    sizes = ConvConfig(fine=8, coarse=16, fine_blocks=1, coarse_blocks=1)
+    assert isinstance(recipe.tokenizer, ConvTokenizerConfig)
+    return replace(
+        recipe,
+        tokenizer=replace(recipe.tokenizer, encoder=sizes, decoder=sizes),
+        latent_actions=replace(recipe.latent_actions, encoder=SMALL, decoder=SMALL),
+        dynamics=replace(recipe.dynamics, transformer=replace(SMALL, temporal_every=2)),
+    )
+
+
+def generators() -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(clip) for clip in range(2)]
+
+
+def losses(recipe: Recipe) -> dict[str, float]:
+    """Every loss of a recipe's models at their initial weights, on two clips of the synthetic game."""
+    recipe = fit_to_frames(recipe, (32, 32))
+    torch.manual_seed(0)
+    models = recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
+    world = World(WorldConfig("golden", 10.0, *models))
+    frames_BTHWC = torch.stack([torch.from_numpy(game_rollout(seed, 6)[0]) for seed in range(2)])
+    tokenizer, actions, dynamics = world.tokenizer, world.latent_actions, world.dynamics
+    N, A = tokenizer.grid_hw[0] * tokenizer.grid_hw[1], world.num_actions
+    generator = torch.Generator().manual_seed(1)
+    tokens_BTN = torch.randint(tokenizer.codebook_size, (2, 6, N), generator=generator)
+    actions_BTm1 = torch.randint(A, (2, 5), generator=generator)
+    found: dict[str, Tensor] = {
+        "tokenizer": tokenizer.loss(frames_BTHWC)[0],
+        "latent_actions": actions.loss(frames_BTHWC)[0],
+        "dynamics": dynamics.loss(tokens_BTN, actions_BTm1, generators())[0],
+        "self_rollout": self_rollout_loss(dynamics, tokens_BTN, actions_BTm1, generators(), 1.0)[0],
+    }
+    if isinstance(actions, MotionLatentActionModel):
+        noise = torch.randn(2, 5, actions.config.quantizer.dim, generator=generator)
+        # Its decoder starts at "nothing moves" and "nothing is added", where the latents have no effect.
+        torch.nn.init.normal_(actions.to_pixels.weight, std=0.01, generator=generator)
+        found["continuous"] = actions.continuous_loss(frames_BTHWC, noise)[0]
+    return {name: float(loss.detach()) for name, loss in found.items()}
+
+
+GOLDEN: dict[Callable[[], Recipe], dict[str, float]] = {
+    tiny: {
+        "tokenizer": 0.297556,
+        "latent_actions": 1.88036,
+        "continuous": 2.2331,
+        "dynamics": 5.51219,
+        "self_rollout": 5.49296,
+    },
+    paper: {"tokenizer": 42.6872, "latent_actions": 7.99013, "dynamics": 3.55102, "self_rollout": 3.5762},
+    ours: {
+        "tokenizer": 0.124966,
+        "latent_actions": 1.74564,
+        "continuous": 1.37205,
+        "dynamics": 12.9328,
+        "self_rollout": 12.9674,
+    },
+}
+
+
+@pytest.mark.parametrize("recipe", GOLDEN, ids=lambda recipe: recipe.__name__)
+def test_losses_are_what_they_were(recipe: Callable[[], Recipe]) -> None:
+    assert losses(recipe()) == pytest.approx(GOLDEN[recipe], rel=1e-4)
+
+
+def test_the_built_in_world_plays_what_it_played() -> None:
+    world = World.load("coinrun")
+    state, _ = world.reset(world.prompts[:2, None], seed=3)
+    sums = []
+    for step in range(4):
+        state, frame_BHWC = world.step(state, torch.tensor([step, 7 - step]))
+        sums.append((int(state.tokens_BN.sum()), round(float(frame_BHWC.double().mean()), 3)))
+    assert [tokens for tokens, _ in sums] == [15427613, 15609888, 15639482, 15585006]
+    assert [mean for _, mean in sums] == pytest.approx([130.207, 130.499, 131.345, 133.394], abs=0.01)
