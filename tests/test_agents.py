@@ -200,6 +200,7 @@ def test_agents_learn_in_the_real_game() -> None:
     assert taught_least > random_most
 
 
+@pytest.mark.slow
 def test_the_real_game_is_one_of_gymnasiums() -> None:
     pytest.importorskip("envpool", reason="the real game needs EnvPool")
     envs = Game("CoinrunEasy-v0", 4, levels=(0, 5), render_mode="rgb_array")

@@ -23,6 +23,8 @@ from jinn.world.graph import onnx_path
 from jinn.world.state import stack
 from jinn.world.world import World
 
+pytestmark = pytest.mark.slow
+
 ACTIONS = [[a] for a in (0, 3, 1, 1, 4, 2, 0, 2)]
 
 
@@ -58,7 +60,6 @@ def frames_of(world: World, seed: int = 5) -> Tensor:
     return play(world, state, ACTIONS)[1]
 
 
-@pytest.mark.slow
 def test_the_onnx_graph_plays_the_same_frames(folder: Path) -> None:
     plain = frames_of(World.load(folder))
     fast = frames_of(World.load(folder).with_backend("onnx"))

@@ -66,6 +66,7 @@ def test_flops_are_those_of_arithmetic() -> None:
     assert counted == pytest.approx(6 * (blocks + attention + ends), rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_block_is_measured_compiled() -> None:
     rows = training.measure_compiled(torch.device("cpu"), smallest=True)
     assert [row["precision"] for row in rows] == ["float32", "bfloat16"]

@@ -280,6 +280,7 @@ def test_a_runner_sees_more_levels_than_sticky_play() -> None:
 
 
 @needs_envpool
+@pytest.mark.slow
 def test_opening_a_game_is_silent() -> None:
     code = f"from jinn.data.games import open_games; open_games({COINRUN!r}, num_envs=1).close()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -88,6 +88,7 @@ def test_every_way_in_gives_the_same_frame(
 
 @pytest.mark.parametrize("size_hw", [(64, 64), (90, 160), (5, 200), (1, 1)])
 @pytest.mark.parametrize("shape", [*SIZES, (1, 1), (1000, 1400)])
+@pytest.mark.slow
 def test_frames_are_the_exact_mean_of_the_area(shape: tuple[int, int], size_hw: tuple[int, int]) -> None:
     """Enlarge the middle by the wanted size and average by its own, in whole numbers: the area average."""
     pictures = noise(shape, frames=2)

@@ -324,6 +324,7 @@ def sources_done(path: Path) -> int:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX systems")
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_a_store_to_continue(tmp_path: Path) -> None:
     write_slowly(tmp_path / "whole")
     wanted = everything(tmp_path / "whole")

@@ -146,6 +146,7 @@ def test_a_goal_is_reached() -> None:
     assert rewards.item() == pytest.approx(90 / 255)
 
 
+@pytest.mark.slow
 def test_a_head_learns_from_few_frames(tmp_path: Path) -> None:
     """A sprite that touches a coin is rewarded; one that touches a saw has lost."""
     chance = np.random.default_rng(0)

@@ -59,6 +59,7 @@ def test_activations_are_those_that_autograd_keeps(recompute: bool) -> None:
     assert abs(real - expected) <= 0.25 * expected
 
 
+@pytest.mark.slow
 def test_the_papers_largest_run() -> None:
     """Its tokens exactly; its FLOPs to a tenth (it does not say how it counts)."""
     recipe = RECIPES["paper_platformers_10b"]()
