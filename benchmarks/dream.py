@@ -1,6 +1,6 @@
 """How fast a world is as an environment: ``python -m benchmarks.dream``.
 
-Steps a second of all its roll-outs together, judge and new beginnings included, by batch size and backend.
+Steps a second of all its roll-outs together, reward head and new episodes included, by batch size and backend.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.measure import RESULTS, Row, interleaved, save
 from jinn.env import WorldVectorEnv
-from jinn.judges import Head
+from jinn.rewards import RewardHead
 from jinn.world.backends import BackendName
 
 
@@ -46,16 +46,15 @@ def main() -> None:
 
 HORIZON = 30  # steps
 NOTE = (
-    f"Steps of all environments together, a head of rewards as judge, episodes of {HORIZON} steps; "
-    "all in turns, medians."
+    f"Steps of all environments together, a reward head, episodes of {HORIZON} steps; all in turns, medians."
 )
 
 
 def episode(world: str, size: int, backend: BackendName, device: str) -> Callable[[], None]:
     """A function that plays one episode in each environment, and the step that begins the next."""
-    head = Head().eval().to(device)
+    head = RewardHead().eval().to(device)
     envs = WorldVectorEnv(
-        size, world, horizon=HORIZON, judge=head.judge, as_tensors=True, backend=backend, device=device
+        size, world, horizon=HORIZON, reward=head, as_tensors=True, backend=backend, device=device
     )
     envs.reset(seed=0)
     actions_B = torch.zeros(size, dtype=torch.long)

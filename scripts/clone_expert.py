@@ -29,11 +29,11 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from expert import SOLVED, TEST, actions_of, at_random, blind
 from torch import Tensor
 
+from jinn.agents.baselines import blind_actions, random_actions
 from jinn.agents.clone import CloneConfig, Dictionary, clone
-from jinn.agents.game import Game
+from jinn.agents.game import SOLVED, TEST_LEVELS, Game, number_of_actions
 from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.play import Policy, play
 from jinn.contracts import JinnError
@@ -98,7 +98,7 @@ def main(
     frames = FrameStore.open(store)
     loaded = World.load(world, device)
     levels = {frames.level_seed(episode) for episode in range(frames.num_episodes)}
-    if any(level is not None and TEST[0] <= level < sum(TEST) for level in levels):
+    if any(level is not None and TEST_LEVELS[0] <= level < sum(TEST_LEVELS) for level in levels):
         raise JinnError(f"{store} shows levels that the agents are tested on: record others, see expert.py")
     if loaded.trained_on is not None and np.isin(frames.groups, loaded.trained_on).any():
         raise JinnError(
@@ -109,11 +109,11 @@ def main(
     if not labels.exists():
         write_tensors(labels, {"latents": torch.from_numpy(label(loaded, frames))})
     latents_X = read_tensors(labels)["latents"]
-    A, U = loaded.num_actions, actions_of(game)
+    A, U = loaded.num_actions, number_of_actions(game)
     known_K = ((latents_X >= 0) & (actions_X >= 0)).nonzero().squeeze(-1)
 
     def solved(policy: Policy, seed: int) -> np.ndarray:
-        return play(Game(game, 50, TEST, seed), policy, episodes) >= SOLVED
+        return play(Game(game, 50, TEST_LEVELS, seed), policy, episodes) >= SOLVED
 
     measures: dict[str, Callable[[Policy, int], np.ndarray]] = {"solved": solved}
     if unseen is not None:
@@ -151,7 +151,7 @@ def main(
         order_K = known_K[torch.randperm(len(known_K), generator=torch.Generator().manual_seed(seed))]
         imitator = cloned("latent", latents_X, A, seed)
         oracle = cloned("true", actions_X, U, seed)
-        row("random", 0, seed, partial(at_random, U))
+        row("random", 0, seed, partial(random_actions, U))
         row("oracle", 0, seed, partial(by_network, oracle))
         row("oracle, a tenth random", 0, seed, partial(noisy, oracle, U))
         for count in LABELLED[1:]:
@@ -162,7 +162,12 @@ def main(
             ):
                 book = Dictionary(seen_X[some_K], actions_X[some_K], codes, U)
                 row(who, count, seed, partial(by_dictionary, policy, book))
-            row("blind", count, seed, partial(blind, torch.bincount(actions_X[some_K], minlength=U).double()))
+            row(
+                "blind",
+                count,
+                seed,
+                partial(blind_actions, torch.bincount(actions_X[some_K], minlength=U).double()),
+            )
     write_text(out / "agents.svg", figure(rows))
     print(table(rows))
 

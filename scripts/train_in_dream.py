@@ -18,21 +18,22 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from expert import TEST, TRAIN, actions_of, at_random, blind, held, learned
 from PIL import Image
 from torch import Tensor
 
+from jinn.agents.baselines import blind_actions, constant_action, random_actions
 from jinn.agents.clone import Dictionary
-from jinn.agents.game import Game
+from jinn.agents.game import TEST_LEVELS, TRAIN_LEVELS, Game, number_of_actions
 from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.play import Policy, play
 from jinn.agents.ppo import PPOConfig
+from jinn.agents.progress import train_with_progress
 from jinn.data.games import JUMP_RIGHT
 from jinn.data.store import FrameStore
 from jinn.env import WorldVectorEnv
 from jinn.evaluation.estimate import bootstrap
 from jinn.files import read_json, write_json
-from jinn.judges import Head, learn_head
+from jinn.rewards import RewardHead, train_reward_head
 from jinn.world.world import World
 
 HOLD = 6  # steps for which labelled play holds a key, on the mean
@@ -56,7 +57,7 @@ def main(
     seed: int = 0,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
-    """Label, learn to judge, train in the dream and in reality, measure both.
+    """Label, train the reward head, train in the dream and in reality, measure both.
 
     Args:
         game: EnvPool's name of the Procgen game that the world has learned.
@@ -82,15 +83,15 @@ def main(
     moments = FrameStore.open(store)
 
     def dream(count: int, split: str) -> WorldVectorEnv:
-        return WorldVectorEnv(
-            count, loaded, moments, 1, split, horizon, head.judge, keys, render_mode="rgb_array"
-        )
+        return WorldVectorEnv(count, loaded, moments, 1, split, horizon, head, keys, render_mode="rgb_array")
 
     def new() -> Network:
         return new_network(NetworkConfig(len(keys), channels=channels, fold=fold), seed)
 
-    dreamer = learned(dream(num_envs, "train"), new(), ppo, seed, device, out / "dreamer")
-    realist = learned(Game(game, 64, TRAIN, seed), new(), real, seed, device, out / "realist")
+    dreamer = train_with_progress(dream(num_envs, "train"), new(), ppo, seed, device, out / "dreamer")
+    realist = train_with_progress(
+        Game(game, 64, TRAIN_LEVELS, seed), new(), real, seed, device, out / "realist"
+    )
     chance = torch.Generator().manual_seed(seed)
     pressed_U = torch.zeros(len(keys))
 
@@ -100,17 +101,17 @@ def main(
         return actions_B
 
     agents: dict[str, Policy] = {
-        "holds right and jump": held(JUMP_RIGHT),
-        "random": at_random(len(keys), chance),
+        "holds right and jump": constant_action(JUMP_RIGHT),
+        "random": random_actions(len(keys), chance),
         "trained in the dream": dreaming,
-        "presses as often as that, blind": blind(pressed_U, chance),
+        "presses as often as that, blind": blind_actions(pressed_U, chance),
         "trained in the game": lambda x: realist.act(x.to(device), chance).cpu(),
     }
     report: dict[str, Any] = {"world": world, "steps": ppo.steps, "labelled": labelled, "keys": keys}
     for who, policy in agents.items():
         for where, envs, count in (
             ("dream", dream(num_envs, "heldout"), dreams),
-            ("game", Game(game, 50, TEST, seed + 1), episodes),
+            ("game", Game(game, 50, TEST_LEVELS, seed + 1), episodes),
         ):
             returns = play(envs, policy, count)
             found = bootstrap((returns > 0).astype(float), seed)
@@ -120,16 +121,16 @@ def main(
     film(dream(16, "heldout"), dreaming, horizon, out / "dream.gif")
 
 
-def learned_labels(game: str, world: World, count: int, out: Path, seed: int) -> tuple[list[int], Head]:
+def learned_labels(game: str, world: World, count: int, out: Path, seed: int) -> tuple[list[int], RewardHead]:
     """Keys as latent actions, and the head of rewards, from so many labelled steps."""
     if (out / "head.safetensors").exists():
-        return read_json(out / "keys.json"), Head.load(out / "head.safetensors")
+        return read_json(out / "keys.json"), RewardHead.load(out / "head.safetensors")
     before_XHWC, actions_X, after_XHWC, rewards_X, ended_X = labelled_steps(game, count, seed)
     pairs_XTHWC = torch.stack([before_XHWC, after_XHWC], 1).to(world.device)
     with torch.inference_mode():
         latents_X = torch.cat([world.latent_actions.encode(x)[:, 0] for x in pairs_XTHWC.split(64)]).cpu()
-    book = Dictionary(latents_X, actions_X, world.num_actions, actions_of(game))
-    head = learn_head(before_XHWC, after_XHWC, rewards_X, ended_X, seed)
+    book = Dictionary(latents_X, actions_X, world.num_actions, number_of_actions(game))
+    head = train_reward_head(before_XHWC, after_XHWC, rewards_X, ended_X, seed)
     write_json(out / "keys.json", book.to_latent())
     head.save(out / "head.safetensors")
     return book.to_latent(), head
@@ -137,8 +138,8 @@ def learned_labels(game: str, world: World, count: int, out: Path, seed: int) ->
 
 def labelled_steps(game: str, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Steps of the real game under held random keys; up to a third of them end an episode."""
-    envs, chance = Game(game, 16, TRAIN, seed), np.random.default_rng(seed)
-    keys = actions_of(game)
+    envs, chance = Game(game, 16, TRAIN_LEVELS, seed), np.random.default_rng(seed)
+    keys = number_of_actions(game)
     plain: list[tuple[Any, ...]] = []
     ends: list[tuple[Any, ...]] = []
     before, over_B = envs.reset()[0].copy(), np.zeros(16, bool)

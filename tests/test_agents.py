@@ -222,11 +222,11 @@ def test_the_real_game_is_one_of_gymnasiums() -> None:
 def test_an_agent_learns_in_the_dream() -> None:
     """What is red is good there."""
 
-    def judge(before: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> Any:
+    def reward(before: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> Any:
         redness = after[..., 0].float().mean((1, 2)) - after[..., 1].float().mean((1, 2))
         return redness / 25, torch.zeros(len(after), dtype=torch.bool)
 
-    envs = WorldVectorEnv(16, tiny_world(), horizon=10, judge=judge)
+    envs = WorldVectorEnv(16, tiny_world(), horizon=10, reward=reward)
     chance = torch.Generator().manual_seed(0)
     random = play(envs, lambda x: torch.randint(5, (len(x),), generator=chance), episodes=32)
     config = PPOConfig(steps=2560, length=32, epochs=2, minibatches=4, learning_rate=4e-3, discount=0.9)

@@ -1,4 +1,4 @@
-"""Worlds as Gymnasium environments, and the judges of their dreams."""
+"""Worlds as Gymnasium environments, and reward functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import jinn.env  # noqa: E402
 from jinn.contracts import JinnError  # noqa: E402
 from jinn.data.ingest import ingest  # noqa: E402
 from jinn.data.store import FrameStore  # noqa: E402
-from jinn.judges import GoalImage, Head, learn_head  # noqa: E402
+from jinn.models.maskgit import SamplingConfig  # noqa: E402
+from jinn.rewards import GoalImage, RewardHead, train_reward_head  # noqa: E402
 from jinn.world.world import World  # noqa: E402
 from tiny_world import tiny_world  # noqa: E402
 
@@ -66,32 +67,45 @@ def test_it_is_the_world(world: World) -> None:
     )
 
 
-def test_episodes_are_cut_and_begin_anew(world: World) -> None:
+def test_episodes_are_truncated_and_start_anew(world: World) -> None:
     envs = vector(world, horizon=3)
     envs.reset(seed=0)
     for t in range(1, 9):
-        _, rewards, ended, cut, _ = envs.step([0, 1, 2])
-        assert cut.tolist() == [t % 4 == 3] * 3  # the step after it begins the next
-        assert not ended.any()
+        _, rewards, terminated, truncated, _ = envs.step([0, 1, 2])
+        assert truncated.tolist() == [t % 4 == 3] * 3  # the step after it begins the next
+        assert not terminated.any()
         assert not rewards.any()
 
 
-def test_judges_give_rewards_and_ends(world: World) -> None:
-    def judge(before: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> Any:
+def test_reward_functions_give_rewards_and_terminations(world: World) -> None:
+    def reward(before: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> Any:
         assert before.shape == after.shape == (3, 32, 32, 3)
         return actions.float(), actions == 2
 
-    envs = vector(world, judge=judge, actions=[4, 3, 2])
+    envs = vector(world, reward=reward, actions=[4, 3, 2])
     assert envs.single_action_space.n == 3
     envs.reset(seed=0)
-    _, rewards, ended, _, _ = envs.step([0, 1, 2])
-    assert (rewards.tolist(), ended.tolist()) == ([0, 1, 2], [False, False, True])
-    begins, rewards, ended, _, _ = envs.step([1, 1, 2])
-    assert (rewards.tolist(), ended.tolist()) == ([1, 1, 0], [False, False, False])
+    _, rewards, terminated, _, _ = envs.step([0, 1, 2])
+    assert (rewards.tolist(), terminated.tolist()) == ([0, 1, 2], [False, False, True])
+    begins, rewards, terminated, _, _ = envs.step([1, 1, 2])
+    assert (rewards.tolist(), terminated.tolist()) == ([1, 1, 0], [False, False, False])
     first = [world.reset(prompt[None, None])[1][0].numpy() for prompt in world.prompts]
     assert any(np.array_equal(begins[2], frame) for frame in first)
     _, rewards, _, _, _ = envs.step([0, 0, 2])
     assert rewards.tolist() == [0, 0, 2]
+
+
+def test_episodes_are_sampled_as_asked(world: World) -> None:
+    """The world's own temperature gives other frames than 0, and 0 the same for every seed."""
+    greedy = SamplingConfig(steps=1, temperature=0.0, choice_temperature=0.0)
+
+    def frames(sampling: SamplingConfig | None, seed: int) -> np.ndarray:
+        envs = vector(world, num_envs=1, sampling=sampling, prompts=world.prompts[:1, None])
+        envs.reset(seed=seed)
+        return np.stack([envs.step([action])[0] for action in (0, 1, 2)])
+
+    assert np.array_equal(frames(greedy, 1), frames(greedy, 2))
+    assert not np.array_equal(frames(None, 1), frames(None, 2))
 
 
 def test_a_map_plays_the_games_actions(world: World) -> None:
@@ -138,10 +152,10 @@ def test_bad_actions_are_told(world: World, actions: list[int]) -> None:
 def test_a_goal_is_reached() -> None:
     goal = torch.full((8, 8, 3), 200, dtype=torch.uint8)
     near, far = torch.full_like(goal, 190)[None], torch.full_like(goal, 100)[None]
-    rewards, ended = GoalImage(goal)(far, torch.zeros(1), near)
-    assert (rewards.tolist(), ended.tolist()) == ([1.0], [True])
-    rewards, ended = GoalImage(goal, shaped=True)(far, torch.zeros(1), far)
-    assert (rewards.tolist(), ended.tolist()) == ([0.0], [False])
+    rewards, terminated = GoalImage(goal)(far, torch.zeros(1), near)
+    assert (rewards.tolist(), terminated.tolist()) == ([1.0], [True])
+    rewards, terminated = GoalImage(goal, shaped=True)(far, torch.zeros(1), far)
+    assert (rewards.tolist(), terminated.tolist()) == ([0.0], [False])
     rewards, _ = GoalImage(goal, close=0, shaped=True)(far, torch.zeros(1), near)
     assert rewards.item() == pytest.approx(90 / 255)
 
@@ -166,26 +180,26 @@ def test_a_head_learns_from_few_frames(tmp_path: Path) -> None:
         before, after = torch.from_numpy(frames).unbind(1)
         return before, after, torch.from_numpy(10.0 * (kinds == 1)), torch.from_numpy(kinds > 0)
 
-    head = learn_head(*steps(400), seed=0)
-    before, after, rewards, ended = steps(300)
-    told_rewards, told_ended = head.judge(before, torch.zeros(300), after)
-    assert (told_ended == ended).float().mean() > 0.9
-    assert (told_rewards == rewards).float().mean() > 0.9
+    head = train_reward_head(*steps(400), seed=0)
+    before, after, rewards, terminated = steps(300)
+    found_rewards, found_terminated = head(before, torch.zeros(300), after)
+    assert (found_terminated == terminated).float().mean() > 0.9
+    assert (found_rewards == rewards).float().mean() > 0.9
     head.save(tmp_path / "head.safetensors")
-    kept = Head.load(tmp_path / "head.safetensors")
-    assert torch.equal(kept.judge(before, torch.zeros(300), after)[0], told_rewards)
+    kept = RewardHead.load(tmp_path / "head.safetensors")
+    assert torch.equal(kept(before, torch.zeros(300), after)[0], found_rewards)
     with pytest.raises(JinnError):
-        Head.load(tmp_path / "nothing.safetensors")
+        RewardHead.load(tmp_path / "nothing.safetensors")
 
 
 def test_stable_baselines_trains_on_it_unchanged(world: World) -> None:
     """Red is good; 32 pixels are too few for the network that Atari's agents see with."""
     baselines = pytest.importorskip("stable_baselines3", reason="needs stable-baselines3")
 
-    def judge(before: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> Any:
+    def reward(before: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> Any:
         return after[..., 0].float().mean((1, 2)) / 255, torch.zeros(len(after), dtype=torch.bool)
 
-    env = gymnasium.make("jinn/World-v0", world=world, horizon=8, judge=judge)
+    env = gymnasium.make("jinn/World-v0", world=world, horizon=8, reward=reward)
     agent = baselines.PPO("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1, seed=0)
     agent.learn(64)
     action, _ = agent.predict(env.reset(seed=0)[0])

@@ -6,7 +6,8 @@
     envs = gymnasium.make_vec("jinn/World-v0", num_envs=16, world="runs/mine", prompts="stores/mine")
 
 Observations are frames (uint8, ``HWC``), actions are the world's latent ones, or a game's own through a map.
-A world knows neither rewards nor ends: a judge gives them (`jinn.judges`), and episodes are cut at a horizon.
+A world predicts neither rewards nor terminations: a reward function gives them (`jinn.rewards`), and episodes are
+truncated at a horizon.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from torch import Tensor
 from jinn.contracts import JinnError, check_frames
 from jinn.data.clips import ClipSampler, read_clips
 from jinn.data.store import FrameStore
-from jinn.judges import Judge, nothing
+from jinn.models.maskgit import SamplingConfig
+from jinn.rewards import RewardFunction, no_reward
 from jinn.world.backends import BackendName
 from jinn.world.state import State, stack, take
 from jinn.world.world import World
@@ -35,22 +37,23 @@ from jinn.world.world import World
 class WorldVectorEnv(VectorEnv[Any, Any, Any]):
     """Many roll-outs of a world, computed as one batch.
 
-    An environment whose episode has ended begins anew with the step after it, whatever its action is
-    (Gymnasium's `AutoresetMode.NEXT_STEP`).
+    After the last step of an episode the next step starts a new one, whatever its action is (Gymnasium's
+    `AutoresetMode.NEXT_STEP`).
 
     Args:
         num_envs: B.
         world: a `World`, or the name or folder of one.
-        prompts: what episodes begin from: a store of frames (or its folder), frames ``PTHWC``; None: the
-            prompts that came with the world.
-        context: frames of a prompt, where it comes from a store.
+        prompts: what episodes start from: a store of frames (or its folder), or frames ``PTHWC``. None takes the
+            prompts of the world.
+        context: number of frames of a prompt from a store.
         split: of the store.
-        horizon: steps after which an episode is cut (truncated).
-        judge: gives rewards and ends; None gives none.
-        actions: a map: a game's action k is played as the latent action ``actions[k]``. None: actions are
-            latent ones.
-        as_tensors: give and take torch tensors on the world's device, and nothing is copied to the host. By
-            default they are NumPy arrays, as Gymnasium has it.
+        horizon: number of steps after which an episode is truncated.
+        reward: gives rewards and terminations; None gives none.
+        actions: maps input actions to latent ones: action k of the game is played as ``actions[k]``. None takes
+            latent actions.
+        sampling: how frames are sampled; None is the world's own. Any other is computed without the backend.
+        as_tensors: whether observations, rewards and flags are torch tensors on the world's device, which copies
+            nothing to the host. By default they are NumPy arrays, as in Gymnasium.
         backend, device: how and where a world that is given by name computes.
         render_mode: "rgb_array" or None.
 
@@ -71,22 +74,24 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         context: int = 1,
         split: str = "all",
         horizon: int = 500,
-        judge: Judge | None = None,
+        reward: RewardFunction | None = None,
         actions: Sequence[int] | None = None,
+        sampling: SamplingConfig | None = None,
         as_tensors: bool = False,
         backend: BackendName = "auto",
         device: str | torch.device = "cpu",
         render_mode: str | None = None,
     ) -> None:
         if not isinstance(world, World):
-            world = World.load(world, device).with_backend(backend)
+            world = World.load(world, device, backend)
         if min(num_envs, context, horizon) < 1:
             raise JinnError("num_envs, context and horizon must be at least 1")
         latent = range(world.num_actions)
         if actions is not None and (not actions or any(action not in latent for action in actions)):
             raise JinnError(f"the map has actions that this world lacks: it has 0 to {latent[-1]}")
         self.world, self.num_envs, self.horizon = world, num_envs, horizon
-        self.judge, self.as_tensors, self.render_mode = judge or nothing, as_tensors, render_mode
+        self.reward, self.sampling = reward or no_reward, sampling
+        self.as_tensors, self.render_mode = as_tensors, render_mode
         self.metadata = {**self.metadata, "render_fps": world.fps}
         self.map_U = torch.tensor(list(latent if actions is None else actions))
         self.prompts_PTHWC: Tensor | None = None
@@ -113,20 +118,20 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin all episodes.
+        """Start all episodes.
 
         Args:
-            seed: of prompts and of the worlds' chance; the same seed and actions give the same episodes.
-            options: none are known.
+            seed: of prompts and roll-outs; the same seed and actions give the same episodes.
+            options: there are none.
         """
         super().reset(seed=seed)
-        self.state, self.frames_BHWC = self._begin(self.num_envs)
+        self.state, self.frames_BHWC = self._start(self.num_envs)
         self.steps_B[:] = 0
         self.over_B[:] = False
-        return self._given(self.frames_BHWC), {}
+        return self._output(self.frames_BHWC), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """One step of all: observations, rewards, terminations, truncations, infos."""
+        """One step of all environments: observations, rewards, terminated, truncated, info."""
         if self.state is None:
             raise JinnError("reset the environment before its first step")
         actions_B = torch.as_tensor(actions).cpu().long().reshape(-1)
@@ -135,18 +140,21 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         ):
             raise JinnError(f"a step takes {self.num_envs} actions from 0 to {len(self.map_U) - 1}")
         before_BHWC = self.frames_BHWC
-        self.state, self.frames_BHWC = self.world.step(self.state, self.map_U[actions_B])
-        rewards, ended = self.judge(before_BHWC, actions_B, self.frames_BHWC)
-        rewards_B, ended_B = rewards.cpu().numpy().astype(np.float32), ended.cpu().numpy().astype(bool)
+        self.state, self.frames_BHWC = self.world.step(self.state, self.map_U[actions_B], self.sampling)
+        rewards, terminated = self.reward(before_BHWC, actions_B, self.frames_BHWC)
+        rewards_B, terminated_B = (
+            rewards.cpu().numpy().astype(np.float32),
+            terminated.cpu().numpy().astype(bool),
+        )
         self.steps_B += 1
-        fresh = np.flatnonzero(self.over_B)
-        if len(fresh):
-            self._replace(fresh)
-            rewards_B[fresh], ended_B[fresh], self.steps_B[fresh] = 0, False, 0
-        cut_B = (self.steps_B >= self.horizon) & ~ended_B
-        self.over_B = ended_B | cut_B
-        given = (self._given(torch.from_numpy(x)) for x in (rewards_B, ended_B, cut_B))
-        return (self._given(self.frames_BHWC), *given, {})
+        new = np.flatnonzero(self.over_B)
+        if len(new):
+            self._restart(new)
+            rewards_B[new], terminated_B[new], self.steps_B[new] = 0, False, 0
+        truncated_B = (self.steps_B >= self.horizon) & ~terminated_B
+        self.over_B = terminated_B | truncated_B
+        values = (self._output(torch.from_numpy(x)) for x in (rewards_B, terminated_B, truncated_B))
+        return (self._output(self.frames_BHWC), *values, {})
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The present frames, where `render_mode` asks for them."""
@@ -154,29 +162,29 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             return None
         return tuple(self.frames_BHWC.cpu().numpy())
 
-    def _begin(self, count: int) -> tuple[State, Tensor]:
-        """New roll-outs from prompts drawn by the environment's chance."""
+    def _start(self, count: int) -> tuple[State, Tensor]:
+        """New roll-outs from prompts drawn by the environment's random generator."""
         seeds = self.np_random.integers(2**31, size=count).tolist()
         if self.prompts_PTHWC is not None:
             rows = self.np_random.integers(len(self.prompts_PTHWC), size=count)
             return self.world.reset(self.prompts_PTHWC[torch.from_numpy(rows)], seeds)
         assert self.sampler is not None
         numbers = self.np_random.integers(2**48, size=count).tolist()
-        places = [self.sampler.locate(range(number, number + 1)) for number in numbers]
-        episodes, starts = (np.concatenate(part) for part in zip(*places, strict=True))
+        clips = [self.sampler.locate(range(number, number + 1)) for number in numbers]
+        episodes, starts = (np.concatenate(part) for part in zip(*clips, strict=True))
         return self.world.reset(read_clips(self.sampler.store, episodes, starts, self.sampler.frames), seeds)
 
-    def _replace(self, rows: np.ndarray) -> None:
-        """Begin anew in some rows of the batch."""
+    def _restart(self, rows: np.ndarray) -> None:
+        """Start new episodes in some rows of the batch."""
         assert self.state is not None
-        state, frames_BHWC = self._begin(len(rows))
+        state, frames_BHWC = self._start(len(rows))
         order = np.arange(self.num_envs)
         order[rows] = self.num_envs + np.arange(len(rows))
         self.state = take(stack([self.state, state]), order.tolist())
-        there = torch.from_numpy(order).to(self.frames_BHWC.device)
-        self.frames_BHWC = torch.cat([self.frames_BHWC, frames_BHWC])[there]
+        rows_B = torch.from_numpy(order).to(self.frames_BHWC.device)
+        self.frames_BHWC = torch.cat([self.frames_BHWC, frames_BHWC])[rows_B]
 
-    def _given(self, values: Tensor) -> Any:
+    def _output(self, values: Tensor) -> Any:
         return values.to(self.world.device) if self.as_tensors else values.cpu().numpy()
 
 
@@ -195,15 +203,15 @@ class WorldEnv(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
+        """Start an episode."""
         super().reset(seed=seed)
         observations, info = self.batch.reset(seed=seed, options=options)
         return observations[0], info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One step; after the last one of an episode comes `reset`."""
-        observations, rewards, ended, cut, info = self.batch.step([int(action)])
-        return observations[0], float(rewards[0]), bool(ended[0]), bool(cut[0]), info
+        """One step; after the last one of an episode call `reset`."""
+        observations, rewards, terminated, truncated, info = self.batch.step([int(action)])
+        return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> Any:
         """The present frame, where `render_mode` asks for it."""

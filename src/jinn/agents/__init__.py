@@ -1,5 +1,5 @@
-"""Agents: they act in the real game and in the dream through one interface, Gymnasium's.
+"""Agents: they act in the real game and in a learned environment through one interface, Gymnasium's.
 
-`network` is what they see and act with, `ppo` learns from rewards, `play` counts how often a policy succeeds.
-Nothing here knows what a world or a model is.
+`network` is an agent's network, `ppo` learns from rewards, `clone` from videos, `play` measures a policy, and
+`baselines` are the policies to compare with. Nothing here knows what a world or a model is.
 """

@@ -1,4 +1,4 @@
-"""The real game behind Gymnasium's vector interface, so that what plays the dream plays it too."""
+"""The real game behind Gymnasium's vector interface: agents of a learned environment play it unchanged."""
 
 from __future__ import annotations
 
@@ -13,9 +13,20 @@ from gymnasium.vector.utils import batch_space
 from jinn.contracts import JinnError
 from jinn.data.games import PROCGEN_FPS, make_envpool
 
+# Level seeds (first, count) that agents learn on, and that they are measured on.
+TRAIN_LEVELS, TEST_LEVELS = (0, 10_000), (20_000, 1_000)
+# Reward for the end of a level in CoinRun, Climber, Jumper and Ninja; a star earns less.
+SOLVED = 10.0
+
+
+def number_of_actions(name: str) -> int:
+    """How many actions a game of EnvPool has."""
+    space: Any = Game(name, 1).single_action_space
+    return int(space.n)
+
 
 class Game(gymnasium.vector.VectorEnv[Any, Any, Any]):
-    """Procgen's games, many at a time, with their rewards; the step after an episode's end begins the next.
+    """Procgen's games, many at a time, with their rewards; the step after an episode's last starts the next.
 
     Args:
         name: of EnvPool, such as ``CoinrunHard-v0``.
@@ -56,7 +67,7 @@ class Game(gymnasium.vector.VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin all episodes; a seed begins the order of levels anew."""
+        """Start all episodes; a seed restarts the order of the levels."""
         super().reset(seed=seed)
         if seed is not None:
             self.pool.close()
@@ -65,14 +76,14 @@ class Game(gymnasium.vector.VectorEnv[Any, Any, Any]):
         return self.frames_BHWC, {"level_seed": info["level_seed"].copy()}
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One step of all: frames, rewards, terminations, truncations, and the level each is in."""
-        self.frames_BHWC, rewards, ended, cut, info = self.pool.step(np.asarray(actions, np.int32))
-        return self.frames_BHWC, rewards, ended, cut, {"level_seed": info["level_seed"].copy()}
+        """One step of all games: frames, rewards, terminated, truncated, and the level of each."""
+        self.frames_BHWC, rewards, terminated, truncated, info = self.pool.step(np.asarray(actions, np.int32))
+        return self.frames_BHWC, rewards, terminated, truncated, {"level_seed": info["level_seed"].copy()}
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The present frames, where `render_mode` asks for them."""
         return None if self.render_mode is None else tuple(self.frames_BHWC)
 
     def close_extras(self, **_: Any) -> None:
-        """Let EnvPool's threads go."""
+        """Stop EnvPool's threads."""
         self.pool.close()

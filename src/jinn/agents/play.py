@@ -1,4 +1,4 @@
-"""Agents that play: how often they succeed, and what their play looks like."""
+"""Playing with a policy: its returns, and an agent as a policy of ``jinn data``."""
 
 from __future__ import annotations
 
@@ -24,49 +24,53 @@ def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
 
     Args:
         envs: as of `jinn.agents.ppo.train_ppo`.
-        policy: acts; it sees the environments whose episodes still count, so it may not remember them.
-        episodes: how many at least; rounded up to as many for each environment.
+        policy: chooses the actions. It sees only the environments whose episodes still count, so it must not
+            depend on their order.
+        episodes: least number of episodes, rounded up to the same number for each environment.
 
     Returns:
-        float64, the sum of rewards of each.
+        float64, the sum of rewards of each episode.
     """
     each = -(-episodes // int(envs.num_envs))
-    earned_B, done = np.zeros(envs.num_envs), [[] for _ in range(envs.num_envs)]  # type: ignore[var-annotated]
+    returns_B, done = np.zeros(envs.num_envs), [[] for _ in range(envs.num_envs)]  # type: ignore[var-annotated]
     frames, over_B = envs.reset()[0], np.zeros(envs.num_envs, bool)
     while (needed := np.array([len(returns) < each for returns in done])).any():
         actions_B = np.zeros(envs.num_envs, np.int64)
         actions_B[needed] = policy(torch.as_tensor(frames)[torch.from_numpy(needed)]).cpu().numpy()
-        frames, rewards, ended, cut, _ = envs.step(actions_B)
-        earned_B += np.where(over_B, 0.0, rewards)  # the step that only begins the next episode earns nothing
-        over_B = np.asarray(ended, bool) | np.asarray(cut, bool)
+        frames, rewards, terminated, truncated, _ = envs.step(actions_B)
+        returns_B += np.where(
+            over_B, 0.0, rewards
+        )  # the step that only starts the next episode has no reward
+        over_B = np.asarray(terminated, bool) | np.asarray(truncated, bool)
         for i in np.flatnonzero(over_B):
-            done[i].append(earned_B[i])
-            earned_B[i] = 0.0
+            done[i].append(returns_B[i])
+            returns_B[i] = 0.0
     return np.array([returns[:each] for returns in done]).flatten()
 
 
 def actor(folder: Path | str, seed: int = 0, random: float = 0.0) -> Callable[[np.ndarray], np.ndarray]:
-    """An agent as a policy of ``jinn data``: uint8 ``obs_BHWC`` to an action each.
+    """An agent as a policy of ``jinn data``: uint8 ``obs_BHWC`` to one action each.
 
     In a file of two lines, ``from jinn.agents.play import actor`` and ``act = actor("runs/expert")``, it
     plays by ``jinn data envpool:CoinrunHard-v0 --policy FILE.py:act``.
 
     Args:
         folder: of the agent.
-        seed: of its draws.
-        random: share of its actions, 0 to 1, that are drawn evenly from all there are instead: a world learns
-            what a key does only where it is pressed.
+        seed: of the sampled actions.
+        random: fraction of its actions, 0 to 1, that are replaced by random ones: a world learns what an action
+            does only where it is taken.
 
     Raises:
-        JinnError: there is no agent in the folder, or no such share.
+        JinnError: there is no agent in the folder, or the fraction is out of range.
     """
     if not 0 <= random <= 1:
-        raise JinnError("the share of random actions lies between 0 and 1")
-    network, chance = Network.load(folder), torch.Generator().manual_seed(seed)
+        raise JinnError("the fraction of random actions lies between 0 and 1")
+    network, generator = Network.load(folder), torch.Generator().manual_seed(seed)
 
     def act(frames_BHWC: np.ndarray) -> np.ndarray:
-        actions_B = network.act(torch.from_numpy(frames_BHWC), chance)
-        drawn_B = torch.randint(network.config.actions, actions_B.shape, generator=chance)
-        return torch.where(torch.rand(actions_B.shape, generator=chance) < random, drawn_B, actions_B).numpy()
+        actions_B = network.act(torch.from_numpy(frames_BHWC), generator)
+        random_B = torch.randint(network.config.actions, actions_B.shape, generator=generator)
+        replaced_B = torch.rand(actions_B.shape, generator=generator) < random
+        return torch.where(replaced_B, random_B, actions_B).numpy()
 
     return act

@@ -1,0 +1,150 @@
+"""Reward and termination functions. A world predicts only frames; rewards come from a separate function.
+
+There are two here: a picture of the goal, and a small classifier trained on a few labelled steps. Any function
+with the signature of `RewardFunction` serves as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jinn.contracts import JinnError, check_frames, to_float
+from jinn.files import load_weights, read_tensors, write_tensors
+
+# before_BHWC, actions_B, after_BHWC -> rewards_B float32, terminated_B bool
+RewardFunction = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def no_reward(before_BHWC: Tensor, actions_B: Tensor, after_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+    """A `RewardFunction` without rewards and terminations."""
+    return torch.zeros(len(actions_B)), torch.zeros(len(actions_B), dtype=torch.bool)
+
+
+class GoalImage:
+    """A reward of one for reaching a frame that looks like a picture, which also terminates the episode.
+
+    Args:
+        goal_HWC: uint8.
+        close: largest mean absolute difference of pixels, in 0 to 255, at which the goal counts as reached.
+        shaped: whether every step is also rewarded by how much closer it came, as a fraction of 255.
+    """
+
+    def __init__(self, goal_HWC: Tensor, close: float = 12.0, shaped: bool = False) -> None:
+        check_frames(goal_HWC[None, None])
+        self.goal_HWC, self.close, self.shaped = goal_HWC, close, shaped
+
+    def __call__(self, before_BHWC: Tensor, actions_B: Tensor, after_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+        distance_B = self.distance(after_BHWC)
+        terminated_B = distance_B <= self.close
+        rewards_B = terminated_B.float()
+        if self.shaped:
+            rewards_B = rewards_B + (self.distance(before_BHWC) - distance_B) / 255
+        return rewards_B, terminated_B
+
+    def distance(self, frames_BHWC: Tensor) -> Tensor:
+        """Mean absolute difference from the goal, 0 to 255."""
+        goal_HWC = self.goal_HWC.to(frames_BHWC.device)
+        return (frames_BHWC.float() - goal_HWC.float()).abs().mean((1, 2, 3)).cpu()
+
+
+class RewardHead(nn.Module):
+    """A small classifier of steps: neighbouring frames to reward and termination. A `RewardFunction`.
+
+    It distinguishes four kinds of steps (nothing, reward, termination, both) instead of regressing numbers: few
+    labelled steps suffice, and most of them show nothing, which a regression would always predict.
+
+    Args:
+        reward: of a rewarded step.
+        width: number of channels.
+    """
+
+    reward: Tensor
+
+    def __init__(self, reward: float = 1.0, width: int = 32) -> None:
+        super().__init__()
+        self.register_buffer("reward", torch.tensor(reward))
+        layers: list[nn.Module] = []
+        for i in range(4):
+            layers += [nn.Conv2d(width if i else 9, width, 3, stride=2, padding=1), nn.GELU()]
+        self.features = nn.Sequential(*layers)
+        self.kind = nn.Linear(width, 4)
+
+    def logits(self, before_BHWC: Tensor, after_BHWC: Tensor) -> Tensor:
+        """uint8 frames to logits ``(B, 4)`` of the kinds, ``rewarded + 2 * terminated``."""
+        before, after = to_float(before_BHWC) - 0.5, to_float(after_BHWC) - 0.5
+        x_BCHW = torch.cat([before, after, after - before], -1).permute(0, 3, 1, 2)
+        # A coin is small: the strongest response counts, not the mean.
+        kinds: Tensor = self.kind(self.features(x_BCHW).amax((2, 3)))
+        return kinds
+
+    @torch.inference_mode()
+    def forward(self, before_BHWC: Tensor, actions_B: Tensor, after_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """Reward and termination of the likeliest kind; arguments as of a `RewardFunction`."""
+        device = self.reward.device
+        kinds_B = self.logits(before_BHWC.to(device), after_BHWC.to(device)).argmax(-1).cpu()
+        return (kinds_B % 2).float() * self.reward.item(), kinds_B >= 2
+
+    def save(self, path: Path | str) -> None:
+        """Write the weights as safetensors."""
+        write_tensors(Path(path), self.state_dict())
+
+    @classmethod
+    def load(cls, path: Path | str) -> RewardHead:
+        """The inverse of `save`.
+
+        Raises:
+            JinnError: there is no such file, or it holds something else.
+        """
+        weights = read_tensors(Path(path))
+        if "kind.weight" not in weights:
+            raise JinnError(f"{path} holds no reward head: jinn.rewards.train_reward_head makes one")
+        head = cls(width=weights["kind.weight"].shape[1])
+        load_weights(head, weights, Path(path))
+        return head.eval()
+
+
+def train_reward_head(
+    before_XHWC: Tensor,
+    after_XHWC: Tensor,
+    rewards_X: Tensor,
+    terminated_X: Tensor,
+    seed: int = 0,
+    steps: int = 400,
+    batch: int = 64,
+) -> RewardHead:
+    """Train a `RewardHead` on labelled steps.
+
+    Every kind of step makes up the same fraction of a batch, however rare it is, and frames are shifted by up to
+    four pixels.
+
+    Args:
+        before_XHWC, after_XHWC: uint8, the frames before and after X steps of the real game.
+        rewards_X: the reward of each step.
+        terminated_X: bool, whether the step terminated its episode.
+        seed: of weights and batches.
+        steps: of AdamW, with a learning rate that falls from 1e-3 to 0.
+        batch: labelled steps per optimiser step.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    kinds_X = (rewards_X != 0).long() + 2 * terminated_X.long()
+    rewarded = rewards_X[rewards_X != 0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = RewardHead(float(rewarded.float().mean()) if len(rewarded) else 1.0)
+    optimizer = torch.optim.AdamW(head.parameters(), 1e-3, weight_decay=1e-2)
+    weights_X = (1 / torch.bincount(kinds_X, minlength=4).clamp_min(1).float())[kinds_X]
+    for step in range(steps):
+        rows = torch.multinomial(weights_X, batch, replacement=True, generator=generator)
+        down, right = torch.randint(-4, 5, (2,), generator=generator).tolist()
+        before, after = (x[rows].roll((down, right), (1, 2)) for x in (before_XHWC, after_XHWC))
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * (1 - step / steps)
+        optimizer.zero_grad()
+        F.cross_entropy(head.logits(before, after), kinds_X[rows]).backward()
+        optimizer.step()
+    return head.eval()
