@@ -78,9 +78,8 @@ def coinrun_cpu() -> Recipe:
     ``jinn data envpool:CoinrunHard-v0 --frames 300000 --levels 0:10000 --policy runner --out stores/coinrun``
     ``jinn train stores/coinrun --out runs/coinrun --recipe coinrun_cpu``
 
-    64 tokens of six digits per frame; our own models, which end their training on their own roll-outs. It takes
-    three hours. Expect a tokenizer of 32 dB and about the results of the built-in world's model card, whose
-    dynamics were also trained on the play of a trained agent.
+    64 tokens of six digits per frame; our own models. It takes three hours. Expect a tokenizer of 32 dB and about
+    the results of the model card, whose dynamics were also trained on the play of a trained agent.
     """
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
     return Recipe(

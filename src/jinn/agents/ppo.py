@@ -106,6 +106,46 @@ class RewardScale:
         return rewards_B / np.sqrt(self.square / self.count + 1e-8)
 
 
+class Player:
+    """Plays an agent in its environments, rollout after rollout; episodes go on from one to the next.
+
+    Attributes:
+        returns: of the episodes that ended since the list was last emptied.
+    """
+
+    def __init__(self, envs: Any, network: Network, scale: RewardScale, device: str | torch.device) -> None:
+        self.envs, self.network, self.scale, self.device = envs, network, scale, device
+        self.frames_BHWC = tensor(envs.reset()[0], device)
+        self.over_B = np.zeros(envs.num_envs, bool)
+        self.return_B = np.zeros(envs.num_envs)
+        self.returns: list[float] = []
+
+    def rollout(self, length: int, generator: torch.Generator) -> Rollout:
+        """So many steps of all environments."""
+        rows: list[tuple[Tensor, ...]] = []
+        for _ in range(length):
+            with torch.inference_mode():
+                logits_BA, values_B = self.network(self.frames_BHWC)
+                actions_B = draw(logits_BA, generator)
+                logprobs_B = logits_BA.log_softmax(-1).gather(-1, actions_B[:, None]).squeeze(-1)
+            frames, rewards, terminated, truncated, _ = self.envs.step(actions_B.cpu().numpy())
+            empty_B, rewards_B = self.over_B, np.asarray(rewards, np.float64)
+            terminated_B = np.asarray(terminated, bool)
+            self.over_B = terminated_B | np.asarray(truncated, bool)
+            self.return_B += rewards_B
+            self.returns += self.return_B[self.over_B].tolist()
+            self.return_B[self.over_B] = 0.0
+            scaled_B = self.scale(rewards_B, self.over_B).astype(np.float32)
+            arrays = scaled_B, terminated_B, self.over_B, empty_B
+            tensors = (torch.from_numpy(x.copy()).to(self.device) for x in arrays)
+            rows.append((self.frames_BHWC, actions_B, logprobs_B, values_B, *tensors))
+            self.frames_BHWC = tensor(frames, self.device)
+        with torch.inference_mode():
+            last_values_B = self.network(self.frames_BHWC)[1]
+        columns = [torch.stack(part) for part in zip(*rows, strict=True)]
+        return Rollout(*columns, last_values_B=last_values_B)  # type: ignore[misc]
+
+
 def train_ppo(
     envs: Any,
     config: PPOConfig,
@@ -119,20 +159,21 @@ def train_ppo(
 
     Args:
         envs: a Gymnasium vector environment of uint8 frames and discrete actions, whose step after the last
-            one of an episode begins the next (`AutoresetMode.NEXT_STEP`; EnvPool's do so too).
+            one of an episode starts the next (`AutoresetMode.NEXT_STEP`; EnvPool's do so too).
         config: see `PPOConfig`.
         seed: of weights, actions and minibatches.
         device: where the network computes.
-        network: where it begins, a cloned policy for one; None begins anew.
-        folder: keeps the agent, and what learning needs to go on from there: the same call does so. The
-            environments begin anew then.
-        on_update: told after each update: steps so far, mean return and number of the episodes that ended
-            since the last one, entropy, and how much of the value's variance is explained.
+        network: to start from, such as a cloned policy; None starts from scratch.
+        folder: for the agent and the state of its training: the same call goes on from there. The environments
+            are reset then.
+        on_update: is called after each update with a report and the network. The report has the number of steps
+            so far, mean return and number of the episodes that ended since the last update, the entropy, and
+            the explained fraction of the variance of the values.
 
     Raises:
-        JinnError: what the folder holds is of another network.
+        JinnError: the folder holds another network.
     """
-    chance = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     B = int(envs.num_envs)
     if network is None:
         height, width, _ = envs.single_observation_space.shape
@@ -140,43 +181,22 @@ def train_ppo(
     network = network.to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, eps=1e-5)
     scale = RewardScale(B, config.discount)
-    first = resume(folder, network, optimizer, scale, chance) if folder else 0
-    frames_BHWC, over_B = tensor(envs.reset()[0], device), np.zeros(B, bool)
-    earned_B, returns = np.zeros(B), []
+    first = resume(folder, network, optimizer, scale, generator) if folder else 0
+    player = Player(envs, network, scale, device)
     updates = max(1, config.steps // (B * config.length))
     for update in range(first, updates):
-        left = 1 - update / updates
+        remaining = 1 - update / updates
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * left
-        rows: list[tuple[Tensor, ...]] = []
-        for _ in range(config.length):
-            with torch.inference_mode():
-                logits_BA, values_B = network(frames_BHWC)
-                actions_B = draw(logits_BA, chance)
-                logprobs_B = logits_BA.log_softmax(-1).gather(-1, actions_B[:, None]).squeeze(-1)
-            shown, rewards, ended, cut, _ = envs.step(actions_B.cpu().numpy())
-            empty_B, rewards_B = over_B, np.asarray(rewards, np.float64)
-            ended_B = np.asarray(ended, bool)
-            over_B = ended_B | np.asarray(cut, bool)
-            earned_B += rewards_B
-            returns += earned_B[over_B].tolist()
-            earned_B[over_B] = 0.0
-            scaled_B = scale(rewards_B, over_B).astype(np.float32)
-            told = (torch.from_numpy(x.copy()).to(device) for x in (scaled_B, ended_B, over_B, empty_B))
-            rows.append((frames_BHWC, actions_B, logprobs_B, values_B, *told))
-            frames_BHWC = tensor(shown, device)
-        with torch.inference_mode():
-            last_values_B = network(frames_BHWC)[1]
-        seen = [torch.stack(part) for part in zip(*rows, strict=True)]
-        rollout = Rollout(*seen, last_values_B=last_values_B)  # type: ignore[misc]
-        report = learn(network, optimizer, rollout, config, config.entropy * left, chance)
+            group["lr"] = config.learning_rate * remaining
+        rollout = player.rollout(config.length, generator)
+        report = learn(network, optimizer, rollout, config, config.entropy * remaining, generator)
         report["steps"] = (update + 1) * B * config.length
-        report["episodes"] = len(returns)
-        report["return"] = float(np.mean(returns)) if returns else float("nan")
-        returns = []
+        report["episodes"] = len(player.returns)
+        report["return"] = float(np.mean(player.returns)) if player.returns else float("nan")
+        player.returns.clear()
         on_update(report, network)
         if folder and ((update + 1) % config.save_every == 0 or update + 1 == updates):
-            save(folder, network, optimizer, scale, chance, update + 1)
+            save(folder, network, optimizer, scale, generator, update + 1)
     return network.eval()
 
 

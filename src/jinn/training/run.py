@@ -77,12 +77,9 @@ def run_recipe(
     recipe = fit_to_frames(recipe, source.size_hw, base)
     with join(parallel, torch.device(device)) as ranks:
         check(recipe, ranks)
-        started = (
-            start_or_resume(run, recipe, seed, source, base, precision, ranks.device)
-            if ranks.first
-            else "float32"
-        )
-        half = ranks.agree(int(started == "bfloat16"))  # none goes on before the run's folder exists
+        if ranks.first:
+            precision = start_or_resume(run, recipe, seed, source, base, precision, ranks.device)
+        half = ranks.agree(int(precision == "bfloat16"))  # none goes on before the run's folder exists
         ranks = replace(ranks, precision="bfloat16" if half else "float32")
         if source.stream_config and ranks.size > 1:
             raise JinnError("several processes cannot share one stream: make a store with jinn data first")

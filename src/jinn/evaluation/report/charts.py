@@ -88,12 +88,35 @@ def line_chart(
     )
     label = escape(f"{title}: {summary}")
     parts = [f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
+    parts += _axes(across, up, (first, last), (low, high), x_name, log, zero)
+    parts += _curves(lines, across, up)
+    wanted = [up(line.points[-1][1].value) for line in lines]
+    for line, y in zip(lines, separate(wanted, LABEL_GAP, TOP + 2, HEIGHT - BOTTOM), strict=True):
+        text = escape(shorten(line.label))
+        parts.append(
+            f'<text class="label c{line.colour}" x="{WIDTH - RIGHT + 7}" y="{y + 3.5:.1f}">{text}</text>'
+        )
+    parts.extend(_hover(lines, xs, across, x_name, show))
+    return "".join(parts) + "</svg>"
+
+
+def _axes(
+    across: Callable[[float], float],
+    up: Callable[[float], float],
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    x_name: str,
+    log: bool,
+    zero: bool,
+) -> list[str]:
+    """Grid, ticks, the name of the x axis, and the line at 0."""
+    parts: list[str] = []
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    for tick in log_ticks(low, high) if log else ticks(low, high):
+    for tick in log_ticks(*y_range) if log else ticks(*y_range):
         y = up(tick)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/>')
         parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 3.5:.1f}">{tick_text(tick)}</text>')
-    for tick in ticks(first, last, whole=True):
+    for tick in ticks(*x_range, whole=True):
         x = across(tick)
         parts.append(f'<path class="axis" d="M{x:.1f} {bottom}v4"/>')
         parts.append(f'<text class="tick mid" x="{x:.1f}" y="{bottom + 16}">{tick_text(tick)}</text>')
@@ -101,7 +124,14 @@ def line_chart(
     parts.append(f'<text class="tick mid" x="{(LEFT + right) / 2}" y="{HEIGHT - 6}">{escape(x_name)}</text>')
     if zero:
         parts.append(f'<path class="zero" d="M{LEFT} {up(0):.1f}H{right}"/>')
+    return parts
 
+
+def _curves(
+    lines: Sequence[Line], across: Callable[[float], float], up: Callable[[float], float]
+) -> list[str]:
+    """The bands of all lines, and the lines above them."""
+    parts: list[str] = []
     for line in lines:
         if any(f.low < f.high for _, f in line.points):
             edge = [(x, f.high) for x, f in line.points] + [(x, f.low) for x, f in reversed(line.points)]
@@ -116,13 +146,7 @@ def line_chart(
             parts.append(
                 f'<circle class="dot c{line.colour}" cx="{across(x):.1f}" cy="{up(f.value):.1f}" r="3"/>'
             )
-
-    wanted = [up(line.points[-1][1].value) for line in lines]
-    for line, y in zip(lines, separate(wanted, LABEL_GAP, TOP + 2, bottom), strict=True):
-        text = escape(shorten(line.label))
-        parts.append(f'<text class="label c{line.colour}" x="{right + 7}" y="{y + 3.5:.1f}">{text}</text>')
-    parts.extend(_hover(lines, xs, across, x_name, show))
-    return "".join(parts) + "</svg>"
+    return parts
 
 
 def _hover(
