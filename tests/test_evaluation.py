@@ -19,19 +19,21 @@ from jinn.data.store import FrameStore
 from jinn.data.synthetic import ACTIONS, CELL, game_rollout, write_game
 from jinn.data.writer import StoreWriter
 from jinn.evaluation import actions, control, distances, rollouts, stability, suite
-from jinn.evaluation.actions import _name, _names, describe, nmi_with_true_actions
+from jinn.evaluation.actions import nmi_with_true_actions
 from jinn.evaluation.catalogue import METRICS
 from jinn.evaluation.clips import choose
 from jinn.evaluation.distances import features
 from jinn.evaluation.estimate import bootstrap
 from jinn.evaluation.frechet import frechet
 from jinn.evaluation.metrics import joint_counts, mutual_information, perplexity, psnr, purity
-from jinn.evaluation.motion import block_motion, global_motion, motion_features, player_motion
+from jinn.evaluation.motion import block_motion, motion_features
 from jinn.evaluation.networks import Networks, load_networks
 from jinn.evaluation.protocol import PROTOCOLS, Protocol
 from jinn.evaluation.results import Results
 from jinn.evaluation.stability import image_statistics
 from jinn.evaluation.suite import evaluate
+from jinn.world.legend import _name, _names, describe
+from jinn.world.motion import global_motion, player_motion
 from jinn.world.world import World
 
 SMALL = Protocol(clips=48, frames=6, draws=2, long_rollouts=3, long_frames=36, shown=2)

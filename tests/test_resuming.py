@@ -160,6 +160,8 @@ def test_on_a_base_only_the_dynamics_are_learned(game: FrameStore, tmp_path: Pat
     made = straight.state_dict()  # the dynamics of the base's own run had the same seed, clips and tokens
     assert all(torch.equal(made[key], kept) for key, kept in base.state_dict().items())
     assert straight.trained_on is not None
+    assert straight.legend
+    assert World.load(tmp_path / "straight").legend == straight.legend  # its actions are named
     assert set(straight.trained_on) == {7, *game.groups[game.select("train")]}
     assert sorted(os.listdir(tmp_path / "straight" / "checkpoints")) == ["dynamics", "self_rollout"]
 

@@ -14,11 +14,11 @@ from torch import Tensor
 import jinn
 from helpers_world import make_world, play, prompt
 from jinn.contracts import JinnError
-from jinn.evaluation.motion import global_motion
 from jinn.models.ours.conv_tokenizer import ConvTokenizer
 from jinn.recipes import RECIPES
 from jinn.world.config import WorldConfig
 from jinn.world.folder import find_world
+from jinn.world.motion import global_motion
 from jinn.world.state import stack, take
 from jinn.world.world import World
 

@@ -13,7 +13,6 @@ import tyro
 from jinn.cli.console import DEVICE, console, progress_bar, say
 from jinn.cli.eval import measure
 from jinn.cli.settings import Pairs, Settings, read_settings
-from jinn.data.clips import evenly_spaced_clips, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import FrameStream
 from jinn.errors import JinnError
@@ -66,10 +65,7 @@ def train(
     # Of several processes the first one speaks.
     first = os.environ.get("RANK", "0") == "0"
     console.quiet = not first
-    world = train_run(frames, out, settings, seed, device, precision, base, deadline)
-    if first:
-        name_actions(world, frames)
-        world.save(out / "world")
+    train_run(frames, out, settings, seed, device, precision, base, deadline)
     say(f"the world is in {out / 'world'}; play it: jinn play {out}")
     if report and first:
         measure((str(out),), PROTOCOLS[report], out / "report", device=device, deadline=deadline)
@@ -84,7 +80,7 @@ def train_run(
     precision: Precision,
     base: str | None,
     deadline: float | None,
-) -> World:
+) -> None:
     """Train with a progress bar; if the run is stopped, say so and exit with code 130."""
     columns = rich.progress.TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} clips/s")
     with progress_bar(columns) as bar:
@@ -97,7 +93,7 @@ def train_run(
 
         known = None if base is None else World.load(base)
         try:
-            return run_recipe(
+            run_recipe(
                 settings.recipe, frames, out, out.name, seed, device, on_step, settings.parallel, known,
                 precision, deadline,
             )  # fmt: skip
@@ -105,13 +101,3 @@ def train_run(
             bar.stop()
             console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
             raise SystemExit(130) from None
-
-
-def name_actions(world: World, source: FrameStore | FrameStream) -> None:
-    """Name the actions after the motion in the frames of the training, or of the test levels of a stream."""
-    from jinn.evaluation.actions import describe_actions
-
-    store, split = (source.test, "all") if isinstance(source, FrameStream) else (source, "train")
-    frames = min(12, int(store.lengths[store.select(split)].max()))
-    clips = evenly_spaced_clips(store, frames, split, 100)
-    world.legend = describe_actions(world, read_clips(store, *clips, frames))

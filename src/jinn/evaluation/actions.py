@@ -1,4 +1,4 @@
-"""Latent actions: their names, how they are used, and what they say about a game's true actions."""
+"""Latent actions: how they are used, and what they say about a game's true actions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from jinn.data.store import FrameStore
 from jinn.evaluation.clips import Clips
 from jinn.evaluation.estimate import Estimate, Records, bootstrap
 from jinn.evaluation.metrics import fraction_used, joint_counts, mutual_information, perplexity, purity
-from jinn.evaluation.motion import global_motion, player_motion
 from jinn.evaluation.rollouts import Rollouts
-from jinn.world.legend import ActionMeaning
+from jinn.world.motion import global_motion
 from jinn.world.world import World
 
 
@@ -107,50 +106,3 @@ def nmi_with_true_actions(labels_X: np.ndarray, store: FrameStore, num_actions: 
         for latent_T, true_T in pairs
     ]
     return bootstrap(torch.cat(counts), 0, mutual_information, least=0, most=1)
-
-
-@torch.inference_mode()
-def describe_actions(world: World, frames_BTHWC: Tensor, batch: int = 16) -> tuple[ActionMeaning, ...]:
-    """Name each latent action after the player's mean motion in the frames that it explains.
-
-    Args:
-        world: the world whose latent action model labels the clips.
-        frames_BTHWC: uint8 clips of real video, at least 2 frames each; with 3 or more a player is found
-            under a static camera too.
-    """
-    codes = [world.latent_actions.encode(x.to(world.device)) for x in frames_BTHWC.split(batch)]
-    return describe(torch.cat(codes).cpu(), player_motion(frames_BTHWC), world.num_actions)
-
-
-def describe(codes_BT: Tensor, motion_BT2: Tensor, num_actions: int) -> tuple[ActionMeaning, ...]:
-    """`describe_actions` of known codes and motions (down, right)."""
-    codes, motion = codes_BT.flatten(), motion_BT2.flatten(0, 1)
-    means = np.zeros((num_actions, 2))
-    fractions = np.bincount(codes.numpy(), minlength=num_actions) / len(codes)
-    for action in np.flatnonzero(fractions):
-        means[action] = motion[codes == action].mean(0).numpy()
-    names = _names(means, fractions)
-    return tuple(
-        ActionMeaning(name, round(float(down), 3), round(float(right), 3), round(float(fraction), 4))
-        for name, (down, right), fraction in zip(names, means, fractions, strict=True)
-    )
-
-
-def _names(means_A2: np.ndarray, fractions_A: np.ndarray) -> tuple[str, ...]:
-    """A name for each mean motion; of actions with the same direction the fastest has the plain name."""
-    names = [
-        _name(*mean) if fraction else "unused" for mean, fraction in zip(means_A2, fractions_A, strict=True)
-    ]
-    speeds = np.hypot(*means_A2.T)
-    fastest = {name: max(s for n, s in zip(names, speeds, strict=True) if n == name) for name in names}
-    return tuple(
-        name if speed == fastest[name] or name in ("stay", "unused") else f"{name} slowly"
-        for name, speed in zip(names, speeds, strict=True)
-    )
-
-
-def _name(down: float, right: float, static: float = 0.4) -> str:
-    # A direction is named if it is fast enough, and not negligible beside the other one.
-    vertical = "" if abs(down) < max(static, abs(right) / 4) else "up" if down < 0 else "down"
-    horizontal = "" if abs(right) < max(static, abs(down) / 4) else "left" if right < 0 else "right"
-    return "-".join(part for part in (vertical, horizontal) if part) or "stay"

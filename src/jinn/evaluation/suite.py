@@ -29,6 +29,7 @@ from jinn.evaluation.measure import Measure, OnProgress, WorldRecords
 from jinn.evaluation.networks import load_networks
 from jinn.evaluation.protocol import Protocol
 from jinn.evaluation.results import Results, WorldResults, training_curves
+from jinn.world.legend import describe_actions
 from jinn.world.world import World
 
 
@@ -78,7 +79,7 @@ def evaluate(
                 name=name,
                 estimates=means | dict(estimates(world, records, real, seed)),
                 curves=curves,
-                legend=actions.describe_actions(world, clips.rows(slice(0, 256)).read()),
+                legend=describe_actions(world, clips.rows(slice(0, 256)).read()),
                 confusion_AU=actions.confusion(records.clips, world.num_actions),
                 training=training_curves(world),
                 pictures=rollouts.example_rollouts(world, clips, protocol.shown, records.latent_U, seed),

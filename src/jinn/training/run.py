@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from jinn.contracts import JinnError
-from jinn.data.clips import ClipSampler, gather_clips, load_frames, read_clips
+from jinn.data.clips import ClipSampler, evenly_spaced_clips, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import FrameStream, Source, StoreSource
 from jinn.files import from_dict, read_json, to_dict, weights_hash, write_json
@@ -30,6 +30,7 @@ from jinn.training.optim import TrainingConfig, fastest_precision
 from jinn.training.parallel import ParallelConfig, Precision, Ranks, check_split, join
 from jinn.training.recipe import Recipe, phases
 from jinn.world.config import WorldConfig
+from jinn.world.legend import describe_actions
 from jinn.world.world import World
 
 
@@ -66,7 +67,7 @@ def run_recipe(
         deadline: `time.monotonic` at which the run is stopped and saved.
 
     Returns:
-        The world, also saved as ``run/world``.
+        The world with named actions, also saved as ``run/world``.
 
     Raises:
         JinnError: the run was started with another recipe, seed, base or precision, the base is of another size
@@ -93,7 +94,11 @@ def run_recipe(
             train_phases(recipe, source, run, world, seed, ranks, on_step, base is None, deadline)
         finally:
             source.close()
-        return (world.to(ranks.device) if ranks.first else world).eval()
+    if ranks.first:
+        world.to(ranks.device)
+        name_actions(world, source)
+        world.save(run / "world")
+    return world.eval()
 
 
 def train_phases(
@@ -127,6 +132,14 @@ def train_phases(
         train(phase, stage, clips, run, seed + phase.seed, ranks, on_step, deadline)
         rest()
         ranks.broadcast(stage.finish(clips, phase.config, seed))
+
+
+def name_actions(world: World, source: Source) -> None:
+    """Name the actions after the motion in clips of the training, or of the test levels of a stream."""
+    store, split = source.previews if source.stream_config else (source.chunk(0), "train")
+    frames = min(12, int(store.lengths[store.select(split)].max()))
+    clips = evenly_spaced_clips(store, frames, split, 100)
+    world.legend = describe_actions(world.eval(), read_clips(store, *clips, frames))
 
 
 def check(recipe: Recipe, ranks: Ranks) -> None:

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from jinn.files import from_dict, read_json, write_json
+from jinn.world.motion import player_motion
+
+if TYPE_CHECKING:
+    from jinn.world.world import World
 
 
 @dataclass(frozen=True)
@@ -39,3 +48,50 @@ def read_legend(place: Path) -> tuple[ActionMeaning, ...] | None:
     if not place.exists():
         return None
     return tuple(from_dict(ActionMeaning, entry, str(place)) for entry in read_json(place))
+
+
+@torch.inference_mode()
+def describe_actions(world: World, frames_BTHWC: Tensor, batch: int = 16) -> tuple[ActionMeaning, ...]:
+    """Name each latent action after the player's mean motion in the frames that it explains.
+
+    Args:
+        world: the world whose latent action model labels the clips.
+        frames_BTHWC: uint8 clips of real video, at least 2 frames each; with 3 or more a player is found
+            under a static camera too.
+    """
+    codes = [world.latent_actions.encode(x.to(world.device)) for x in frames_BTHWC.split(batch)]
+    return describe(torch.cat(codes).cpu(), player_motion(frames_BTHWC), world.num_actions)
+
+
+def describe(codes_BT: Tensor, motion_BT2: Tensor, num_actions: int) -> tuple[ActionMeaning, ...]:
+    """`describe_actions` of known codes and motions (down, right)."""
+    codes, motion = codes_BT.flatten(), motion_BT2.flatten(0, 1)
+    means = np.zeros((num_actions, 2))
+    fractions = np.bincount(codes.numpy(), minlength=num_actions) / len(codes)
+    for action in np.flatnonzero(fractions):
+        means[action] = motion[codes == action].mean(0).numpy()
+    names = _names(means, fractions)
+    return tuple(
+        ActionMeaning(name, round(float(down), 3), round(float(right), 3), round(float(fraction), 4))
+        for name, (down, right), fraction in zip(names, means, fractions, strict=True)
+    )
+
+
+def _names(means_A2: np.ndarray, fractions_A: np.ndarray) -> tuple[str, ...]:
+    """A name for each mean motion; of actions with the same direction the fastest has the plain name."""
+    names = [
+        _name(*mean) if fraction else "unused" for mean, fraction in zip(means_A2, fractions_A, strict=True)
+    ]
+    speeds = np.hypot(*means_A2.T)
+    fastest = {name: max(s for n, s in zip(names, speeds, strict=True) if n == name) for name in names}
+    return tuple(
+        name if speed == fastest[name] or name in ("stay", "unused") else f"{name} slowly"
+        for name, speed in zip(names, speeds, strict=True)
+    )
+
+
+def _name(down: float, right: float, static: float = 0.4) -> str:
+    # A direction is named if it is fast enough, and not negligible beside the other one.
+    vertical = "" if abs(down) < max(static, abs(right) / 4) else "up" if down < 0 else "down"
+    horizontal = "" if abs(right) < max(static, abs(down) / 4) else "left" if right < 0 else "right"
+    return "-".join(part for part in (vertical, horizontal) if part) or "stay"
