@@ -141,6 +141,7 @@ def interrupted_at(event: int) -> Iterator[None]:
         return call
 
     with pytest.MonkeyPatch.context() as patch:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell job ignores it
         patch.setattr(data_stream, "ingest", counted(data_stream.ingest))
         patch.setattr(loop.Training, "update", counted(loop.Training.update))
         yield

@@ -179,7 +179,7 @@ def test_the_legend_of_a_known_game(size_hw: tuple[int, int]) -> None:
     legend = describe(torch.from_numpy(np.stack(actions))[:, :-1], motion, len(ACTIONS) + 1)
     assert [meaning.name for meaning in legend] == [*ACTIONS, "unused"]
     assert legend[2].right == pytest.approx(CELL, abs=0.5)
-    assert sum(meaning.share for meaning in legend) == pytest.approx(1, abs=0.01)
+    assert sum(meaning.fraction for meaning in legend) == pytest.approx(1, abs=0.01)
 
 
 def test_names_of_motions() -> None:

@@ -91,7 +91,7 @@ def finish(process: subprocess.Popen[bytes]) -> str:
 
 def figures(run: Path) -> list[tuple[str, int, float, float]]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [(line["stage"], line["step"], line["loss"], line["gradient_norm"]) for line in lines]
+    return [(line["phase"], line["step"], line["loss"], line["gradient_norm"]) for line in lines]
 
 
 def assert_same(run: Path, other: Path) -> None:

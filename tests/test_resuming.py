@@ -107,7 +107,7 @@ def test_ten_kills_change_nothing(game: FrameStore, tmp_path: Path) -> None:
         assert a.keys() == b.keys()
         assert [name for name in a if not torch.equal(a[name], b[name])] == []
     lines = [json.loads(line) for line in (killed / "log.jsonl").read_text().splitlines()]
-    steps = [(line["stage"], line["step"]) for line in lines]
+    steps = [(line["phase"], line["step"]) for line in lines]
     assert steps == sorted(set(steps), key=lambda place: (STAGES.index(place[0]), place[1]))
 
 

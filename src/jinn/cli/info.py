@@ -79,5 +79,5 @@ def action_table(world: World) -> rich.table.Table:
             table.add_row(str(action), "(not named)")
         else:
             x = world.legend[action]
-            table.add_row(str(action), x.name, f"{x.down:+.2f}", f"{x.right:+.2f}", f"{x.share:.2f}")
+            table.add_row(str(action), x.name, f"{x.down:+.2f}", f"{x.right:+.2f}", f"{x.fraction:.2f}")
     return table

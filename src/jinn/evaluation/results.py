@@ -103,7 +103,7 @@ def training_curves(world: World) -> dict[str, list[tuple[int, float]]]:
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             entry = json.loads(line)
-            curves.setdefault(entry["stage"], []).append((int(entry["step"]), float(entry["loss"])))
+            curves.setdefault(entry["phase"], []).append((int(entry["step"]), float(entry["loss"])))
         except (ValueError, KeyError):  # a killed run may have left half a line
             continue
     return curves

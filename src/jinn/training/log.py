@@ -83,7 +83,7 @@ class RunLog:
             entry = json.loads(line)
         except json.JSONDecodeError:  # the last line of a killed run may be half
             return False
-        return entry["stage"] != self._phase or entry["step"] <= step
+        return entry["phase"] != self._phase or entry["step"] <= step
 
     def scalars(self, step: int, values: dict[str, float], meter: Meter) -> None:
         """Log the metrics of a step, and the meter's."""
@@ -93,7 +93,7 @@ class RunLog:
             "clips_a_second": round(meter.clips_a_second, 2),
             "waiting": round(meter.waiting(), 4),
         }
-        entry = {"stage": self._phase, "step": step, "time": round(time.time(), 1)}
+        entry = {"phase": self._phase, "step": step, "time": round(time.time(), 1)}
         entry |= {"precision": self._precision, **scalars}
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()

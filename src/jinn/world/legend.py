@@ -24,30 +24,30 @@ class ActionMeaning:
 
     Attributes:
         name: a guess, such as "up-left", "stay" or "unused".
-        down, right: mean motion in pixels a frame while it was taken, of the player as far as one can tell.
-        share: of the frames that it was measured on, in [0, 1].
+        down, right: mean motion in pixels per frame while it was taken, of the player as far as one can tell.
+        fraction: of the frames in which it was taken, in [0, 1].
     """
 
     name: str
     down: float
     right: float
-    share: float
+    fraction: float
 
 
-def write_legend(place: Path, legend: Sequence[ActionMeaning]) -> None:
+def write_legend(path: Path, legend: Sequence[ActionMeaning]) -> None:
     """Write a legend as JSON."""
-    write_json(place, [asdict(meaning) for meaning in legend])
+    write_json(path, [asdict(meaning) for meaning in legend])
 
 
-def read_legend(place: Path) -> tuple[ActionMeaning, ...] | None:
+def read_legend(path: Path) -> tuple[ActionMeaning, ...] | None:
     """The legend in a file, None if there is no such file.
 
     Raises:
         JinnError: the file is damaged.
     """
-    if not place.exists():
+    if not path.exists():
         return None
-    return tuple(from_dict(ActionMeaning, entry, str(place)) for entry in read_json(place))
+    return tuple(from_dict(ActionMeaning, entry, str(path)) for entry in read_json(path))
 
 
 @torch.inference_mode()

@@ -35,8 +35,8 @@ def legends(worlds: Sequence[WorldResults]) -> str:
     for world in worlds:
         rows = "".join(
             f'<tr><td class="n">{a}</td><td>{arrow(meant, longest)}</td>'
-            f'<th scope="row">{escape(meant.name)}</th><td class="n">{numbers.show(meant.share, "fraction")}'
-            f'<span class="bar" style="--fraction:{min(max(meant.share, 0), 1):.3f}"></span></td>'
+            f'<th scope="row">{escape(meant.name)}</th><td class="n">{numbers.show(meant.fraction, "fraction")}'
+            f'<span class="bar" style="--fraction:{min(max(meant.fraction, 0), 1):.3f}"></span></td>'
             f'<td class="n">{_pixels(meant.down)}</td><td class="n">{_pixels(meant.right)}</td></tr>'
             for a, meant in enumerate(world.legend, start=1)
         )

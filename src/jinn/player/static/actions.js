@@ -13,7 +13,7 @@ function actionButton(k) {
   const button = make("button", { type: "button", className: "action" }, label, make("span", { className: "caps" }));
   button.setAttribute("aria-pressed", "false");
   const meaning = world.legend?.[k];
-  if (meaning?.share) {
+  if (meaning?.fraction) {
     label.prepend(arrow(meaning));
     const steps = [[meaning.down, "down", "up"], [meaning.right, "right", "left"]]
       .map(([pixels, plus, minus]) => `${Math.abs(pixels).toFixed(1)} ${pixels < 0 ? minus : plus}`);
