@@ -158,15 +158,8 @@ def main(
             made, taken = trained(changed, frames, base, seed, seconds, steps, torch.device(device))
             minutes = (time.perf_counter() - began) / 60
             measured = measure(made, held_out, clips, base is None)
-            line = {
-                "part": part,
-                "row": row,
-                "seed": seed,
-                "budget": budget,
-                "steps": taken,
-                "minutes": minutes,
-            }
-            lines.append({**line, "metrics": measured})
+            line = {"part": part, "row": row, "seed": seed, "budget": budget}
+            lines.append({**line, "steps": taken, "minutes": minutes, "metrics": measured})
             with path.open("a") as file:
                 file.write(json.dumps(lines[-1]) + "\n")
             print(row, seed, taken, f"{minutes:.1f} min", summary([measured]), flush=True)

@@ -50,6 +50,8 @@ LABELLED = (0, 100, 200, 400, 600, 800, 1000)
 NOISE = 0.1  # how often the paper's oracle presses at random
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
+KEYS = ("game", "measure", "who", "labelled", "seed")
+WHO = ("cloned", "perfect latent actions")  # behind a dictionary of the labelled steps
 TITLES = {"solved": "levels solved", "agreement": "keys as the expert's"}
 
 # Read off the paper's figure: shares of test levels solved, by labelled steps; then its oracle, and random.
@@ -82,94 +84,106 @@ def main(
         unseen: Videos of the same expert on levels that STORE does not show.
         out: Folder of the figure.
         cloning: How policies are cloned.
-        channels: Of their network's stages.
-        fold: Of the same: squares of so many pixels a side are one place; with 2 and 8 16 32 channels it
-            learns seven times as fast on a CPU.
-        seeds: How many, from 0: of policies, labelled steps and levels' order.
-        episodes: How many each of them plays.
+        channels: Of the stages of their network.
+        fold: Pixel-unshuffle factor of its input; 2 with 8 16 32 channels is seven times as fast on a CPU.
+        seeds: Number of seeds, from 0, of policies, labelled steps and the order of levels.
+        episodes: Number of episodes that each of them plays.
         device: Where the world labels.
     """
     out.mkdir(parents=True, exist_ok=True)
-    place = out / "rows.jsonl"
-    rows: list[dict[str, Any]] = (
-        [json.loads(x) for x in place.read_text().splitlines()] if place.exists() else []
-    )
-    done = {(row["game"], row["measure"], row["who"], row["labelled"], row["seed"]) for row in rows}
-    frames = FrameStore.open(store)
-    loaded = World.load(world, device)
-    levels = {frames.level_seed(episode) for episode in range(frames.num_episodes)}
-    if any(level is not None and TEST_LEVELS[0] <= level < sum(TEST_LEVELS) for level in levels):
-        raise JinnError(f"{store} shows levels that the agents are tested on: record others, see expert.py")
-    if loaded.trained_on is not None and np.isin(frames.groups, loaded.trained_on).any():
-        raise JinnError(
-            f"{world} was trained on levels of {store}: record others, such as --levels 30000:5000"
-        )
+    frames, world_actions = FrameStore.open(store), World.load(world, device).num_actions
+    latents_X = latent_labels(game, frames, world, device, out)
     frames_XHWC, actions_X = load_frames(frames, torch.device("cpu")), true_actions(frames)
-    labels = out / f"{game}-latents.safetensors"
-    if not labels.exists():
-        write_tensors(labels, {"latents": torch.from_numpy(label(loaded, frames))})
-    latents_X = read_tensors(labels)["latents"]
-    A, U = loaded.num_actions, number_of_actions(game)
+    U = number_of_actions(game)
     known_K = ((latents_X >= 0) & (actions_X >= 0)).nonzero().squeeze(-1)
 
-    def solved(policy: Policy, seed: int) -> np.ndarray:
-        return play(Game(game, 50, TEST_LEVELS, seed), policy, episodes) >= SOLVED
-
-    measures: dict[str, Callable[[Policy, int], np.ndarray]] = {"solved": solved}
+    measures: dict[str, Callable[[Policy, int], np.ndarray]] = {"solved": partial(solved, game, episodes)}
     if unseen is not None:
         measures["agreement"] = agreement(FrameStore.open(unseen), frames)
+    results = Results(out / "rows.jsonl", game, measures)
 
-    def row(who: str, labelled: int, seed: int, policy: Callable[[torch.Generator], Policy]) -> None:
-        for measure, found in measures.items():
-            if (game, measure, who, labelled, seed) in done:
-                continue
-            # A generator for each: what was there already draws nothing, and the rest stays what it was.
-            right = found(policy(torch.Generator().manual_seed(seed)), seed)
-            rows.append(
-                {
-                    "game": game,
-                    "measure": measure,
-                    "who": who,
-                    "labelled": labelled,
-                    "seed": seed,
-                    "share": float(right.mean()),
-                    "of": len(right),
-                }
-            )
-            with place.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
-            print(json.dumps(rows[-1]), flush=True)
-
-    def cloned(kind: str, actions_X: Tensor, count: int, seed: int) -> Network:
+    def cloned(kind: str, labels_X: Tensor, count: int, seed: int) -> Network:
         folder = out / "policies" / f"{game}-{kind}-{seed}"
         if not (folder / "policy.safetensors").exists():
             network = new_network(NetworkConfig(count, frames.size_hw, channels, fold=fold), seed)
-            clone(frames_XHWC, actions_X, count, cloning, seed, network=network).save(folder)
+            clone(frames_XHWC, labels_X, count, cloning, seed, network=network).save(folder)
         return Network.load(folder)
 
     for seed in range(seeds):
         order_K = known_K[torch.randperm(len(known_K), generator=torch.Generator().manual_seed(seed))]
-        imitator = cloned("latent", latents_X, A, seed)
-        oracle = cloned("true", actions_X, U, seed)
-        row("random", 0, seed, partial(random_actions, U))
-        row("oracle", 0, seed, partial(by_network, oracle))
-        row("oracle, a tenth random", 0, seed, partial(noisy, oracle, U))
+        imitator, oracle = (
+            cloned("latent", latents_X, world_actions, seed),
+            cloned("true", actions_X, U, seed),
+        )
+        results.add("random", 0, seed, partial(random_actions, U))
+        results.add("oracle", 0, seed, partial(by_network, oracle))
+        results.add("oracle, a tenth random", 0, seed, partial(noisy, oracle, U))
         for count in LABELLED[1:]:
             some_K = order_K[:count]
-            for who, policy, seen_X, codes in (
-                ("cloned", imitator, latents_X, A),
-                ("perfect latent actions", oracle, actions_X, U),
-            ):
-                book = Dictionary(seen_X[some_K], actions_X[some_K], codes, U)
-                row(who, count, seed, partial(by_dictionary, policy, book))
-            row(
-                "blind",
-                count,
-                seed,
-                partial(blind_actions, torch.bincount(actions_X[some_K], minlength=U).double()),
-            )
-    write_text(out / "agents.svg", figure(rows))
-    print(table(rows))
+            known = (latents_X[some_K], world_actions), (actions_X[some_K], U)
+            for who, policy, (codes_X, codes) in zip(WHO, (imitator, oracle), known, strict=True):
+                book = Dictionary(codes_X, actions_X[some_K], codes, U)
+                results.add(who, count, seed, partial(by_dictionary, policy, book))
+            counts_U = torch.bincount(actions_X[some_K], minlength=U).double()
+            results.add("blind", count, seed, partial(blind_actions, counts_U))
+    write_text(out / "agents.svg", figure(results.rows))
+    print(table(results.rows))
+
+
+def solved(game: str, episodes: int, policy: Policy, seed: int) -> np.ndarray:
+    """Whether a policy solves each of so many levels that nobody was trained on."""
+    return play(Game(game, 50, TEST_LEVELS, seed), policy, episodes) >= SOLVED
+
+
+def latent_labels(game: str, frames: FrameStore, world: str, device: str, out: Path) -> Tensor:
+    """The world's latent actions of a store, computed once.
+
+    Raises:
+        JinnError: the store shows levels that agents are tested on, or that the world was trained on.
+    """
+    levels = {frames.level_seed(episode) for episode in range(frames.num_episodes)}
+    if any(level is not None and TEST_LEVELS[0] <= level < sum(TEST_LEVELS) for level in levels):
+        raise JinnError(f"{frames.path} shows levels that agents are tested on: record others, see expert.py")
+    loaded = World.load(world, device)
+    if loaded.trained_on is not None and np.isin(frames.groups, loaded.trained_on).any():
+        raise JinnError(
+            f"{world} was trained on levels of {frames.path}: record others, such as --levels 30000:5000"
+        )
+    labels = out / f"{game}-latents.safetensors"
+    if not labels.exists():
+        write_tensors(labels, {"latents": torch.from_numpy(label(loaded, frames))})
+    return read_tensors(labels)["latents"]
+
+
+class Results:
+    """The rows of a figure, kept in a file: what is there already is not measured again.
+
+    Args:
+        path: of the file, a line of JSON for each row.
+        game: that is measured.
+        measures: from a policy and a seed to what it got right.
+    """
+
+    def __init__(
+        self, path: Path, game: str, measures: dict[str, Callable[[Policy, int], np.ndarray]]
+    ) -> None:
+        self.path, self.game, self.measures = path, game, measures
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.done = {tuple(row[key] for key in KEYS) for row in self.rows}
+
+    def add(self, who: str, labelled: int, seed: int, policy: Callable[[torch.Generator], Policy]) -> None:
+        """Measure a policy, by each measure that has no row of it yet."""
+        for measure, found in self.measures.items():
+            row: dict[str, Any] = dict(zip(KEYS, (self.game, measure, who, labelled, seed), strict=True))
+            if tuple(row.values()) in self.done:
+                continue
+            # A generator of its own: rows that were there already must not change those that come after.
+            right = found(policy(torch.Generator().manual_seed(seed)), seed)
+            self.rows.append({**row, "share": float(right.mean()), "of": len(right)})
+            with self.path.open("a") as file:
+                file.write(json.dumps(self.rows[-1]) + "\n")
+            print(json.dumps(self.rows[-1]), flush=True)
 
 
 def agreement(store: FrameStore, cloned_from: FrameStore) -> Callable[[Policy, int], np.ndarray]:

@@ -329,15 +329,28 @@ def soak(world: str = "coinrun", minutes: float = 30.0, clients: int = 12) -> in
         server.process.terminate()
         code = server.process.wait(30)
     print(json.dumps(times, indent=1))
+    return verdict(failures, memory, handles - before, said, code)
+
+
+def verdict(failures: list[str], memory: list[float], handles: int, said: str, code: int) -> int:
+    """Print whether the server withstood the soak; returns the exit code.
+
+    Args:
+        failures: errors of the clients that behaved.
+        memory: of the server in MB, over time.
+        handles: number of handles that the server kept.
+        said: the server's log.
+        code: its exit code.
+    """
     print("\n".join(failures[:20]))
     late = memory[len(memory) // 3 :]
     print(f"memory {memory[0]:.0f} MB at first, {min(late):.0f} to {max(late):.0f} MB later")
-    print(f"{handles} handles when all have left")
+    print(f"{handles} handles more than before when all have left")
     return report(
         {
             "the polite were served": not failures,
-            "memory has stopped growing": np.mean(late[-3:]) <= 1.1 * np.mean(late[:3]),
-            "no socket is left": handles < before + 4,
+            "memory has stopped growing": bool(np.mean(late[-3:]) <= 1.1 * np.mean(late[:3])),
+            "no socket is left": handles < 4,
             "the server's log is empty": not said,
             "it ended in good order": code == 0,
         }

@@ -12,6 +12,7 @@ was fooled. The same command goes on where it stopped.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,20 +61,19 @@ def main(
     """Label, train the reward head, train in the dream and in reality, measure both.
 
     Args:
-        game: EnvPool's name of the Procgen game that the world has learned.
-        store: Videos of it, whose moments dreams begin from.
-        world: The dream.
-        out: Folder of agents and figures.
-        ppo: How long and how the agent learns in the dream.
-        real: The same in the real game, to compare with: as many steps as the world has seen frames.
+        game: EnvPool's name of the Procgen game of the world.
+        store: Videos of it, from which episodes of the learned environment start.
+        world: The learned environment.
+        out: Folder of agents and results.
+        ppo: Training in the learned environment.
+        real: Training in the real game, to compare with.
         channels: Of the agents' networks.
-        fold: Of the same: squares of so many pixels a side are one place; with 2 and 8 16 32 channels it
-            learns seven times as fast on a CPU.
-        num_envs: Dreams side by side.
-        horizon: Steps of a dream.
-        labelled: Steps of the real game whose keys, rewards and ends are told.
-        episodes: How many episodes of the real game each score is of.
-        dreams: The same of the dream, which costs a hundred times as much.
+        fold: Pixel-unshuffle factor of their input; 2 with 8 16 32 channels is seven times as fast on a CPU.
+        num_envs: Learned environments side by side.
+        horizon: Steps of an episode in the learned environment.
+        labelled: Steps of the real game with known actions, rewards and terminations.
+        episodes: Episodes of the real game that measure each agent.
+        dreams: Episodes of the learned environment that do.
         seed: Of everything.
         device: Where networks compute.
     """
@@ -85,40 +85,54 @@ def main(
     def dream(count: int, split: str) -> WorldVectorEnv:
         return WorldVectorEnv(count, loaded, moments, 1, split, horizon, head, keys, render_mode="rgb_array")
 
-    def new() -> Network:
-        return new_network(NetworkConfig(len(keys), channels=channels, fold=fold), seed)
+    def trained(envs: Any, config: PPOConfig, name: str) -> Network:
+        network = new_network(NetworkConfig(len(keys), channels=channels, fold=fold), seed)
+        return train_with_progress(envs, network, config, seed, device, out / name)
 
-    dreamer = train_with_progress(dream(num_envs, "train"), new(), ppo, seed, device, out / "dreamer")
-    realist = train_with_progress(
-        Game(game, 64, TRAIN_LEVELS, seed), new(), real, seed, device, out / "realist"
-    )
-    chance = torch.Generator().manual_seed(seed)
-    pressed_U = torch.zeros(len(keys))
+    dreamer = trained(dream(num_envs, "train"), ppo, "dreamer")
+    realist = trained(Game(game, 64, TRAIN_LEVELS, seed), real, "realist")
+    agents = policies(dreamer, realist, len(keys), seed, device)
+    report: dict[str, Any] = {"world": world, "steps": ppo.steps, "labelled": labelled, "keys": keys}
+    places: dict[str, tuple[Callable[[], Any], int]] = {
+        "dream": (lambda: dream(num_envs, "heldout"), dreams),
+        "game": (lambda: Game(game, 50, TEST_LEVELS, seed + 1), episodes),
+    }
+    report |= measured(agents, places, seed)
+    write_json(out / "report.json", report)
+    film(dream(16, "heldout"), agents["trained in the dream"], horizon, out / "dream.gif")
+
+
+def policies(
+    dreamer: Network, realist: Network, num_actions: int, seed: int, device: str
+) -> dict[str, Policy]:
+    """The two agents, and the baselines that need no skill."""
+    generator, counts_U = torch.Generator().manual_seed(seed), torch.zeros(num_actions)
 
     def dreaming(frames_BHWC: Tensor) -> Tensor:
-        actions_B = dreamer.act(frames_BHWC.to(device), chance).cpu()
-        pressed_U.add_(torch.bincount(actions_B, minlength=len(keys)))
+        actions_B = dreamer.act(frames_BHWC.to(device), generator).cpu()
+        counts_U.add_(torch.bincount(actions_B, minlength=num_actions))
         return actions_B
 
-    agents: dict[str, Policy] = {
+    return {
         "holds right and jump": constant_action(JUMP_RIGHT),
-        "random": random_actions(len(keys), chance),
+        "random": random_actions(num_actions, generator),
         "trained in the dream": dreaming,
-        "presses as often as that, blind": blind_actions(pressed_U, chance),
-        "trained in the game": lambda x: realist.act(x.to(device), chance).cpu(),
+        "presses as often as that, blind": blind_actions(counts_U, generator),
+        "trained in the game": lambda x: realist.act(x.to(device), generator).cpu(),
     }
-    report: dict[str, Any] = {"world": world, "steps": ppo.steps, "labelled": labelled, "keys": keys}
+
+
+def measured(
+    agents: dict[str, Policy], places: dict[str, tuple[Callable[[], Any], int]], seed: int
+) -> dict[str, list[float]]:
+    """The fraction of episodes in which each agent earns something in each place, with its interval."""
+    found: dict[str, list[float]] = {}
     for who, policy in agents.items():
-        for where, envs, count in (
-            ("dream", dream(num_envs, "heldout"), dreams),
-            ("game", Game(game, 50, TEST_LEVELS, seed + 1), episodes),
-        ):
-            returns = play(envs, policy, count)
-            found = bootstrap((returns > 0).astype(float), seed)
-            report[f"{who}, {where}"] = [found.value, found.low, found.high]
-            print(f"{who}, {where}: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] earn something")
-    write_json(out / "report.json", report)
-    film(dream(16, "heldout"), dreaming, horizon, out / "dream.gif")
+        for where, (envs, count) in places.items():
+            earned = bootstrap((play(envs(), policy, count) > 0).astype(float), seed)
+            found[f"{who}, {where}"] = [earned.value, earned.low, earned.high]
+            print(f"{who}, {where}: {earned.value:.3f} [{earned.low:.3f}, {earned.high:.3f}] earn something")
+    return found
 
 
 def learned_labels(game: str, world: World, count: int, out: Path, seed: int) -> tuple[list[int], RewardHead]:

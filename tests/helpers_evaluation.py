@@ -113,3 +113,12 @@ class Moves:
         cells_BT2 = self.parse(frames_BTHWC.flatten(0, 1))[1].unflatten(0, (len(frames_BTHWC), -1))
         moves = cells_BT2[:, 1:] - cells_BT2[:, :-1]
         return (moves.unsqueeze(2) == STEPS_A2).all(-1).long().argmax(-1)
+
+
+def rolled(moves: list[tuple[int, int]], side: int = 32) -> Tensor:
+    """A picture without repetition that is shifted step by step, uint8 ``1THWC``."""
+    rng = torch.Generator().manual_seed(0)
+    frames = [torch.randint(0, 256, (1, side, side, 3), dtype=torch.uint8, generator=rng)]
+    for down, right in moves:
+        frames.append(torch.roll(frames[-1], (down, right), dims=(1, 2)))
+    return torch.stack(frames, 1)

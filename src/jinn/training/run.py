@@ -51,17 +51,14 @@ def run_recipe(
 
     Args:
         recipe: the configs.
-        frames: the "train" split of a store is trained on, its "heldout" split (if any) gives prompts and
-            previews; of a stream, the test levels do.
+        frames: the "train" split of a store is trained on; its "heldout" split (if any) gives prompts and previews.
         run: the run's folder.
         name: of the world.
         seed: of weights, clips and all other randomness.
         device: where to train.
         on_step: see `jinn.training.loop.OnStep`.
-        parallel: how the work is laid out, if torchrun started several processes. It is no part of the recipe:
-            the run may go on with another layout.
-        base: a world whose tokenizer and latent actions are used in place of the recipe's. Only the dynamics
-            are trained.
+        parallel: layout of the work over the processes of torchrun; the run may go on with another one.
+        base: world whose tokenizer and latent actions replace the recipe's. Only the dynamics are trained.
         precision: of matrix products. "auto" is bfloat16 where the hardware multiplies it faster, else
             float32; a run that goes on keeps the precision that it started with, wherever it goes on.
         deadline: `time.monotonic` at which the run is stopped and saved.
@@ -70,9 +67,8 @@ def run_recipe(
         The world with named actions, also saved as ``run/world``.
 
     Raises:
-        JinnError: the run was started with another recipe, seed, base or precision, the base is of another size
-            than the frames, or the recipe does not fit the hardware.
-        Interrupted: the run was stopped; call again to go on.
+        JinnError: the run was started with other settings, or base, frames, recipe and hardware do not fit.
+        Interrupted: the run was stopped.
     """
     source = StoreSource(frames) if isinstance(frames, FrameStore) else frames
     recipe = fit_to_frames(recipe, source.size_hw, base)
@@ -84,12 +80,11 @@ def run_recipe(
         ranks = replace(ranks, precision="bfloat16" if half else "float32")
         if source.stream_config and ranks.size > 1:
             raise JinnError("several processes cannot share one stream: make a store with jinn data first")
-        if ranks.any(deadline is not None and time.monotonic() > deadline):
+        if ranks.any(time.monotonic() > (deadline or float("inf"))):
             raise Interrupted(0)  # before a stream plays its test levels
         world = new_world(recipe, source.previews[0], name, seed)
         world.trained_on = source.trained_on
-        if base is not None:
-            take_over(world, base)
+        take_over(world, base)
         try:
             train_phases(recipe, source, run, world, seed, ranks, on_step, base is None, deadline)
         finally:
@@ -178,8 +173,10 @@ def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
         return World(config, prompts(store, 8))
 
 
-def take_over(world: World, base: World) -> None:
-    """Copy the base's tokenizer and latent actions, and the record of the levels that they were trained on."""
+def take_over(world: World, base: World | None) -> None:
+    """Copy a base's tokenizer and latent actions, and the record of the levels that they were trained on."""
+    if base is None:
+        return
     world.tokenizer.load_state_dict(base.tokenizer.state_dict())
     world.latent_actions.load_state_dict(base.latent_actions.state_dict())
     if world.trained_on is not None and base.trained_on is not None:

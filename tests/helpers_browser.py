@@ -1,0 +1,158 @@
+"""The player's page in Chromium: fixtures and what the tests do on it. A module names it in `pytest_plugins`."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+import chromium
+from chromium import launched
+from jinn.player import create_app, running
+from jinn.player.text import TextToImage
+from jinn.world.world import World
+from tiny_pipeline import save_pipeline
+from tiny_world import tiny_world
+
+GAMEPAD = """
+    window.pads = [{index: 0, axes: [0, 0], buttons: Array.from({length: 16}, () => ({pressed: false}))}];
+    navigator.getGamepads = () => pads;
+"""
+PIXELS = "[...jinn.shown].join()"
+
+OpenPage = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return tiny_world()
+
+
+@pytest.fixture(scope="module")
+def address(world: World) -> Iterator[str]:
+    with running(create_app(world)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def text_to_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextToImage]:
+    text_to_image = TextToImage(str(save_pipeline(tmp_path_factory.mktemp("text"))), (32, 32), "cpu", steps=1)
+    yield text_to_image
+    text_to_image.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
+    """Opens the page in a context of its own and waits for its first frame; errors fail the test."""
+    errors: list[str] = []
+    contexts: list[Any] = []
+
+    def open_page(at: str = address, frames: int = 1, pads: bool = False, **options: Any) -> Any:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.add_init_script(GAMEPAD if pads else "")
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+        page.goto(at)
+        until(page, f"window.jinn?.frames >= {frames}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+def until(page: Any, condition: str) -> None:
+    chromium.until(page, condition, told="JSON.stringify(window.jinn)")
+
+
+def play(page: Any, key: str, frames: int) -> None:
+    """Hold a key until some more frames were drawn."""
+    before = page.evaluate("jinn.frames")
+    page.keyboard.down(key)
+    until(page, f"jinn.frames >= {before + frames}")
+    page.keyboard.up(key)
+
+
+def begins(page: Any) -> None:
+    """Wait for a first frame, shown beside what was given."""
+    until(page, "jinn.action === -1 && jinn.tape.step === 0 && !document.getElementById('pair').hidden")
+
+
+def colour_of(page: Any, canvas: str) -> list[int]:
+    """The mean colour of a canvas."""
+    return page.evaluate(f"""(() => {{
+        const canvas = document.getElementById('{canvas}');
+        const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        const mean = (values) => Math.round(values.reduce((a, b) => a + b) / values.length);
+        return [0, 1, 2].map((c) => mean(data.filter((_, i) => i % 4 === c)));
+    }})()""")
+
+
+def rewind(page: Any, step: int) -> None:
+    scrub = "document.getElementById('scrub')"
+    page.evaluate(f"{scrub}.value = {step}; {scrub}.dispatchEvent(new Event('input'))")
+
+
+def single_steps(page: Any, keys: str) -> list[str]:
+    """Pause, play keys one by one, and give the pixels after each."""
+    if page.locator("#pause").get_attribute("aria-pressed") != "true":
+        page.keyboard.press("p")
+    pixels = []
+    for key in keys:
+        step = page.evaluate("jinn.tape.step")
+        page.keyboard.press(key)
+        until(page, f"jinn.tape.step === {step + 1}")
+        pixels.append(page.evaluate(PIXELS))
+    return pixels
+
+
+def download(page: Any, button: str) -> bytes:
+    with page.expect_download() as waiting:
+        page.locator(button).click()
+    return Path(waiting.value.path()).read_bytes()
+
+
+@contextmanager
+def cable(address: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A second address of a server, and what cuts all connections through it."""
+    ends: list[socket.socket] = []
+
+    def carry(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        cut((source, target))
+
+    def cut(some: Iterable[socket.socket]) -> None:
+        for end in some:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def listen() -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection((urlsplit(address).hostname, urlsplit(address).port))
+                ends.extend((near, far))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=carry, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=listen, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", lambda: cut(list(ends))
+        cut([listener, *ends])

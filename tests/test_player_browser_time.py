@@ -1,0 +1,243 @@
+"""The page in a real browser: rewinding, branching, films and sessions, and every way of input."""
+
+from __future__ import annotations
+
+import io
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers_browser import (
+    PIXELS,
+    OpenPage,
+    begins,
+    download,
+    play,
+    rewind,
+    single_steps,
+    until,
+)
+from jinn.player import Limits, create_app, running
+from jinn.player.text import TextToImage
+from jinn.world.world import World
+
+pytestmark = pytest.mark.slow
+pytest_plugins = ["helpers_browser"]
+
+
+# ---- Time -----------------------------------------------------------------------------------------------
+
+
+def test_rewind_and_take_another_way(open_page: OpenPage) -> None:
+    page = open_page()
+    first = single_steps(page, "1234512345")
+    rewind(page, 4)
+    assert page.evaluate(PIXELS) == first[3]
+    assert page.locator("#status").inner_text() == "looking back"
+    assert page.locator("#step").inner_text() == "4"
+    page.locator("#newest").click()
+    assert page.evaluate(PIXELS) == first[-1]
+    rewind(page, 4)
+    page.keyboard.press("5")  # the way that was taken
+    until(page, "jinn.tape.step === 5")
+    assert page.evaluate(PIXELS) == first[4]
+    rewind(page, 3)
+    page.keyboard.press("1")  # another
+    until(page, "jinn.tape.step === 4")
+    assert page.evaluate(PIXELS) != first[3]
+    assert page.evaluate("jinn.tape.inputs.slice(1).map((input) => input.action)") == [0, 1, 2, 0]
+
+
+def test_what_if_and_taking_a_way(open_page: OpenPage, world: World) -> None:
+    page = open_page()
+    single_steps(page, "12")
+    page.keyboard.press("/")
+    until(page, "document.querySelectorAll('#branches canvas').length > 0")
+    assert page.locator("#branches button").count() == world.num_actions
+    page.locator("#branches button").nth(3).click()
+    until(page, "jinn.tape.step === 8 && !jinn.replaying")
+    assert page.evaluate("jinn.tape.inputs.slice(3).every((input) => input.action === 3)")
+    assert page.locator("#branches").is_hidden()
+
+
+def test_the_last_action_again(open_page: OpenPage) -> None:
+    page = open_page()
+    single_steps(page, "4.")
+    page.locator("#again").click()
+    until(page, "jinn.tape.step === 3")
+    assert page.evaluate("jinn.tape.inputs.slice(1).map((input) => input.action)") == [3, 3, 3]
+
+
+# ---- Keeping --------------------------------------------------------------------------------------------
+
+
+def test_a_session_is_shared_and_comes_out_the_same(open_page: OpenPage) -> None:
+    page = open_page()
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(file, "PNG")
+    picture = {"name": "a.png", "mimeType": "image/png", "buffer": file.getvalue()}
+    page.locator("#file").set_input_files(picture)
+    begins(page)
+    frames = single_steps(page, "112345")
+    page.locator("#sampling summary").click()
+    page.locator("#temperature").fill("1.25")
+    page.locator("#steps").fill("3")
+    page.locator("#screen").focus()
+    frames += single_steps(page, "2233")
+    session = download(page, "#save")
+    other = open_page()
+    other.locator("#file").set_input_files(
+        {"name": "s.json", "mimeType": "application/json", "buffer": session}
+    )
+    until(other, "document.getElementById('note').textContent.includes('exactly the same frames')")
+    assert other.evaluate("jinn.tape.step") == 10
+    assert other.evaluate(PIXELS) == frames[-1]
+    assert other.locator("#temperature").input_value() == "1.25"
+    for step in (3, 7):
+        rewind(other, step)
+        assert other.evaluate(PIXELS) == frames[step - 1]
+    for bad in (
+        b"{",
+        b"[]",
+        session.replace(b'"seed":', b'"seed":-'),
+        session.replace(b'"action":1', b'"action":77'),
+    ):
+        other.locator("#file").set_input_files(
+            {"name": "s.json", "mimeType": "application/json", "buffer": bad}
+        )
+        until(other, "!document.getElementById('error').hidden")
+        assert "session" in other.locator("#error").inner_text()
+        play(other, "1", 1)
+
+
+def test_films_and_screenshots(open_page: OpenPage) -> None:
+    page = open_page()
+    single_steps(page, "12345")
+    picture = Image.open(io.BytesIO(download(page, "#picture")))
+    assert picture.size == (512, 512)
+    for button in ("#mp4", "#gif"):
+        with av.open(io.BytesIO(download(page, button))) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 6
+
+
+# ---- Hands ----------------------------------------------------------------------------------------------
+
+
+def test_keys_of_ones_own(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#keys summary").click()
+    page.locator("#bindings button").nth(2).click()
+    page.keyboard.press("x")
+    page.locator("#screen").focus()
+    single_steps(page, "x")
+    assert page.evaluate("jinn.action") == 2
+    assert "X" in page.locator(".action").nth(2).inner_text()
+    page.locator("#usual-keys").click()
+    assert "3" in page.locator(".action").nth(2).inner_text()
+
+
+def test_a_gamepad_plays(open_page: OpenPage) -> None:
+    page = open_page(pads=True)
+    page.evaluate("pads[0].buttons[1].pressed = true")
+    until(page, "jinn.action === 1")
+    page.evaluate("pads[0].buttons[1].pressed = false")
+    until(page, "document.querySelectorAll('.action[aria-pressed=true]').length === 0")
+    page.evaluate("pads[0].axes[0] = -1")  # the world's left
+    until(page, "jinn.action === 0")
+    page.evaluate("pads[0].axes[0] = 0")
+
+
+def test_everything_has_a_name_and_the_keyboard_reaches_it(open_page: OpenPage) -> None:
+    page = open_page()
+    for details in ("sampling", "keys"):
+        page.locator(f"#{details} summary").click()
+    nameless = page.evaluate("""[...document.querySelectorAll('button, input, canvas, a, summary')]
+        .filter((part) => part.checkVisibility() && !part.closest('[aria-hidden=true]'))
+        .filter((part) => !(part.textContent.trim() || part.ariaLabel || part.labels?.length || part.alt
+            || part.getAttribute('aria-labelledby') || part.querySelector('img[alt]')))
+        .map((part) => part.outerHTML)""")
+    assert nameless == []
+    reached = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id"))
+    parts = (
+        "reset pause again what-if auto speed scrub upload draw camera mp4 save open steps temperature seed"
+    )
+    assert {*parts.split(), "usual-keys", "look-ahead"} <= reached
+
+
+def test_waiting_for_a_place(open_page: OpenPage, world: World) -> None:
+    with running(create_app(world, limits=Limits(players=1))) as address:
+        first = open_page(address)
+        second = open_page(address, frames=0)
+        until(second, "document.getElementById('veil').textContent.includes('number 1 in the queue')")
+        first.close()
+        until(second, "jinn.frames > 0")
+
+
+def test_everything_works_with_a_finger(
+    open_page: OpenPage, text_to_image: TextToImage, world: World
+) -> None:
+    with running(create_app(world, text_to_image=text_to_image)) as address:
+        page = open_page(
+            address,
+            viewport={"width": 390, "height": 844},
+            has_touch=True,
+            is_mobile=True,
+            permissions=["camera"],
+        )
+        page.locator("#draw").tap()
+        page.locator("#colours button").nth(5).tap()
+        page.locator("#tools [value=fill]").tap()
+        page.locator("#paper").tap()
+        box = page.locator("#sketch").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+        page.locator("#start-sketch").tap()
+        begins(page)
+        sketch = page.evaluate("jinn.tape.prompt.pictures[0]")
+        page.locator("#camera").tap()
+        until(page, "document.getElementById('video').videoWidth > 0")
+        page.locator("#start-photo").tap()
+        until(page, f"jinn.tape.prompt.pictures[0] !== '{sketch}'")
+        page.locator("#text").fill("blue sky")
+        frames = page.evaluate("jinn.frames")
+        page.locator("#generate").tap()
+        until(page, f"jinn.frames > {frames} && jinn.action === -1")
+        page.locator("#pause").tap()
+        for k in (0, 1, 2, 3):
+            page.locator(".action").nth(k).tap()
+            until(page, f"jinn.tape.step === {k + 1}")
+        last = page.evaluate(PIXELS)
+        session = download(page, "#save")
+        assert len(download(page, "#gif")) > 100
+        rewind(page, 2)
+        page.locator(".action").nth(4).tap()
+        until(page, "jinn.tape.step === 3")
+        page.locator("#what-if").tap()
+        until(page, "document.querySelectorAll('#branches canvas').length > 0")
+        page.locator("#branches button").nth(1).tap()
+        until(page, "jinn.tape.step === 9 && !jinn.replaying")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.locator("#file").set_input_files(
+            {"name": "s.json", "mimeType": "application/json", "buffer": session}
+        )
+        until(page, "document.getElementById('note').textContent.includes('exactly the same frames')")
+        assert page.evaluate(PIXELS) == last
+
+
+@pytest.mark.parametrize("viewport", [(390, 664), (664, 390), (320, 568)])
+def test_fits_a_phone(open_page: OpenPage, viewport: tuple[int, int]) -> None:
+    width, height = viewport
+    page = open_page(viewport={"width": width, "height": height}, has_touch=True, is_mobile=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for part in ("#screen", ".action >> nth=0"):  # both to be seen without scrolling
+        box = page.locator(part).bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= height
+    page.locator(".action").nth(1).tap()  # the shortest press is still played
+    until(page, "jinn.action === 1")

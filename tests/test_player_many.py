@@ -1,0 +1,300 @@
+"""Many players, who may play, and where the server listens."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from helpers_player import PATIENCE, Player
+from jinn.contracts import JinnError
+from jinn.models.maskgit import SamplingConfig
+from jinn.player import create_app, running
+from jinn.player.protocol import FrameHeader, FrameKind, Limits
+from jinn.player.server import listen
+from jinn.world.state import State
+from jinn.world.world import World
+from tiny_world import tiny_world
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return tiny_world()
+
+
+@pytest.fixture(scope="module")
+def address(world: World) -> Iterator[str]:
+    with running(create_app(world)) as address:
+        yield address
+
+
+# ---- Many players ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_many_players_are_one_batch(world: World) -> None:
+    """A player's frames do not depend on who else plays, and a batch is what computes them."""
+    players = 12
+    sizes: list[int] = []
+    step = world.step
+
+    def counting(state: State, actions_B: torch.Tensor, sampling: SamplingConfig | None) -> Any:
+        sizes.append(len(actions_B))
+        return step(state, actions_B, sampling)
+
+    def keys(i: int) -> list[int]:
+        return [(i + t) % 5 for t in range(6)]
+
+    with running(create_app(world)) as address, ExitStack() as stack:
+        alone = []
+        for i in range(players):
+            with Player(address) as player:
+                alone.append(player.rollout(keys(i), seed=i))
+        world.step = counting  # type: ignore[method-assign]
+        try:
+            everybody = [stack.enter_context(Player(address)) for _ in range(players)]
+            together = list(
+                ThreadPoolExecutor(players).map(
+                    lambda i: everybody[i].rollout(keys(i), seed=i), range(players)
+                )
+            )
+        finally:
+            del world.step
+    assert np.array_equal(together, alone)
+    assert max(sizes) > 1
+
+
+def test_a_slow_player_slows_nobody(address: str) -> None:
+    with Player(address) as slow, Player(address) as quick:
+        slow.send("settings", idle=0, fps=30)
+        slow.send("start")
+        slow.frame(acknowledge=False)  # and never says that he saw it
+        quick.rollout([0] * 10)
+
+
+@pytest.mark.slow
+def test_a_flood_of_keys_harms_nobody_else(address: str) -> None:
+    with Player(address) as flood, Player(address) as other:
+        flood.rollout([])
+
+        def shout() -> None:
+            with suppress(ConnectionClosed):
+                while True:
+                    flood.send("keys", action=1)
+
+        def listen() -> None:
+            with suppress(ConnectionClosed, JinnError):
+                while True:
+                    flood.receive(acknowledge=False)
+
+        threads = [threading.Thread(target=target) for target in (shout, listen)]
+        for thread in threads:
+            thread.start()
+        other.rollout([0, 1, 2, 3])
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert flood.socket.close_code == 1008  # in the end he is not heard at all
+        other.rollout([0, 1])
+
+
+def test_an_address_has_a_bounded_number_of_sockets(world: World) -> None:
+    with running(create_app(world, limits=Limits(sockets_per_address=2))) as address:
+        with Player(address) as one, Player(address) as two:
+            one.rollout([0])
+            with Player(address) as three:
+                assert "close some" in three.error()
+            two.rollout([0])
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:  # its places are free again when the server notices, soon
+            with Player(address) as again:
+                again.send("start")
+                if again.hear()["type"] == "session":
+                    return
+        raise AssertionError("no place came free")
+
+
+@pytest.mark.slow
+def test_a_thousand_sockets_harm_only_their_owner(world: World) -> None:
+    # Whoever takes a place and does nothing loses it after five seconds; the polite one needs a fraction of that.
+    limits = Limits(players=8, max_queue=32, start_seconds_when_full=5.0)
+    with running(create_app(world, limits=limits)) as address, ExitStack() as stack:
+        where = urlsplit(address)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # of which server and clients share one here
+        for _ in range(min(1000, most // 3)):  # that never say a word
+            stack.enter_context(socket.create_connection((where.hostname, where.port)))
+        for _ in range(12):  # that take places and do nothing with them
+            stack.enter_context(connect(address.replace("http", "ws") + "/ws"))
+        polite = stack.enter_context(Player(address))
+        while (told := polite.hear())["type"] == "queue":
+            pass  # those before are sent away one after the other
+        assert told["type"] == "session"
+        polite.rollout([0, 1])
+
+
+def test_players_who_left_the_page_alone_lose_their_slot(world: World) -> None:
+    with (
+        running(create_app(world, limits=Limits(players=1, idle_seconds=0.0))) as address,
+        Player(address) as player,
+    ):
+        with pytest.raises(JinnError, match="not played for a while"):
+            list(player.frames())
+        with pytest.raises(ConnectionClosed):
+            player.receive()
+        assert player.socket.close_code == 4000  # a page that sees it does not come back by itself
+
+
+def test_a_lost_connection_is_found_again(address: str) -> None:
+    keys = [0, 1, 2, 3]
+    with Player(address) as undisturbed:
+        expected = undisturbed.rollout([*keys, 1], seed=6)
+    with Player(address) as lost:
+        lost.rollout(keys, seed=6)
+        [name] = [told["session"] for told in lost.messages]
+        lost.socket.socket.close()  # without a word
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with Player(address) as found:
+            found.send("settings", idle=None, fps=30)
+            found.send("resume", session=name)
+            assert found.hear()["type"] == "session"
+            data = found.socket.recv(timeout=PATIENCE)
+            if isinstance(data, str):
+                assert json.loads(data) == {"type": "gone"}  # the server has not noticed yet
+                continue
+            assert FrameHeader.unpack(data).kind is FrameKind.BACK
+            found.send("ack", frame=1)
+            assert np.array_equal(found.play(1).pixels_HWC, expected[-1])
+            break
+    else:
+        raise AssertionError("it was not kept")
+    with Player(address) as stranger:
+        stranger.send("resume", session=name)  # it is not parked any more
+        assert stranger.hear()["type"] == "session"
+        assert stranger.hear() == {"type": "gone"}
+
+
+# ---- Authentication ------------------------------------------------------------------------------------
+
+
+def test_a_token_is_asked_for(world: World) -> None:
+    with running(create_app(world, token="open sesame")) as address:
+        for url in ("/", "/api/world", "/static/play.js", "/api/world?token=open"):
+            answer = httpx.get(address + url)
+            assert answer.status_code == 403
+            assert "token" in answer.text
+        with pytest.raises(InvalidStatus) as refused:
+            connect(address.replace("http", "ws") + "/ws")
+        assert refused.value.response.status_code == 403
+        with httpx.Client() as browser:
+            assert browser.get(f"{address}/?token=open sesame").status_code == 200
+            assert browser.get(f"{address}/static/play.js").status_code == 200  # by its cookie
+        bearer = {"Authorization": "Bearer open sesame"}
+        assert httpx.get(f"{address}/api/world", headers=bearer).status_code == 200
+        with Player(address, token="open sesame") as player:
+            player.rollout([0])
+
+
+def test_other_names_of_this_machine_need_a_token(address: str, world: World) -> None:
+    """Or a page elsewhere, whose name is made to point here, would pass for ours."""
+    answer = httpx.get(address, headers={"Host": "elsewhere.example"})
+    assert answer.status_code == 403
+    assert "--token" in answer.text
+    port = urlsplit(address).port
+    assert httpx.get(address, headers={"Host": f"localhost:{port}"}).status_code == 200
+    with running(create_app(world, token="x")) as guarded:
+        answer = httpx.get(f"{guarded}/?token=x", headers={"Host": "elsewhere.example"})
+        assert answer.status_code == 200
+
+
+# ---- Listening ------------------------------------------------------------------------------------
+
+
+def test_usual_port_gives_way_and_a_chosen_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("JINN_PORT", str(port))
+        with listen("127.0.0.1", None) as other:
+            assert other.getsockname()[1] not in (0, port)
+        with pytest.raises(JinnError, match=f"port {port}.*choose another"):
+            listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "70000", "\uff18\uff10"])
+def test_usual_port_must_be_a_port(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("JINN_PORT", value)
+    with pytest.raises(JinnError, match="JINN_PORT"):
+        listen("127.0.0.1", None)
+
+
+@pytest.mark.parametrize(("host", "port"), [("no such host", 0), ("127.0.0.1", 70000), ("127.0.0.1", -1)])
+def test_bad_addresses_are_told(host: str, port: int) -> None:
+    with pytest.raises(JinnError):
+        listen(host, port)
+
+
+def serving(world: World, folder: Path, **options: object) -> tuple[subprocess.Popen[str], str]:
+    """A server in a process of its own, and the address that it prints."""
+    world.save(folder)
+    program = "import sys; from jinn.player import serve; from jinn import World; "
+    program += f"serve(World.load(sys.argv[1]), open_browser=False, **{options!r})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "JINN_PORT": "0"},
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("jinn is playing "), process.communicate()
+    return process, line.split(" at ")[1].split()[0]
+
+
+@pytest.mark.slow
+def test_other_machines_need_the_token_that_is_printed(world: World, tmp_path: Path) -> None:
+    process, printed = serving(world, tmp_path, host="0.0.0.0")
+    try:
+        address, token = printed.split("/?token=")
+        assert len(token) >= 16
+        assert httpx.get(address).status_code == 403
+        assert httpx.get(printed).status_code == 200
+        with Player(address, token=token) as player:
+            player.rollout([0])
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
+def test_stops_cleanly(world: World, tmp_path: Path, how: signal.Signals) -> None:
+    process, address = serving(world, tmp_path)
+    with Player(address) as player:  # somebody plays on while it stops
+        player.rollout([0], seed=0)
+        player.send("settings", idle=0, fps=30)
+        process.send_signal(how)
+        with pytest.raises(ConnectionClosed):
+            list(player.frames())
+        assert player.socket.close_code == 1012  # the server restarts: come again
+        rest, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, rest, errors) == (0, "", "")
