@@ -118,16 +118,36 @@ def main(
         results.add("random", 0, seed, partial(random_actions, U))
         results.add("oracle", 0, seed, partial(by_network, oracle))
         results.add("oracle, a tenth random", 0, seed, partial(noisy, oracle, U))
-        for count in LABELLED[1:]:
-            some_K = order_K[:count]
-            known = (latents_X[some_K], world_actions), (actions_X[some_K], U)
-            for who, policy, (codes_X, codes) in zip(WHO, (imitator, oracle), known, strict=True):
-                book = Dictionary(codes_X, actions_X[some_K], codes, U)
-                results.add(who, count, seed, partial(by_dictionary, policy, book))
-            counts_U = torch.bincount(actions_X[some_K], minlength=U).double()
-            results.add("blind", count, seed, partial(blind_actions, counts_U))
+        labels = (latents_X, world_actions), (actions_X, U)
+        add_dictionaries(results, (imitator, oracle), labels, order_K, seed)
     write_text(out / "agents.svg", figure(results.rows))
     print(table(results.rows))
+
+
+def add_dictionaries(
+    results: Results,
+    policies: tuple[Network, Network],
+    labels: tuple[tuple[Tensor, int], tuple[Tensor, int]],
+    order_K: Tensor,
+    seed: int,
+) -> None:
+    """Policies behind dictionaries of ever more labelled steps, and actions as frequent as in these steps.
+
+    Args:
+        results: where they go.
+        policies: cloned from latent and from true actions.
+        labels: latent and true actions of all frames, and how many of them there are.
+        order_K: frames with both, in the order in which their true actions become known.
+        seed: of the row.
+    """
+    actions_X, U = labels[1]
+    for count in LABELLED[1:]:
+        some_K = order_K[:count]
+        for who, policy, (codes_X, codes) in zip(WHO, policies, labels, strict=True):
+            book = Dictionary(codes_X[some_K], actions_X[some_K], codes, U)
+            results.add(who, count, seed, partial(by_dictionary, policy, book))
+        counts_U = torch.bincount(actions_X[some_K], minlength=U).double()
+        results.add("blind", count, seed, partial(blind_actions, counts_U))
 
 
 def solved(game: str, episodes: int, policy: Policy, seed: int) -> np.ndarray:
