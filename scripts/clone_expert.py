@@ -96,7 +96,6 @@ def main(
     frames_XHWC, actions_X = load_frames(frames, torch.device("cpu")), true_actions(frames)
     U = number_of_actions(game)
     known_K = ((latents_X >= 0) & (actions_X >= 0)).nonzero().squeeze(-1)
-
     measures: dict[str, Callable[[Policy, int], np.ndarray]] = {"solved": partial(solved, game, episodes)}
     if unseen is not None:
         measures["agreement"] = agreement(FrameStore.open(unseen), frames)
