@@ -140,13 +140,13 @@ def weights_hash(*modules: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_function(place: str) -> Callable[..., Any]:
+def load_function(location: str) -> Callable[..., Any]:
     """The function at ``FILE.py:FUNCTION``. The file is run anew each time.
 
     Raises:
         JinnError: there is no such file or function, or the file cannot be run.
     """
-    file, _, name = place.rpartition(":")
+    file, _, name = location.rpartition(":")
     path = Path(file)
     if not file or not path.is_file():
         raise JinnError(f"there is no file {file!r}: name a function as FILE.py:FUNCTION")

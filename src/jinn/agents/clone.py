@@ -1,7 +1,7 @@
-"""Cloning from video (paper section 3.3, appendix E): do what was seen, and find out the keys later.
+"""Behaviour cloning from video (paper section 3.3, appendix E).
 
-Latent actions label videos of an expert; a policy learns to name the latent action of a frame; and a few
-steps whose true actions are known say which keys each latent action stands for.
+Latent actions label videos of an expert, a policy learns to predict the latent action of a frame, and a
+dictionary, filled from a few steps with known true actions, maps latent actions to input actions.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class CloneConfig:
     """How a policy is cloned.
 
     Attributes:
-        steps: of the optimiser.
-        batch: frames a step.
-        learning_rate: of Adam; falls linearly to nothing.
-        shift: frames are moved by up to so many pixels, or the policy learns the videos by heart.
+        steps: number of optimiser steps.
+        batch: frames per step.
+        learning_rate: of Adam; falls linearly to 0.
+        shift: largest random shift of the frames in pixels, without which the policy overfits the videos.
     """
 
     steps: int = 2_000
@@ -48,13 +48,13 @@ def clone(
 
     Args:
         frames_XHWC: uint8, X frames in any order.
-        actions_X: int64, what was done in each; frames with a negative one are left out.
-        num_actions: latent or true ones, whichever `actions_X` are.
+        actions_X: int64, the action taken in each; frames with a negative one are left out.
+        num_actions: number of actions, latent or true, whichever `actions_X` are.
         config: see `CloneConfig`.
         seed: of weights, order and shifts.
         device: where to train.
-        network: what learns; None makes a new one.
-        on_step: told (steps done, loss).
+        network: to train; None makes a new one.
+        on_step: is called with the number of steps done and the loss.
 
     Raises:
         JinnError: no frame has an action, or one has an action that does not exist.
@@ -71,12 +71,12 @@ def clone(
         network = new_network(NetworkConfig(num_actions, (height, width)), seed)
     network = network.to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate)
-    chance = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     for step in range(config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * (1 - step / config.steps)
-        rows_B = known_K[torch.randint(len(known_K), (config.batch,), generator=chance)]
-        frames_BHWC = moved(frames_XHWC[rows_B], config.shift, chance).to(device)
+        rows_B = known_K[torch.randint(len(known_K), (config.batch,), generator=generator)]
+        frames_BHWC = shifted(frames_XHWC[rows_B], config.shift, generator).to(device)
         loss = F.cross_entropy(network(frames_BHWC)[0], actions_X[rows_B].to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -85,27 +85,27 @@ def clone(
     return network.eval()
 
 
-def moved(frames_BHWC: Tensor, most: int, chance: torch.Generator) -> Tensor:
-    """Each frame moved by up to so many pixels both ways; what comes in repeats the edge."""
-    if not most:
+def shifted(frames_BHWC: Tensor, largest: int, generator: torch.Generator) -> Tensor:
+    """Each frame shifted by up to ``largest`` pixels along both axes, padded with its edge."""
+    if not largest:
         return frames_BHWC
     _, H, W, _ = frames_BHWC.shape
-    moves_B2 = torch.randint(-most, most + 1, (len(frames_BHWC), 2), generator=chance)
-    rows_BH = (torch.arange(H) + moves_B2[:, :1]).clamp(0, H - 1)
-    columns_BW = (torch.arange(W) + moves_B2[:, 1:]).clamp(0, W - 1)
+    shifts_B2 = torch.randint(-largest, largest + 1, (len(frames_BHWC), 2), generator=generator)
+    rows_BH = (torch.arange(H) + shifts_B2[:, :1]).clamp(0, H - 1)
+    columns_BW = (torch.arange(W) + shifts_B2[:, 1:]).clamp(0, W - 1)
     each_B11 = torch.arange(len(frames_BHWC))[:, None, None]
     return frames_BHWC[each_B11, rows_BH[:, :, None], columns_BW[:, None, :]]
 
 
 class Dictionary:
-    """Which true actions a latent one was seen with (the paper's D): the map between two sets of keys.
+    """Counts of true actions for each latent action (the paper's D): the map between the two.
 
     Args:
         latents_X, actions_X: int64, the latent and the true actions of a few steps; none at all is allowed.
-        num_latents, num_actions: how many there are of each.
+        num_latents, num_actions: number of latent and of true actions.
 
     Raises:
-        JinnError: as many of one as of the other, or numbers that do not exist.
+        JinnError: the two differ in length, or contain actions that do not exist.
     """
 
     def __init__(self, latents_X: Tensor, actions_X: Tensor, num_latents: int, num_actions: int) -> None:
@@ -118,24 +118,24 @@ class Dictionary:
         counts = torch.bincount(pairs_X, minlength=num_latents * num_actions)
         self.counts_AU = counts.reshape(num_latents, num_actions)
 
-    def to_true(self, latents_B: Tensor, chance: torch.Generator) -> Tensor:
-        """int64 ``actions_B``: one of those seen with the latent action, as often as it was; else any."""
+    def to_true(self, latents_B: Tensor, generator: torch.Generator) -> Tensor:
+        """int64 ``actions_B``: sampled from the true actions counted for each latent one; any if there are none."""
         weights_AU = self.counts_AU.double()
         weights_AU[weights_AU.sum(1) == 0] = 1.0
-        return torch.multinomial(weights_AU[latents_B.cpu()], 1, generator=chance).squeeze(-1)
+        return torch.multinomial(weights_AU[latents_B.cpu()], 1, generator=generator).squeeze(-1)
 
     def to_latent(self) -> list[int]:
-        """For each true action the latent one that speaks most for it; the commonest where it never was seen.
+        """For each true action the latent one that indicates it best; the most frequent one if it never occurs.
 
-        Played through these, a dream has the game's own keys (`jinn.env`, its argument ``actions``). Not the
-        one seen with it most often (our own idea): who holds a key that jumps falls as long as he rises, and
-        stands still before walls, as with any key. What counts is how much more often the two came together
-        than by chance, times how often: their term of the likelihood ratio test of independence.
+        With this map a learned environment takes the game's own actions (argument ``actions`` of `jinn.env`).
+        It is not the latent action seen most often with it (our own idea): a player who holds the action that
+        jumps falls for as long as they rise, and stands still in front of walls, as with any action. What counts
+        is the term of the pair in the likelihood ratio test of independence.
         """
         counts_AU = self.counts_AU.double()
         latents_A1, actions_U = counts_AU.sum(1, keepdim=True), counts_AU.sum(0)
-        by_chance_AU = latents_A1 * actions_U / counts_AU.sum().clamp_min(1)
-        evidence_AU = torch.xlogy(counts_AU, counts_AU / by_chance_AU.clamp_min(1e-9))
+        independent_AU = latents_A1 * actions_U / counts_AU.sum().clamp_min(1)
+        evidence_AU = torch.xlogy(counts_AU, counts_AU / independent_AU.clamp_min(1e-9))
         best_U = evidence_AU.argmax(0)
         best_U[actions_U == 0] = latents_A1.argmax()
         return best_U.tolist()

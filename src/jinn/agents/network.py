@@ -1,4 +1,4 @@
-"""What an agent sees and acts with: IMPALA's residual network (Espeholt et al. 2018), as Procgen uses it."""
+"""The network of an agent: IMPALA's residual network (Espeholt et al. 2018), as Procgen uses it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ from jinn.files import (
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes.
+    """Sizes of the network.
 
     Attributes:
-        actions: how many there are.
-        size_hw: of the frames, pixels.
-        channels: of the stages, each of which halves the picture; three in Procgen.
-        width: of the layer behind them.
-        fold: the network sees squares of so many pixels a side as one place with all their colours: with 2 it
-            learns two to three times as fast on a CPU. 1 is Procgen's.
+        actions: number of actions.
+        size_hw: height and width of the frames in pixels.
+        channels: of the stages, each of which halves the resolution; Procgen has three.
+        width: of the fully connected layer.
+        fold: pixel-unshuffle factor of the input; 2 trains two to three times as fast on a CPU. 1 is Procgen's.
     """
 
     actions: int
@@ -46,7 +45,7 @@ class NetworkConfig:
 
 
 class Residual(nn.Module):
-    """Two convolutions beside the stream."""
+    """A residual block of two convolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -73,7 +72,7 @@ class Network(nn.Module):
                 Residual(channels),
             ]
             before, height, width = channels, -(-height // 2), -(-width // 2)
-        self.eye = nn.Sequential(*stages)
+        self.features = nn.Sequential(*stages)
         self.middle = nn.Linear(before * height * width, config.width)
         self.policy = nn.Linear(config.width, config.actions)
         self.value = nn.Linear(config.width, 1)
@@ -82,7 +81,7 @@ class Network(nn.Module):
         nn.init.zeros_(self.policy.bias)
         nn.init.orthogonal_(self.value.weight, 1.0)
         nn.init.zeros_(self.value.bias)
-        for part in self.eye.modules():
+        for part in self.features.modules():
             if isinstance(part, nn.Conv2d):  # what convolutions on a CPU are fastest with
                 part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
 
@@ -90,14 +89,14 @@ class Network(nn.Module):
         """uint8 frames to ``logits_BA`` and ``values_B``."""
         x_BCHW = F.pixel_unshuffle(to_float(frames_BHWC).permute(0, 3, 1, 2), self.config.fold)
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-        x_BD = F.relu(self.middle(F.relu(self.eye(x_BCHW)).flatten(1)))
+        x_BD = F.relu(self.middle(F.relu(self.features(x_BCHW)).flatten(1)))
         return self.policy(x_BD), self.value(x_BD).squeeze(-1)
 
     @torch.inference_mode()
-    def act(self, frames_BHWC: Tensor, chance: torch.Generator) -> Tensor:
-        """int64 ``actions_B``, drawn from the policy."""
+    def act(self, frames_BHWC: Tensor, generator: torch.Generator) -> Tensor:
+        """int64 ``actions_B``, sampled from the policy."""
         logits_BA, _ = self(frames_BHWC)
-        return draw(logits_BA, chance)
+        return sample_actions(logits_BA, generator)
 
     def save(self, folder: Path | str) -> None:
         """Write ``config.json`` and ``policy.safetensors`` into a folder."""
@@ -128,7 +127,7 @@ def new_network(config: NetworkConfig, seed: int) -> Network:
         return Network(config)
 
 
-def draw(logits_BA: Tensor, chance: torch.Generator) -> Tensor:
-    """One action a row; the chance is the CPU's, so that a seed is the same on every device."""
-    shares_BA = logits_BA.float().softmax(-1).cpu()
-    return torch.multinomial(shares_BA, 1, generator=chance).squeeze(-1).to(logits_BA.device)
+def sample_actions(logits_BA: Tensor, generator: torch.Generator) -> Tensor:
+    """One action per row, sampled on the CPU, so that a seed gives the same on every device."""
+    probabilities_BA = logits_BA.float().softmax(-1).cpu()
+    return torch.multinomial(probabilities_BA, 1, generator=generator).squeeze(-1).to(logits_BA.device)

@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017), with Procgen's settings (Cobbe et al. 2020).
 
-Frames in, actions out, over any environment with Gymnasium's vector interface: EnvPool's games and the
-dreams of `jinn.env` alike.
+It takes any environment of frames with Gymnasium's vector interface: EnvPool's games and the learned environments
+of `jinn.env` alike.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jinn.agents.network import Network, NetworkConfig, draw, new_network
+from jinn.agents.network import Network, NetworkConfig, new_network, sample_actions
 from jinn.files import load_weights, read_tensors, write_tensors
 
 
@@ -25,17 +25,18 @@ class PPOConfig:
     """How long and how an agent learns.
 
     Attributes:
-        steps: of all environments together.
-        length: steps of each environment between two updates.
-        epochs: how often an update goes through them.
-        minibatches: parts of each epoch.
-        learning_rate: of Adam; falls linearly to nothing.
-        discount, trace: gamma and lambda of the generalised advantage estimate.
-        clip: how far the policy's ratio may go, and the value.
-        entropy: weight of its bonus; falls as the rate does, so that in the end only rewards count.
-        value: weight of the value's error.
-        max_norm: the gradient is scaled down to this length.
-        save_every: updates between checkpoints.
+        steps: Number of steps of all environments together.
+        length: Steps of each environment between two updates.
+        epochs: Number of epochs of an update.
+        minibatches: Number of minibatches of an epoch.
+        learning_rate: Learning rate of Adam; falls linearly to 0.
+        discount: gamma of the generalised advantage estimate.
+        trace: lambda of the generalised advantage estimate.
+        clip: Range to which the policy's ratio and the value are clipped.
+        entropy: Weight of the entropy bonus; falls with the learning rate, so that in the end only rewards count.
+        value: Weight of the value's error.
+        max_norm: Norm to which larger gradients are scaled down.
+        save_every: Updates between checkpoints.
     """
 
     steps: int = 25_000_000
@@ -58,16 +59,16 @@ class PPOConfig:
 
 @dataclass
 class Rollout:
-    """What was seen between two updates: T steps of B environments.
+    """The experience between two updates: T steps of B environments.
 
     Attributes:
         frames_TBHWC: uint8.
-        actions_TB, logprobs_TB, values_TB: taken, how likely they were, and what the network expected.
+        actions_TB, logprobs_TB, values_TB: actions, their log-probabilities, and the values of the frames.
         rewards_TB: scaled.
-        ended_TB: the step ended its episode for good.
-        over_TB: the step ended its episode, for good or cut.
-        empty_TB: a step that only began the next episode: its action was ignored, nothing is learnt from it.
-        last_values_B: expected after the last step.
+        terminated_TB: whether the step terminated its episode.
+        over_TB: whether the step terminated or truncated its episode.
+        empty_TB: whether the step only started the next episode: its action was ignored, and it teaches nothing.
+        last_values_B: values after the last step.
     """
 
     frames_TBHWC: Tensor
@@ -75,14 +76,14 @@ class Rollout:
     logprobs_TB: Tensor
     values_TB: Tensor
     rewards_TB: Tensor
-    ended_TB: Tensor
+    terminated_TB: Tensor
     over_TB: Tensor
     empty_TB: Tensor
     last_values_B: Tensor
 
 
 class RewardScale:
-    """Divides rewards by the spread of discounted returns so far (as Procgen's baselines do).
+    """Divides rewards by the standard deviation of the discounted returns so far (as Procgen's baselines do).
 
     Args:
         num_envs: B.
@@ -97,7 +98,7 @@ class RewardScale:
     def __call__(self, rewards_B: np.ndarray, over_B: np.ndarray) -> np.ndarray:
         """Scaled rewards of one step."""
         self.returns_B = self.returns_B * self.discount + rewards_B
-        for value in self.returns_B:  # Welford's way: no sum of large squares
+        for value in self.returns_B:  # Welford's algorithm needs no sum of large squares
             self.count += 1
             off = value - self.mean
             self.mean += off / self.count
@@ -126,7 +127,7 @@ class Player:
         for _ in range(length):
             with torch.inference_mode():
                 logits_BA, values_B = self.network(self.frames_BHWC)
-                actions_B = draw(logits_BA, generator)
+                actions_B = sample_actions(logits_BA, generator)
                 logprobs_B = logits_BA.log_softmax(-1).gather(-1, actions_B[:, None]).squeeze(-1)
             frames, rewards, terminated, truncated, _ = self.envs.step(actions_B.cpu().numpy())
             empty_B, rewards_B = self.over_B, np.asarray(rewards, np.float64)
@@ -205,16 +206,16 @@ def save(
     network: Network,
     optimizer: torch.optim.Optimizer,
     scale: RewardScale,
-    chance: torch.Generator,
+    generator: torch.Generator,
     updates: int,
 ) -> None:
-    """Keep the agent for those who play it, and ``learning.safetensors`` for `resume`."""
+    """Save the agent, and ``learning.safetensors`` for `resume`."""
     network.save(folder)
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     for i, parameter in enumerate(network.parameters()):
         tensors |= {f"adam.{i}.{name}": value for name, value in optimizer.state[parameter].items()}
     tensors["scale"] = torch.tensor([scale.count, scale.mean, scale.square], dtype=torch.float64)
-    tensors |= {"chance": chance.get_state(), "updates": torch.tensor(updates)}
+    tensors |= {"generator": generator.get_state(), "updates": torch.tensor(updates)}
     write_tensors(folder / "learning.safetensors", tensors)
 
 
@@ -223,15 +224,15 @@ def resume(
     network: Network,
     optimizer: torch.optim.Optimizer,
     scale: RewardScale,
-    chance: torch.Generator,
+    generator: torch.Generator,
 ) -> int:
-    """Take up what `save` kept; returns the updates that were made, 0 if there is nothing."""
-    place = folder / "learning.safetensors"
-    if not place.exists():
+    """Restore what `save` wrote; returns the number of updates done, 0 if there is nothing."""
+    path = folder / "learning.safetensors"
+    if not path.exists():
         return 0
-    kept = read_tensors(place)
+    kept = read_tensors(path)
     weights = {name.removeprefix("network."): x for name, x in kept.items() if name.startswith("network.")}
-    load_weights(network, weights, place)
+    load_weights(network, weights, path)
     for i, parameter in enumerate(network.parameters()):
         names = [name for name in kept if name.startswith(f"adam.{i}.")]
         optimizer.state[parameter] = {
@@ -240,23 +241,22 @@ def resume(
             for name in names
         }
     scale.count, scale.mean, scale.square = kept["scale"].tolist()
-    chance.set_state(kept["chance"])
+    generator.set_state(kept["generator"])
     return int(kept["updates"])
 
 
 def advantages(rollout: Rollout, discount: float, trace: float) -> Tensor:
-    """Generalised advantage estimates ``TB`` (Schulman et al. 2016); none reaches over an episode's end.
+    """Generalised advantage estimates ``TB`` (Schulman et al. 2016); none reaches beyond the end of its episode.
 
-    An episode that was cut goes on in the value of its last frame: that frame is the next step's, the
-    empty one.
+    A truncated episode continues with the value of its last frame, which is that of the next, empty step.
     """
     next_values_TB = torch.cat([rollout.values_TB[1:], rollout.last_values_B[None]])
-    goes_on_TB = 1 - rollout.ended_TB.float()
-    surprise_TB = rollout.rewards_TB + discount * next_values_TB * goes_on_TB - rollout.values_TB
-    found_TB = torch.zeros_like(surprise_TB)
+    continues_TB = 1 - rollout.terminated_TB.float()
+    errors_TB = rollout.rewards_TB + discount * next_values_TB * continues_TB - rollout.values_TB
+    found_TB = torch.zeros_like(errors_TB)
     later_B = torch.zeros_like(rollout.last_values_B)
-    for t in reversed(range(len(surprise_TB))):
-        later_B = surprise_TB[t] + discount * trace * later_B * (1 - rollout.over_TB[t].float())
+    for t in reversed(range(len(errors_TB))):
+        later_B = errors_TB[t] + discount * trace * later_B * (1 - rollout.over_TB[t].float())
         found_TB[t] = later_B
     return found_TB
 
@@ -267,9 +267,9 @@ def learn(
     rollout: Rollout,
     config: PPOConfig,
     entropy_weight: float,
-    chance: torch.Generator,
+    generator: torch.Generator,
 ) -> dict[str, float]:
-    """One update: some epochs over what was seen."""
+    """One update: some epochs over a rollout."""
     advantages_TB = advantages(rollout, config.discount, config.trace)
     returns_TB = advantages_TB + rollout.values_TB
     real_X = (~rollout.empty_TB).flatten().nonzero().squeeze(-1)
@@ -280,7 +280,7 @@ def learn(
     )
     entropies = []
     for _ in range(config.epochs):
-        order = real_X[torch.randperm(len(real_X), generator=chance).to(real_X.device)]
+        order = real_X[torch.randperm(len(real_X), generator=generator).to(real_X.device)]
         for rows in order.chunk(config.minibatches):
             logits_RA, now_R = network(frames_XHWC[rows].clone())
             log_RA = logits_RA.log_softmax(-1)
