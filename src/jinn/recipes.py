@@ -225,7 +225,7 @@ def paper_coinrun() -> Recipe:
     )
 
 
-# The paper's scaling study (section 3.1, table 10): layers, width, heads and head width of the dynamics.
+# The paper's scaling study (section 3.1): layers, width, heads and head width of the dynamics.
 PLATFORMERS = {
     "41m": (18, 512, 8, 64),
     "96m": (16, 768, 16, 64),

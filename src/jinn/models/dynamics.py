@@ -1,4 +1,4 @@
-"""The dynamics model (paper section 2.1, figure 6): a MaskGIT on an ST-transformer.
+"""The dynamics model (paper section 2.1): a MaskGIT on an ST-transformer.
 
     p(z_t | z_1..z_t-1, a~_1..a~_t-1)
 

@@ -1,4 +1,4 @@
-"""The latent action model, LAM (paper section 2.1, figure 5): what changed between two frames, as one of A codes.
+"""The latent action model, LAM (paper section 2.1): what changed between two frames, as one of A codes.
 
     a~_1..a~_T = quantise(encoder(x_1..x_T+1))       x^_2..x^_T+1 = decoder(x_1..x_T, a~_1..a~_T)
 
@@ -35,11 +35,11 @@ class LatentActionModel(nn.Module):
         quantizer: the codebook; its size A is the number of actions that a player has, 2 to 64.
     """
 
+    quantizer: VQ
+
     def __init__(self, size_hw: tuple[int, int], quantizer: VQConfig) -> None:
         super().__init__()
         self.size_hw, self.num_actions = size_hw, quantizer.codes
-
-    quantizer: VQ
 
     def preprocess(self, frames_BTHWC: Tensor) -> Tensor:
         """uint8 frames to the float pixels in [0, 1] that the model works on."""

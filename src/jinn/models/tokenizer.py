@@ -3,7 +3,7 @@
     z_1..z_T = quantise(encoder(x_1..x_T))       x^_1..x^_T = decoder(z_1..z_T)
 
 Encoder and decoder are causal, so the tokens of frame t depend on frames 1..t. With ``temporal_every=0`` in
-both it becomes a per-frame ViT, which the paper measures as a little worse (table 7) and which is several times
+both it becomes a per-frame ViT, which the paper measures as a little worse (section 3.4) and which is several times
 cheaper. Our own tokenizer is `jinn.models.ours.conv_tokenizer`.
 """
 
@@ -145,7 +145,7 @@ class TokenizerConfig:
         size_hw: height and width of the frames in pixels.
         patch: side of the square of pixels that becomes one token.
         encoder: frames to latents.
-        decoder: latents to frames. Scaling it pays more than scaling the encoder (paper, section 2.1).
+        decoder: latents to frames. Scaling it pays more than scaling the encoder (paper, table 7).
         quantizer: VQ as in the paper, or FSQ.
     """
 
