@@ -31,15 +31,13 @@ from jinn.evaluation.estimate import Estimate
 class Moments:
     """Count, mean and scatter of a set of features; of a union of sets they are the sum, ``a + b``.
 
-    The attributes are tensors, so that ``vars(moments)`` can be saved and ``Moments(**tensors)`` is it again.
-
     Attributes:
-        count: int64, a scalar.
+        count: of samples.
         mean_D: float64.
         scatter_DD: float64, the sum over samples of the outer product of what they are off the mean.
     """
 
-    count: Tensor
+    count: int
     mean_D: Tensor
     scatter_DD: Tensor
 
@@ -49,30 +47,21 @@ class Moments:
         features_XD = features_XD.detach().cpu().double()
         mean_D = features_XD.mean(0)
         centred_XD = features_XD - mean_D
-        return cls(torch.tensor(len(features_XD)), mean_D, centred_XD.T @ centred_XD)
+        return cls(len(features_XD), mean_D, centred_XD.T @ centred_XD)
 
     def __add__(self, other: Moments) -> Moments:
         """Of the union, without loss (Chan et al. 1979)."""
-        a, b = int(self.count), int(other.count)  # as tensors, their quotient would be a float32
+        a, b = self.count, other.count
         apart_D = other.mean_D - self.mean_D
         between_DD = torch.outer(apart_D, apart_D) * (a * b / (a + b))
         mean_D = self.mean_D + apart_D * (b / (a + b))
-        return Moments(torch.tensor(a + b), mean_D, self.scatter_DD + other.scatter_DD + between_DD)
+        return Moments(a + b, mean_D, self.scatter_DD + other.scatter_DD + between_DD)
 
     @property
     def covariance(self) -> Tensor:
         """Unbiased, float64 ``DD``. Raises `JinnError` if there is a single sample."""
-        _check(int(self.count))
+        _check(self.count)
         return self.scatter_DD / (self.count - 1)
-
-
-def frechet_distance(a: Moments, b: Moments) -> float:
-    """Frechet distance of two sets whose moments are known, 0 or more.
-
-    Raises:
-        JinnError: a set has a single sample.
-    """
-    return _distance(a.mean_D, _root(a.covariance), b.mean_D, _root(b.covariance))
 
 
 def frechet(real_XD: Tensor, made_XD: Tensor) -> float:
@@ -147,7 +136,7 @@ def _resampled(clips_CXD: Tensor, rng: np.random.Generator, draws: int) -> tuple
     G = len(groups)
     times_RG = torch.from_numpy(rng.multinomial(G, np.full(G, 1 / G), draws)).double()
     # Counts, sums and squares of a union are the sums of its parts': one product makes all draws.
-    count_G = torch.stack([group.count for group in groups]).double()
+    count_G = torch.tensor([group.count for group in groups], dtype=torch.float64)
     sum_GD = torch.stack([group.count * group.mean_D for group in groups])
     squares = [g.scatter_DD + g.count * torch.outer(g.mean_D, g.mean_D) for g in groups]
     count_R = times_RG @ count_G
