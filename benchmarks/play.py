@@ -188,7 +188,7 @@ def paper_frame(recipe: Recipe, device: torch.device, repeats: int) -> list[Row]
 
 def endurance(name: str, device: torch.device, steps: int) -> list[Row]:
     """Memory after each tenth of many steps."""
-    world = World.load(name, device).with_backend("auto")
+    world = World.load(name, device, "auto")
     step = player(world, 1)
     rows = []
     began = time.perf_counter()

@@ -142,7 +142,7 @@ def crowd(world: str = "coinrun", players: int = 50, seconds: float = 60.0, back
 
 def in_turn(name: str, players: int, backend: Any) -> float:
     """Frames a second of players that are stepped one after the other."""
-    world = World.load(name).with_backend(backend)
+    world = World.load(name, backend=backend)
     prompts = world.prompts
     states = [world.reset(prompts[i % len(prompts)][None, None], seed=[i])[0] for i in range(players)]
     actions = [torch.tensor([i % world.num_actions]) for i in range(players)]

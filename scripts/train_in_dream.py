@@ -78,7 +78,7 @@ def main(
         device: Where networks compute.
     """
     out.mkdir(parents=True, exist_ok=True)
-    loaded = World.load(world, device).with_backend("auto")
+    loaded = World.load(world, device, "auto")
     keys, head = learned_labels(game, loaded, labelled, out, seed)
     moments = FrameStore.open(store)
 

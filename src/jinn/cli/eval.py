@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import tyro
 
 from jinn.cli.console import DEVICE, console, progress_bar, say
 from jinn.evaluation.inputs import worlds_and_store
-from jinn.evaluation.protocol import Protocol, ProtocolName
+from jinn.evaluation.protocol import PROTOCOLS, Protocol, ProtocolName
 from jinn.world.backends import BackendName
 from jinn.world.world import World
 
@@ -55,8 +56,6 @@ def evaluate(
         backend: Backend that computes the frames.
         device: Device to measure on, such as cpu or cuda.
     """
-    from jinn.evaluation.protocol import PROTOCOLS
-
     own = {"clips": clips, "frames": frames, "draws": draws}
     own |= {"long_rollouts": long_rollouts, "long_frames": long_frames}
     chosen = PROTOCOLS["quick" if quick else protocol]
@@ -70,7 +69,7 @@ def measure(
     out: Path | None,
     backend: BackendName = "torch",
     device: str = DEVICE,
-    deadline: float | None = None,
+    deadline: float = math.inf,
 ) -> None:
     """Measure, print a table for each world, and write the report.
 
@@ -82,7 +81,7 @@ def measure(
     from jinn.evaluation.suite import evaluate
 
     names, store = worlds_and_store(paths)
-    worlds = [World.load(name, device).with_backend(backend) for name in names]
+    worlds = [World.load(name, device, backend) for name in names]
     with progress_bar() as bar:
         tasks: dict[str, rich.progress.TaskID] = {}
 
@@ -90,7 +89,7 @@ def measure(
             if what not in tasks:
                 tasks[what] = bar.add_task(rich.markup.escape(what), total=total)
             bar.update(tasks[what], completed=done)
-            if deadline is not None and time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise KeyboardInterrupt
 
         # What was measured so far lies beside the report until that is written.

@@ -44,7 +44,7 @@ def play(
     from jinn.player.server import serve
     from jinn.player.text import TextToImage
 
-    loaded = World.load(world, device).with_backend(backend)
+    loaded = World.load(world, device, backend)
     if backend == "auto" and loaded.backend.next_frame is None:
         say(f"jinn export {world} would make it play faster on a CPU")
     frame = read_picture(prompt.read_bytes(), loaded.size_hw) if prompt else None

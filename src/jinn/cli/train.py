@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -56,7 +57,7 @@ def train(
     """
     if minutes is not None and minutes <= 0:
         raise JinnError("--minutes must be above zero")
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     settings = read_settings(recipe, pairs)
     is_game = source.partition(":")[0] == "envpool"
     frames = (
@@ -79,7 +80,7 @@ def train_run(
     device: str,
     precision: Precision,
     base: str | None,
-    deadline: float | None,
+    deadline: float,
 ) -> None:
     """Train with a progress bar; if the run is stopped, say so and exit with code 130."""
     columns = rich.progress.TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} clips/s")

@@ -8,6 +8,7 @@ that was killed ends with the same weights as one that was not, and it may go on
 from __future__ import annotations
 
 import copy
+import math
 import signal
 import threading
 import time
@@ -194,7 +195,7 @@ def train(
     seed: int,
     ranks: Ranks,
     on_step: OnStep = lambda *_: None,
-    deadline: float | None = None,
+    deadline: float = math.inf,
 ) -> None:
     """Train a phase to its last step, from its newest checkpoint if there is one.
 
@@ -236,7 +237,7 @@ def train(
                     log.scalars(step, {"learning_rate": learning_rate(config, step - 1), **values}, meter)
             if log:
                 on_step(phase.name, step, config.steps, log.last_loss, meter.clips_a_second)
-            stopped = ranks.any(stop.is_set() or (deadline is not None and time.monotonic() > deadline))
+            stopped = ranks.any(stop.is_set() or time.monotonic() > deadline)
             if training.record(step, run, log, saver, stopped):
                 meter.pause()
             if stopped:  # also in the last step: the next phase must not begin

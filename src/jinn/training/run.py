@@ -45,7 +45,7 @@ def run_recipe(
     parallel: ParallelConfig = ParallelConfig(),  # noqa: B008 it is frozen
     base: World | None = None,
     precision: Precision | Literal["auto"] = "auto",
-    deadline: float | None = None,
+    deadline: float = math.inf,
 ) -> World:
     """Train a world, going on from the run's checkpoints if there are any.
 
@@ -80,7 +80,7 @@ def run_recipe(
         ranks = replace(ranks, precision="bfloat16" if half else "float32")
         if source.stream_config and ranks.size > 1:
             raise JinnError("several processes cannot share one stream: make a store with jinn data first")
-        if ranks.any(time.monotonic() > (deadline or float("inf"))):
+        if ranks.any(time.monotonic() > deadline):
             raise Interrupted(0)  # before a stream plays its test levels
         world = new_world(recipe, source.previews[0], name, seed)
         world.trained_on = source.trained_on
@@ -105,7 +105,7 @@ def train_phases(
     ranks: Ranks,
     on_step: OnStep,
     from_scratch: bool,
-    deadline: float | None,
+    deadline: float,
 ) -> None:
     """Train the world's models phase by phase; arguments as of `run_recipe`."""
     device = ranks.device
