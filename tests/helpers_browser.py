@@ -14,11 +14,8 @@ import pytest
 
 import chromium
 from chromium import launched
-from jinn.player import create_app, running
 from jinn.player.text import TextToImage
-from jinn.world.world import World
 from tiny_pipeline import save_pipeline
-from tiny_world import tiny_world
 
 GAMEPAD = """
     window.pads = [{index: 0, axes: [0, 0], buttons: Array.from({length: 16}, () => ({pressed: false}))}];
@@ -27,17 +24,6 @@ GAMEPAD = """
 PIXELS = "[...jinn.shown].join()"
 
 OpenPage = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return tiny_world()
-
-
-@pytest.fixture(scope="module")
-def address(world: World) -> Iterator[str]:
-    with running(create_app(world)) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,33 @@
-"""What the tests of the player share: a client, pictures, and how long to wait."""
+"""What the tests of the player share: a server, a client, pictures. A module names it in `pytest_plugins`."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from jinn.player import Client
+from jinn.player import Client, create_app, running
 from jinn.player.client import ReceivedFrame
+from jinn.world.world import World
+from tiny_world import tiny_world
 
 PATIENCE = 30  # seconds after which a missing answer is a failure and not a slow machine
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return tiny_world()
+
+
+@pytest.fixture(scope="module")
+def address(world: World) -> Iterator[str]:
+    with running(create_app(world)) as address:
+        yield address
 
 
 class Player(Client):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers_video import save
 from jinn import __version__
 from jinn.cli import main, parse
 from jinn.contracts import JinnError
@@ -20,10 +21,6 @@ from jinn.data.synthetic import game_rollout, write_game
 from jinn.files import read_tensors
 from jinn.world.folder import BUILT_IN
 from jinn.world.world import World
-
-av = pytest.importorskip("av", reason="LOUD: videos cannot be tested without the extra 'video'")
-
-from test_data_video import save  # noqa: E402
 
 COMMANDS = ("play", "data", "train", "plan", "eval", "label", "export", "info")
 

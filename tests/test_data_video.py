@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import wave
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from helpers_video import save
 from jinn.data.video import CHUNK, VideoError, read_video
 
-av = pytest.importorskip("av")
 Image = pytest.importorskip("PIL.Image")
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -29,40 +28,6 @@ def corners(size_hw: tuple[int, int] = (64, 96)) -> np.ndarray:
     picture[: height // 4, : width // 4], picture[: height // 4, -width // 4 :] = RED, GREEN
     picture[-height // 4 :, : width // 4], picture[-height // 4 :, -width // 4 :] = BLUE, WHITE
     return picture
-
-
-def save(
-    path: Path,
-    pictures: Sequence[np.ndarray],
-    times: Sequence[float] | None = None,
-    rate: int = 30,
-    codec: str = "libx264",
-    pix_fmt: str = "yuv420p",
-    turn: int = 0,
-    hflip: bool = False,
-    aspect: Fraction | None = None,
-    options: dict[str, str] | None = None,
-) -> Path:
-    """Encode pictures, at a constant rate or at the given times in seconds."""
-    with av.open(str(path), "w", options=options or {}) as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = pix_fmt
-        if codec == "libx264":
-            stream.options = {"crf": "8"}
-        if aspect:
-            stream.codec_context.sample_aspect_ratio = aspect
-        if turn or hflip:
-            stream.set_display_rotation(turn, hflip=hflip)
-        if times is not None:
-            stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
-        for number, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture)
-            if times is not None:
-                frame.pts, frame.time_base = round(1000 * times[number]), Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def load(path: Path, fps: float = 10, size_hw: tuple[int, int] = (32, 32)) -> np.ndarray:

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from helpers_evaluation import no_networks, rolled
+from helpers_evaluation import rolled
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import ACTIONS, CELL, game_rollout, write_game
-from jinn.evaluation import suite
 from jinn.evaluation.actions import nmi_with_true_actions
 from jinn.evaluation.estimate import bootstrap
 from jinn.evaluation.metrics import joint_counts, mutual_information, perplexity, psnr, purity
 from jinn.evaluation.motion import block_motion, motion_features
-from jinn.evaluation.protocol import Protocol
 from jinn.world.legend import _name, _names, describe
 from jinn.world.motion import global_motion, player_motion
-
-SMALL = Protocol(clips=48, frames=6, draws=2, long_rollouts=3, long_frames=36, shown=2)
-FEW = replace(SMALL, frames=4, clips=10, draws=1, long_frames=30)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def without_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """I3D takes seconds a batch: most tests need none."""
-    monkeypatch.setattr(suite, "load_networks", no_networks)
 
 
 @pytest.fixture(scope="module")

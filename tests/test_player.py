@@ -6,7 +6,6 @@ import http.client
 import re
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from urllib.parse import urlsplit
@@ -25,18 +24,8 @@ from jinn.player.history import History, num_bytes
 from jinn.player.protocol import FrameKind, Limits
 from jinn.player.scheduler import Frame, Priority, Scheduler
 from jinn.world.world import World
-from tiny_world import tiny_world
 
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return tiny_world()
-
-
-@pytest.fixture(scope="module")
-def address(world: World) -> Iterator[str]:
-    with running(create_app(world)) as address:
-        yield address
+pytest_plugins = ["helpers_player"]
 
 
 # ---- Addresses ------------------------------------------------------------------------------------

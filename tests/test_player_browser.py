@@ -25,7 +25,7 @@ from jinn.player.text import TextToImage
 from jinn.world.world import World
 
 pytestmark = pytest.mark.slow
-pytest_plugins = ["helpers_browser"]
+pytest_plugins = ["helpers_player", "helpers_browser"]
 
 
 def test_keys_move_the_world(open_page: OpenPage, world: World) -> None:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -33,18 +32,8 @@ from jinn.player.protocol import FrameHeader, FrameKind, Limits
 from jinn.player.server import listen
 from jinn.world.state import State
 from jinn.world.world import World
-from tiny_world import tiny_world
 
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return tiny_world()
-
-
-@pytest.fixture(scope="module")
-def address(world: World) -> Iterator[str]:
-    with running(create_app(world)) as address:
-        yield address
+pytest_plugins = ["helpers_player"]
 
 
 # ---- Many players ---------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
 
 import av
 import httpx
@@ -20,18 +19,8 @@ from jinn.player import create_app, read_picture, running
 from jinn.player.pictures import palette, read_pictures
 from jinn.player.protocol import FrameKind
 from jinn.world.world import World
-from tiny_world import tiny_world
 
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return tiny_world()
-
-
-@pytest.fixture(scope="module")
-def address(world: World) -> Iterator[str]:
-    with running(create_app(world)) as address:
-        yield address
+pytest_plugins = ["helpers_player"]
 
 
 # ---- Films ----------------------------------------------------------------------------------------

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from chromium import launched, until
+from helpers_report import T, minimal, two_worlds
 from helpers_world import make_world
 from jinn.data.synthetic import write_game
 from jinn.evaluation import suite
 from jinn.evaluation.networks import Networks
 from jinn.evaluation.protocol import Protocol
 from jinn.evaluation.report import write_report
-from test_report import T, minimal, two_worlds
 
 pytestmark = pytest.mark.slow
 
