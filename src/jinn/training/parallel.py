@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -169,6 +170,9 @@ def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
         mesh = init_device_mesh(device.type, shape, mesh_dim_names=("data", "tensor"))
         yield Ranks(config, device, rank, size, mesh=mesh, writers=dist.new_group(backend="gloo"))
     finally:
+        # Gloo's threads need the interpreter to release the tensors of the last message. A process that ends before
+        # they have done so is aborted, so it leaves the interpreter to them for a moment.
+        time.sleep(0.1)
         dist.destroy_process_group()
 
 
