@@ -109,7 +109,7 @@ def test_own_picture(open_page: OpenPage) -> None:
     play(page, "1", 1)
     broken = {"name": "b.png", "mimeType": "image/png", "buffer": file.getvalue()[:60]}
     page.locator("#file").set_input_files(broken)
-    until(page, "!document.getElementById('error').hidden")
+    until(page, "document.getElementById('error').textContent")
     assert "picture" in page.locator("#error").inner_text()
     play(page, "1", 1)
     own.click()

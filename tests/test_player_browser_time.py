@@ -107,7 +107,7 @@ def test_a_session_is_shared_and_comes_out_the_same(open_page: OpenPage) -> None
         other.locator("#file").set_input_files(
             {"name": "s.json", "mimeType": "application/json", "buffer": bad}
         )
-        until(other, "!document.getElementById('error').hidden")
+        until(other, "document.getElementById('error').textContent")
         assert "session" in other.locator("#error").inner_text()
         play(other, "1", 1)
 

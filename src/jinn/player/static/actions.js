@@ -1,17 +1,16 @@
-// The buttons of the actions.
+// The buttons of the actions, and the choice of their keys, which the browser remembers.
 
-import { $, make } from "./dom.js";
+import { $, make, touch } from "./dom.js";
 import { press, release } from "./input.js";
-import { nameOf, world } from "./world.js";
+import { bindKeys, capOf, keyOf, usualKeys } from "./keys.js";
+import { names, state, world } from "./state.js";
 
-export function buildActions() {
-  $("actions").append(...Array.from({ length: world.actions }, (_, k) => actionButton(k)));
-}
+const STORAGE_KEY = `jinn keys ${world.id}`;
+const RESERVED = ["Escape", "Tab", "r", "p"];
 
-function actionButton(k) {
-  const label = make("span", { textContent: nameOf(k) });
-  const button = make("button", { type: "button", className: "action" }, label, make("span", { className: "caps" }));
-  button.setAttribute("aria-pressed", "false");
+function actionButton(name, k) {
+  const label = make("span", { textContent: name });
+  const button = make("button", { className: "action" }, label, make("span", { className: "caps" }));
   const meaning = world.legend?.[k];
   if (meaning?.fraction) {
     label.prepend(arrow(meaning));
@@ -19,19 +18,17 @@ function actionButton(k) {
       .map(([pixels, plus, minus]) => `${Math.abs(pixels).toFixed(1)} ${pixels < 0 ? minus : plus}`);
     button.title = `In the training videos: ${steps.join(", ")} pixels a frame`;
   }
-  button.addEventListener("pointerdown", (event) => {
+  button.onpointerdown = (event) => {
     event.preventDefault();
     button.setPointerCapture(event.pointerId);
     press(`pointer ${event.pointerId}`, { action: k }, event.timeStamp);
-  });
-  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
-    button.addEventListener(end, (event) => release(`pointer ${event.pointerId}`));
-  }
-  button.addEventListener("contextmenu", (event) => event.preventDefault()); // a long touch should open no menu
-  button.addEventListener("keydown", (event) => {
+  };
+  button.onlostpointercapture = (event) => release(`pointer ${event.pointerId}`);
+  button.oncontextmenu = (event) => event.preventDefault(); // a long touch should open no menu
+  button.onkeydown = (event) => {
     if ([" ", "Enter"].includes(event.key)) press(event.code, { action: k }, event.timeStamp);
-  });
-  button.addEventListener("blur", () => ["Space", "Enter", "NumpadEnter"].forEach(release));
+  };
+  button.onblur = () => ["Space", "Enter", "NumpadEnter"].forEach(release);
   return button;
 }
 
@@ -50,3 +47,53 @@ function arrow({ down, right }) {
   }
   return picture;
 }
+
+function storedKeys() {
+  try {
+    return JSON.parse(localStorage.getItem(STORAGE_KEY));
+  } catch {
+    return null; // a private window
+  }
+}
+
+function chooseKeys(own) {
+  setKeys(own);
+  try {
+    localStorage.setItem(STORAGE_KEY, JSON.stringify(own));
+  } catch {
+    // a private window: the keys last as long as the page
+  }
+}
+
+/** Bind the actions to keys, and show them. */
+function setKeys(own) {
+  state.keys = bindKeys(own, names);
+  [...$("actions").children].forEach((button, k) => {
+    const caps = state.keys.caps(k).map((cap) => make("kbd", { textContent: cap }));
+    button.querySelector(".caps").replaceChildren(...caps);
+  });
+  $("bindings").replaceChildren(...own.map((key, k) => {
+    const cap = make("kbd", { textContent: capOf(key) ?? "–" });
+    const ariaLabel = `Key of ${names[k]}: ${capOf(key) ?? "none"}. Press to choose another`;
+    return make("button", { ariaLabel, onclick: () => rebind(k, cap) }, make("span", { textContent: names[k] }), cap);
+  }));
+}
+
+/** Wait for a key; the action that had it before gets the other's. */
+function rebind(k, cap) {
+  cap.textContent = "press a key";
+  addEventListener("keydown", (event) => {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const key = keyOf(event);
+    const { own } = state.keys;
+    if (RESERVED.includes(key)) return setKeys(own);
+    chooseKeys(own.map((old, i) => (i === k ? key : old === key ? own[k] : old)));
+  }, { once: true, capture: true });
+}
+
+$("actions").append(...names.map(actionButton));
+setKeys(storedKeys() ?? usualKeys(world.actions));
+$("usual-keys").onclick = () => chooseKeys(usualKeys(world.actions));
+const which = touch ? "a button" : state.keys.usesArrows ? "an arrow or number key" : "a number key";
+$("how").textContent = `Hold ${which}: the model generates each next frame in response.`;

@@ -1,23 +1,28 @@
-// The connection to the server. docs/protocol.md describes the messages.
+// The connection to the server. docs/protocol.md describes the messages. A thread, screen.js, has the socket and the
+// canvas, and paints the frames that arrive.
 
 import { $ } from "./dom.js";
-import { connect } from "./screen-link.js";
-import { state, update } from "./state.js";
-import { world } from "./world.js";
+import { state, update, world } from "./state.js";
 
-Object.assign($("screen"), { width: world.width, height: world.height });
-let link;
+const thread = new Worker(new URL("screen.js", import.meta.url), { type: "module" });
+thread.onerror = ({ message }) => update({ error: `The page's thread failed: ${message ?? "it could not be loaded"}` });
 
-/** Connect. `on` has message(message), frame(frame) and closed(); errors of the thread are shown. */
-export function open(on) {
-  link = connect($("screen"), { ...on, failed: (sentence) => update({ error: sentence }) });
+/** Connect. `on` has message(message), frame(frame) for each frame, which is on the screen already, and closed(). */
+export function connect(on) {
+  const screen = Object.assign($("screen"), { width: world.width, height: world.height });
+  const canvas = screen.transferControlToOffscreen();
+  thread.onmessage = ({ data }) => on[data.event](data.detail);
+  thread.postMessage({ canvas }, [canvas]);
 }
 
 /** Send a message (an object) or a picture (a Blob). */
-export const send = (message) => link.send(message);
+export const send = (message) => thread.postMessage({ send: message });
 
 /** Put pixels on the screen. */
-export const paintScreen = (pixels) => link.paint(pixels);
+export const paintScreen = (pixels) => thread.postMessage({ paint: pixels });
+
+/** The sampling settings that are chosen on the page. */
+export const sampling = () => ({ steps: Number($("steps").value), temperature: Number($("temperature").value) });
 
 export function sendSettings() {
   send({
@@ -25,8 +30,7 @@ export function sendSettings() {
     fps: state.replaying ? world.fps_range[1] : Number($("speed").value),
     paused: state.paused || document.hidden || state.viewing !== null || state.replaying,
     idle: $("auto").checked ? (world.idle ?? state.lastAction) : null,
-    steps: Number($("steps").value),
-    temperature: Number($("temperature").value),
     look_ahead: $("look-ahead").checked,
+    ...sampling(),
   });
 }

@@ -3,8 +3,7 @@
 import { $, make, touch } from "./dom.js";
 import { heldAction } from "./input.js";
 import { paint } from "./paint.js";
-import { onChange, state } from "./state.js";
-import { world } from "./world.js";
+import { onChange, state, world } from "./state.js";
 
 const KEY = touch ? "button" : "key";
 const STATUS = {
@@ -25,20 +24,17 @@ function statusOf({ queuePosition, connected, viewing, replaying, paused, held }
 
 /** The sentence over the screen. */
 function veilOf(status) {
-  const sentence = {
+  if (state.generating && state.connected) return `Generating a picture of “${state.generating}”…`;
+  return {
     queue: `All sessions are taken. You are number ${state.queuePosition} in the queue.`,
     lost: "Reconnecting…",
     paused: `Paused. Each press of a ${KEY} plays one frame.`,
     past: `Frame ${state.viewing} of ${state.tape.step}. Press a ${KEY} to play on from here.`,
-  }[status];
-  if (state.generating && state.connected) return `Generating a picture of “${state.generating}”…`;
-  return sentence ?? "";
+  }[status] ?? "";
 }
 
 function showSentence(id, sentence) {
-  if ($(id).textContent === sentence) return; // screen readers would read it again
-  $(id).textContent = sentence;
-  $(id).hidden = !sentence;
+  if ($(id).textContent !== sentence) $(id).textContent = sentence; // or screen readers would read it again
 }
 
 function showFigures(status) {
@@ -52,6 +48,7 @@ function showFigures(status) {
   Object.assign($("scrub"), { min: tape.first, max: tape.step, value: step });
   $("step").value = $("frame").textContent = step;
   $("newest").hidden = viewing === null;
+  $("speed-value").value = `${$("speed").value} fps`;
 }
 
 function show() {
@@ -61,15 +58,15 @@ function show() {
   }
   const status = statusOf(state);
   $("status").dataset.state = status;
-  if ($("status").textContent !== STATUS[status]) $("status").textContent = STATUS[status];
+  showSentence("status", STATUS[status]);
   showSentence("veil", veilOf(status));
   showSentence("error", state.error);
-  $("note").textContent = state.note;
-  $("pause").setAttribute("aria-pressed", String(state.paused));
+  showSentence("note", state.note);
+  $("pause").ariaPressed = state.paused;
   $("pause").firstElementChild.textContent = state.paused ? "Resume" : "Pause";
   const action = heldAction();
   [...$("actions").children].forEach((button, k) => {
-    button.setAttribute("aria-pressed", String(k === action));
+    button.ariaPressed = k === action;
     button.classList.toggle("playing", status === "live" && action === null && k === state.action);
   });
   showFigures(status);
@@ -86,13 +83,8 @@ function fit() {
   $("drop").style.height = `${world.height * scale}px`;
 }
 
-/** Show the state from now on. */
-export function buildHud() {
-  document.title = `${world.name} · jinn`;
-  $("name").textContent = world.name;
-  const which = touch ? "a button" : state.keys.usesArrows ? "an arrow or number key" : "a number key";
-  $("how").textContent = `Hold ${which}: the model generates each next frame in response.`;
-  fit();
-  addEventListener("resize", fit);
-  onChange(show);
-}
+document.title = `${world.name} · jinn`;
+$("name").textContent = world.name;
+fit();
+addEventListener("resize", fit);
+onChange(show);

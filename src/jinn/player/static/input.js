@@ -2,12 +2,9 @@
 
 import { send, sendSettings } from "./connection.js";
 import { $ } from "./dom.js";
-import { watchGamepads } from "./gamepad.js";
 import { keyOf } from "./keys.js";
-import { stopReplay } from "./replay.js";
-import { branchOff } from "./rewind.js";
-import { state, update } from "./state.js";
-import { world } from "./world.js";
+import { branchOff, stopReplay } from "./replay.js";
+import { state, update, world } from "./state.js";
 
 const SHORTCUTS = { r: "reset", p: "pause", " ": "pause", ".": "again", "/": "what-if" };
 
@@ -25,31 +22,26 @@ export function press(source, pressed, time) {
   send({ type: "action", action, id }); // so that even the shortest press is played
   send({ type: "keys", action, id });
   const unanswered = [...state.unanswered, { id, time: performance.timeOrigin + time }];
-  update({ keyId: id, lastSent: action, lastAction: action, unanswered });
+  update({ keyId: id, lastAction: action, unanswered });
   if (world.idle === null && $("auto").checked) sendSettings(); // without an idle action, the last one goes on
 }
 
 export function release(source) {
+  const before = heldAction();
   if (!state.held.delete(source)) return;
   const action = heldAction();
-  if (action !== state.lastSent) {
+  if (action !== before) {
     state.keyId += 1;
     send({ type: "keys", action, id: state.keyId });
   }
-  update({ lastSent: action });
+  update({});
 }
 
 export function releaseAll() {
   [...state.held.keys()].forEach(release);
 }
 
-/** Play the last action for one more frame. */
-export function repeatLastAction() {
-  press("again", { action: state.lastAction }, performance.now());
-  release("again");
-}
-
-function onKeyDown(event) {
+addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const control = event.target.closest?.("button, input, summary");
   if (control && [" ", "Enter"].includes(event.key)) return; // it presses the control
@@ -61,16 +53,14 @@ function onKeyDown(event) {
   else if (shortcut === "again") press(event.code, { action: state.lastAction }, event.timeStamp);
   else if (shortcut && !event.repeat) $(shortcut).click();
   if (pressed || shortcut) event.preventDefault(); // arrows and space would scroll
-}
-
-/** Listen to keyboard and gamepads. */
-export function listen() {
-  addEventListener("keydown", onKeyDown);
-  addEventListener("keyup", (event) => release(event.code));
-  addEventListener("blur", releaseAll);
-  document.addEventListener("visibilitychange", () => {
-    releaseAll();
-    sendSettings(); // a page that nobody sees does not keep the model busy
-  });
-  watchGamepads((source, key) => press(source, state.keys.press(key), performance.now()), release);
-}
+});
+addEventListener("keyup", (event) => release(event.code));
+addEventListener("blur", releaseAll);
+document.addEventListener("visibilitychange", () => {
+  releaseAll();
+  sendSettings(); // a page that nobody sees does not keep the model busy
+});
+$("again").onclick = () => {
+  press("again", { action: state.lastAction }, performance.now());
+  release("again");
+};

@@ -23,23 +23,25 @@ export function keyOf(event) {
 }
 
 /**
- * The keys of a world with actions called `names` (null: nameless), `own` being the key of each.
+ * The keys of a world with actions called `names`, `own` being the key of each.
  *
  * A press is {action} or {word}; a word is a direction, which may combine with others.
  */
 export function bindKeys(own, names) {
   const directions = Object.values(ARROWS).flat();
   const words = own.map((_, k) =>
-    new Set((names?.[k] ?? "").toLowerCase().split(/[^a-z]+/).filter((word) => directions.includes(word))));
+    new Set(names[k].toLowerCase().split(/[^a-z]+/).filter((word) => directions.includes(word))));
   const known = new Set(words.flatMap((set) => [...set]));
 
   const wordOf = (key) => (own.includes(key) ? null : ARROWS[key]?.find((word) => known.has(word)));
   // Of the actions with just these directions the one with the shortest name: "up" before "up slowly".
   const exactly = (wanted) => [...words.keys()]
     .filter((k) => words[k].size === wanted.size && [...wanted].every((w) => words[k].has(w)))
-    .reduce((best, k) => (best < 0 || (names && names[k].length < names[best].length) ? k : best), -1);
+    .reduce((best, k) => (best < 0 || names[k].length < names[best].length ? k : best), -1);
 
   return {
+    own,
+
     /** What a key presses, or null. */
     press(key) {
       const action = own.indexOf(key);

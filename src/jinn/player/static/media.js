@@ -1,92 +1,117 @@
-// Pictures of one's own: files, pasted or dropped ones, a camera's, the end of a video.
+// Starting from the player's own: files that they choose, drop or paste (pictures, a video, a session), or their camera.
 
-/**
- * Call use(files) for what the player brings: chosen, dropped or pasted anywhere on the page.
- */
-export function receiveFiles(input, use) {
-  const receive = (files) => files.length && use([...files]);
-  const dropping = (on) => document.body.classList.toggle("dropping", on);
+import { $, make } from "./dom.js";
+import { releaseAll } from "./input.js";
+import { openSession } from "./saving.js";
+import { startFrom } from "./starts.js";
+import { update, world } from "./state.js";
 
-  input.onchange = () => {
-    receive(input.files);
-    input.value = ""; // so that the same file may be chosen again
-  };
-  addEventListener("paste", (event) => receive(event.clipboardData.files));
-  addEventListener("dragover", (event) => {
-    event.preventDefault();
-    dropping(true);
-  });
-  addEventListener("dragleave", (event) => event.relatedTarget ?? dropping(false));
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    dropping(false);
-    receive(event.dataTransfer.files);
-  });
+const CAMERA_ERRORS = {
+  NotFoundError: "There is no camera.",
+  TypeError: "Browsers allow the camera only on pages of this machine or of https.", // elsewhere there is no mediaDevices
+};
+
+/** Start from files: pictures, several for a clip; a video; or a saved session. */
+async function receive(files) {
+  const [first, ...more] = files;
+  if (!first) return;
+  try {
+    if (first.type === "application/json" || first.name.endsWith(".json")) return openSession(await first.text());
+    if (first.type.startsWith("video/")) return startFrom({ pictures: await endOfVideo(first) });
+    const clip = [first, ...more].sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+    startFrom({ pictures: await Promise.all(clip.slice(-world.max_clip_frames).map(shrink)) });
+  } catch (error) {
+    update({ error: error.message });
+  }
 }
 
 /** A picture; one that is too large to send, such as a phone's photo, at a size that is enough for any world. */
-export async function shrink(file, maxBytes) {
-  if (file.size <= maxBytes) return file;
+async function shrink(file) {
+  if (file.size <= world.max_upload_bytes) return file;
   try {
     const image = await createImageBitmap(file);
-    const scale = Math.min(1, 1024 / Math.max(image.width, image.height));
-    return await toPngBlob(image, image.width * scale, image.height * scale);
+    return await toPng(image, image.width, image.height, 1024);
   } catch {
     return file; // the server will say what is wrong with it
   }
 }
 
-/** A picture, a frame of a video or of a camera, as a PNG of this size. */
-function toPngBlob(source, width, height) {
-  const paper = new OffscreenCanvas(Math.ceil(width), Math.ceil(height));
+/** A picture, a frame of a video or of a camera, as a PNG whose sides are at most `longest`. */
+function toPng(source, width, height, longest = Infinity) {
+  const scale = Math.min(1, longest / Math.max(width, height));
+  const paper = new OffscreenCanvas(Math.ceil(width * scale), Math.ceil(height * scale));
   paper.getContext("2d").drawImage(source, 0, 0, paper.width, paper.height);
-  return paper.convertToBlob({ type: "image/png" });
+  return paper.convertToBlob();
 }
 
-/** The last `count` frames of a video at a pace of `fps`, as pictures. */
-export async function endOfVideo(file, count, fps) {
-  const video = Object.assign(document.createElement("video"), { muted: true, preload: "auto" });
-  const url = URL.createObjectURL(file);
+/** The newest frames of a video that the world can look back at, at its pace, as pictures. */
+async function endOfVideo(file) {
+  const video = make("video", { muted: true, preload: "auto" });
   const happens = (name) => new Promise((done, failed) => {
     video.addEventListener(name, done, { once: true });
     video.addEventListener("error", () => failed(new Error("This video cannot be read by your browser.")), { once: true });
   });
   try {
-    video.src = url;
+    video.src = URL.createObjectURL(file);
     await happens("loadeddata");
     const frames = [];
-    const times = Array.from({ length: count }, (_, i) => video.duration - (count - i) / fps);
-    for (const time of times.filter((time, i) => time >= 0 || i === count - 1)) {
+    for (let left = world.window; left > 0; left -= 1) {
+      const time = video.duration - left / world.fps;
+      if (time < 0 && left > 1) continue; // the video is shorter
       const there = happens("seeked");
       video.currentTime = Math.max(0, time);
       await there;
-      const scale = Math.min(1, 512 / Math.max(video.videoWidth, video.videoHeight));
-      frames.push(await toPngBlob(video, video.videoWidth * scale, video.videoHeight * scale));
+      frames.push(await toPng(video, video.videoWidth, video.videoHeight, 512));
     }
     return frames;
   } finally {
-    URL.revokeObjectURL(url);
+    URL.revokeObjectURL(video.src);
   }
 }
 
-/** Show a camera in a video element; returns {blob(), stop()}. */
-export async function openCamera(video) {
-  if (!navigator.mediaDevices) {
-    throw new Error("Browsers allow the camera only on pages of this machine or of https.");
-  }
-  let stream;
-  try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-  } catch (error) {
-    throw new Error(error.name === "NotFoundError" ? "There is no camera." : "The browser did not allow the camera.");
-  }
-  video.srcObject = stream;
-  await video.play();
-  return {
-    blob: () => toPngBlob(video, video.videoWidth, video.videoHeight),
-    stop: () => {
-      stream.getTracks().forEach((track) => track.stop());
-      video.srcObject = null;
-    },
-  };
+function chooseFile(accept) {
+  $("file").accept = accept;
+  $("file").click();
 }
+
+const accepted = $("file").accept;
+$("upload").onclick = () => chooseFile(accepted);
+$("open").onclick = () => chooseFile(".json,application/json");
+$("file").onchange = () => {
+  receive($("file").files);
+  $("file").value = ""; // so that the same file may be chosen again
+};
+
+const dropping = (on) => document.body.classList.toggle("dropping", on);
+addEventListener("paste", (event) => receive(event.clipboardData.files));
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  dropping(true);
+});
+addEventListener("dragleave", (event) => event.relatedTarget ?? dropping(false));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  dropping(false);
+  receive(event.dataTransfer.files);
+});
+
+$("camera").onclick = async () => {
+  update({ error: "" });
+  try {
+    $("video").srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    await $("video").play();
+  } catch (error) {
+    return update({ error: CAMERA_ERRORS[error.name] ?? "The browser did not allow the camera." });
+  }
+  releaseAll();
+  $("photo").showModal();
+};
+$("start-photo").onclick = async () => {
+  const picture = await toPng($("video"), $("video").videoWidth, $("video").videoHeight);
+  $("photo").close();
+  startFrom({ pictures: [picture] });
+};
+$("photo").onclose = () => {
+  for (const track of $("video").srcObject.getTracks()) track.stop();
+  $("video").srcObject = null;
+};

@@ -1,21 +1,16 @@
 // The page. Input goes to the server as messages (input.js); frames come back and are shown (hud.js).
 
-import { buildActions } from "./actions.js";
-import { bindStoredKeys } from "./bindings.js";
-import { open, send, sendSettings } from "./connection.js";
-import { buildControls } from "./controls.js";
-import "./dialogs.js";
-import { $ } from "./dom.js";
-import { toPng } from "./files.js";
-import { buildHud } from "./hud.js";
-import { listen } from "./input.js";
-import { receiveFiles } from "./media.js";
+import "./actions.js";
+import { connect, sampling, send, sendSettings } from "./connection.js";
+import "./controls.js";
+import "./gamepad.js";
+import "./hud.js";
+import "./media.js";
 import { playNext } from "./replay.js";
-import "./saving.js";
-import { buildStarts, hasStarted, receive, restart } from "./starts.js";
+import "./sketch.js";
+import { hasStarted, restart } from "./starts.js";
 import { state, update } from "./state.js";
-import { whatIf } from "./what-if.js";
-import { world } from "./world.js";
+import { refreshBranches, takeBranch } from "./what-if.js";
 
 const FIGURES_MS = 200; // nobody reads figures that change with every frame, and laying them out takes time
 let lastUpdate = 0;
@@ -40,18 +35,17 @@ function onClosed() {
   state.held.clear();
   update({
     interrupted: state.interrupted || (state.connected && state.tape.frames[0] !== null),
-    connected: false, queuePosition: 0, generating: "", script: [], lastSent: null, unanswered: [],
+    connected: false, queuePosition: 0, generating: "", script: [], unanswered: [],
   });
 }
 
 function onFrame(frame) {
   const { kind, pixels, shownAt } = frame;
-  if (kind === "what if") return whatIf.take(frame);
-  if (kind === "prompt") return state.preprocessed.push(toPng(pixels, world));
+  if (kind === "what if") return takeBranch(frame);
+  if (kind === "prompt") return state.preprocessed.push(pixels);
   if (kind === "back") state.tape.back(frame.step, pixels);
   if (kind === "next") record(frame);
-  if (state.paused && !state.replaying) whatIf.refresh();
-  else whatIf.close();
+  refreshBranches();
   Object.assign(state, {
     viewing: null,
     shown: pixels,
@@ -70,17 +64,10 @@ function onFrame(frame) {
 
 /** A frame was played: it goes on the tape, and answers the presses before it. */
 function record({ action, key, pixels, ready, shownAt }) {
-  state.tape.add(pixels, { action, steps: Number($("steps").value), temperature: Number($("temperature").value) });
+  state.tape.add(pixels, { action, ...sampling() });
   for (const press of state.unanswered) if (press.id <= key) state.latencies.push(shownAt - press.time);
   state.unanswered = state.unanswered.filter((press) => press.id > key);
   state.ready.push(ready);
 }
 
-buildActions();
-bindStoredKeys();
-buildStarts();
-buildControls();
-buildHud();
-receiveFiles($("file"), receive);
-listen();
-open({ message: onMessage, frame: onFrame, closed: onClosed });
+connect({ message: onMessage, frame: onFrame, closed: onClosed });

@@ -1,25 +1,25 @@
-// Recorded actions are played one frame after the other, each when the frame before it has arrived.
+// Playing recorded actions again, each when the frame before it has arrived; looking back at earlier frames, and
+// playing on from one of them.
 
-import { send, sendSettings } from "./connection.js";
+import { paintScreen, sampling, send, sendSettings } from "./connection.js";
 import { $ } from "./dom.js";
 import { state, update } from "./state.js";
 import { fingerprint } from "./tape.js";
 
 /** Play actions: `script` is a list of {action, steps, temperature}, `expected` the last frame's fingerprint. */
 export function replay(script, expected = null) {
-  update({ script: [...script], expected, replaying: true });
+  update({ script, expected, replaying: true });
   sendSettings();
 }
 
 /** The frame before has arrived: play the next action, if there is one. */
 export function playNext() {
   if (!state.replaying) return;
-  const input = state.script.shift();
-  if (!input) return finish();
-  const { action, steps, temperature } = input;
-  if (steps && (steps !== Number($("steps").value) || temperature !== Number($("temperature").value))) {
-    $("steps").value = steps;
-    $("temperature").value = temperature;
+  if (state.script.length === 0) return finish();
+  const { action, ...wanted } = state.script.shift();
+  const now = sampling();
+  if (wanted.steps !== now.steps || wanted.temperature !== now.temperature) {
+    for (const name of ["steps", "temperature"]) $(name).value = wanted[name];
     sendSettings();
   }
   state.keyId += 1;
@@ -28,14 +28,13 @@ export function playNext() {
 
 function finish() {
   const { expected, tape } = state;
-  const same = expected === null || expected === fingerprint(tape.frames.at(-1));
   stopReplay();
-  if (expected !== null) {
-    update({
-      note: same ? "Played again, with exactly the same frames."
-        : "Played again, but the frames differ: the session is of another world, or its frames were computed differently.",
-    });
-  }
+  if (expected === null) return;
+  const same = expected === fingerprint(tape.frames.at(-1));
+  update({
+    note: same ? "Played again, with exactly the same frames."
+      : "Played again, but the frames differ: the session is of another world, or its frames were computed differently.",
+  });
 }
 
 export function stopReplay() {
@@ -43,3 +42,25 @@ export function stopReplay() {
   update({ script: [], expected: null, replaying: false });
   sendSettings();
 }
+
+/** Show an earlier frame; the world waits meanwhile. */
+function view(step) {
+  stopReplay();
+  const live = state.viewing === null;
+  const viewing = step < state.tape.step ? step : null;
+  const shown = state.tape.frames[step];
+  paintScreen(shown);
+  update({ viewing, shown });
+  if (live !== (viewing === null)) sendSettings();
+}
+
+/** Play on from the frame that is shown. */
+export function branchOff() {
+  if (state.viewing === null) return;
+  send({ type: "back", step: state.viewing });
+  update({ viewing: null });
+  sendSettings();
+}
+
+$("scrub").oninput = () => view(Math.max(state.tape.first, Number($("scrub").value)));
+$("newest").onclick = () => view(state.tape.step);

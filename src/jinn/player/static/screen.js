@@ -1,20 +1,21 @@
 // The WebSocket and the screen, in a thread of their own: after a key goes down a browser lays out and paints the page
 // before it looks at what came over the network, and a frame should not wait for that. docs/protocol.md describes what
-// goes over the socket, screen-link.js is the page's end of this thread.
+// goes over the socket, connection.js is the page's end of this thread.
 
 import { paint } from "./paint.js";
 
 const HEADER_BYTES = 24;
 const KINDS = ["next", "start", "prompt", "back", "what if"];
+const address = new URL("../ws", location.href);
+address.protocol = address.protocol.replace("http", "ws");
 
 let canvas;
-let address;
 let socket;
 let wait = 250; // milliseconds before the next attempt to connect
 
 onmessage = ({ data }) => {
   if (data.canvas) {
-    ({ canvas, address } = data);
+    canvas = data.canvas;
     connect();
   } else if (data.paint) paint(canvas, data.paint);
   else if (socket.readyState === WebSocket.OPEN) {
@@ -25,19 +26,19 @@ onmessage = ({ data }) => {
 function connect() {
   socket = new WebSocket(address);
   socket.binaryType = "arraybuffer";
-  socket.onmessage = ({ data }) => (typeof data === "string" ? receiveMessage(JSON.parse(data)) : receiveFrame(data));
+  socket.onmessage = ({ data }) => (typeof data === "string" ? receiveMessage(data) : receiveFrame(data));
   socket.onclose = ({ code }) => {
     if ([1011, 1013].includes(code)) wait = 5000; // the model failed, or all sessions are taken: leave time to read the error
-    postMessage({ closed: true });
+    postMessage({ event: "closed" });
     if (code === 4000) return; // the session was idle for too long: it is for others now
     setTimeout(connect, wait);
     wait = Math.min(2 * wait, 5000);
   };
 }
 
-function receiveMessage(message) {
+function receiveMessage(text) {
   wait = 250;
-  postMessage({ message });
+  postMessage({ event: "message", detail: JSON.parse(text) });
 }
 
 function receiveFrame(data) {
@@ -48,16 +49,15 @@ function receiveFrame(data) {
     paint(canvas, pixels);
     socket.send(JSON.stringify({ type: "ack", frame: number })); // and now the server computes the next
   }
-  const frame = {
+  const detail = {
     kind: KINDS[header.getUint8(0)],
     ready: header.getUint8(1) === 1,
     action: header.getInt16(2, true),
     key: header.getUint32(8, true),
     step: header.getUint32(12, true),
     modelMs: header.getFloat32(16, true),
-    waitedMs: header.getFloat32(20, true),
     shownAt: performance.timeOrigin + performance.now(),
     pixels,
   };
-  postMessage({ frame }, [data]);
+  postMessage({ event: "frame", detail }, [data]);
 }

@@ -1,7 +1,17 @@
-// The page's state, in one place. Whoever changes it calls `update`; whoever shows it is called by `onChange`.
+// The world that is played and the page's state, in one place. Whoever changes the state calls `update`; whoever shows
+// it is called by `onChange`.
 
 import { Tape } from "./tape.js";
-import { world } from "./world.js";
+
+const answer = await fetch("api/world");
+if (!answer.ok) document.body.textContent = await answer.text();
+history.replaceState(null, "", location.pathname); // a token should not be part of what one shows around
+
+/** The world as the server describes it: its properties and the server's limits. */
+export const world = await answer.json();
+
+/** The names of the actions. */
+export const names = Array.from({ length: world.actions }, (_, k) => world.legend?.[k].name ?? `action ${k + 1}`);
 
 const listeners = [];
 
@@ -24,16 +34,14 @@ export const state = (window.jinn = {
   started: null, // the start that the server accepted last
   generating: "", // the text whose picture is being generated
   seed: 0, // of the requested start
-  preprocessed: [], // the prompt's pictures as the server cropped and resized them, as data URLs
+  preprocessed: [], // the pixels of the prompt's pictures as the server cropped and resized them
   opened: null, // a saved session whose first frame has not arrived yet
 
   // Input
-  keys: null, // which key plays which action: see bindings.js
-  ownKeys: [], // the key of each action
+  keys: null, // which key plays which action: see keys.js
   held: new Map(), // what is down (a key, a finger, a button) -> press, the latest last
   keyId: 0,
   lastAction: world.idle ?? 0,
-  lastSent: null, // the action that the server was told is held
   unanswered: [], // {id, time} of presses whose frame has not arrived yet
   paused: false,
 

@@ -1,25 +1,62 @@
-// The what-if: where each action would lead, shown side by side; one of them can be played.
+// The what-if: short films of where each action would lead from here, side by side; one of them can be played.
 
-import { branches } from "./branches.js";
-import { send } from "./connection.js";
-import { $ } from "./dom.js";
+import { sampling, send } from "./connection.js";
+import { $, make } from "./dom.js";
 import { releaseAll } from "./input.js";
-import { playNext, replay } from "./replay.js";
-import { branchOff } from "./rewind.js";
-import { state } from "./state.js";
-import { nameOf, world } from "./world.js";
+import { paint } from "./paint.js";
+import { branchOff, playNext, replay } from "./replay.js";
+import { names, state, world } from "./state.js";
 
-export const whatIf = branches($("branches"), world, nameOf, {
-  ask: (depth) => send({ type: "what_if", depth }),
-  choose(action, depth) {
-    releaseAll();
-    replay(Array(depth).fill({ action }));
-    playNext();
-  },
-});
+const DEPTH = Math.min(6, world.max_what_if_frames); // frames of each film
+const BEAT_MS = 150; // of each frame; the films repeat
+
+let films = []; // of each action: its frames so far
+let beat = null;
+
+const show = (k, pixels) => paint($("branches").children[k].firstElementChild, pixels);
+
+function close() {
+  clearInterval(beat);
+  $("branches").replaceChildren();
+  films = [];
+}
+
+function open() {
+  close();
+  films = names.map(() => []);
+  $("branches").append(...names.map((name, k) => make(
+    "button", { title: `Play this action: ${name}`, onclick: () => play(k) },
+    make("canvas", { width: world.width, height: world.height }), make("span", { textContent: name }),
+  )));
+  let tick = 0;
+  beat = setInterval(() => {
+    tick += 1;
+    films.forEach((film, k) => film.length && show(k, film[tick % film.length]));
+  }, BEAT_MS);
+  send({ type: "what_if", depth: DEPTH });
+}
+
+function play(action) {
+  releaseAll();
+  replay(Array(DEPTH).fill({ action, ...sampling() }));
+  playNext();
+}
+
+/** A frame of a film has arrived. */
+export function takeBranch({ action, pixels }) {
+  films[action]?.push(pixels);
+  if (films[action]?.length === 1) show(action, pixels);
+}
+
+/** A frame was played: start again from there, while the world waits. */
+export function refreshBranches() {
+  if (films.length === 0) return;
+  if (state.paused && !state.replaying) open();
+  else close();
+}
 
 $("what-if").onclick = () => {
   branchOff();
   if (!state.paused) $("pause").click();
-  whatIf.open();
+  open();
 };

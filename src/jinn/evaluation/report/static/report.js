@@ -14,18 +14,14 @@ const sheets = [...document.querySelectorAll(".sheet")].map((element) => {
     slider.value = t;
     output.value = t === 0 ? "prompt" : `frame ${t} of ${frames - 1}`;
   }
-  function wait() {
-    timer = setTimeout(() => { show(t + 1); wait(); }, t === 0 ? FIRST_MS : 1000 / element.dataset.fps);
-  }
   function pause() {
     clearTimeout(timer);
     timer = null;
     button.textContent = "Play";
   }
   function play() {
-    pause();
     button.textContent = "Pause";
-    wait();
+    timer = setTimeout(() => { show(t + 1); play(); }, t === 0 ? FIRST_MS : 1000 / element.dataset.fps);
   }
   const toggle = () => (timer === null ? play() : pause());
   const step = (by) => { pause(); show(t + by); };
