@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from jinn.evaluation.catalogue import METRICS, PICTURES, SUMMARY, Metric
+from jinn.evaluation.catalogue import GLOSSARY, METRICS, PICTURES, SUMMARY, Metric
 from jinn.evaluation.report import charts
 from jinn.evaluation.report.curves import curves, training
 from jinn.evaluation.report.films import clips, constant_actions
@@ -93,8 +93,8 @@ def summary(results: Results) -> str:
         cards += f'<article>{head}<div class="columns">{columns}</div></article>'
     measured = {part for name in results.names() for part in name.split("/")}
     words = "".join(
-        f"<li><b>{title}</b>: {text}</li>"
-        for metric, (title, _, _, text) in PICTURES.items()
+        f"<li><b>{PICTURES[metric][0]}</b>: {text}.</li>"
+        for metric, text in GLOSSARY.items()
         if metric in measured
     )
     body = f'<div class="cards">{cards}</div><ul class="words">{words}</ul>' if cards else ""
