@@ -2,7 +2,7 @@
 
 `page` puts the sections together: film strips (`films`), the action legend (`legend`), curves (`curves`) and
 tables (`tables`). Each is a function from results to a string, which is empty if there is nothing to show.
-`charts` makes SVG, `numbers` formats numbers, and `jinn.evaluation.catalogue` has the words. The style and the
+`charts` makes SVG, `parts` HTML and numbers, and `jinn.evaluation.catalogue` has the words. The style and the
 script in ``static/`` are put into the page; without the script, film strips show their first frame.
 """
 

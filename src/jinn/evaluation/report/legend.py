@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
-from jinn.evaluation.report import numbers
 from jinn.evaluation.report.charts import arrow_svg
-from jinn.evaluation.report.parts import scroll, section, table
+from jinn.evaluation.report.parts import MINUS, NONE, scroll, section, show, table, world_title
 from jinn.evaluation.results import WorldResults
-from jinn.world.legend import ActionMeaning
 
 
-def fastest(worlds: Iterable[WorldResults]) -> float:
+def fastest(worlds: Sequence[WorldResults]) -> float:
     """The speed of the longest arrow, pixels per frame: the same for all worlds, so that arrows compare."""
     speeds = [math.hypot(meant.down, meant.right) for world in worlds for meant in world.legend]
     return max((speed for speed in speeds if math.isfinite(speed)), default=0.0) or 1.0
-
-
-def arrow(meant: ActionMeaning, longest: float) -> str:
-    """An action's motion."""
-    return arrow_svg(meant.down, meant.right, longest=longest)
 
 
 def legends(worlds: Sequence[WorldResults]) -> str:
@@ -31,31 +24,31 @@ def legends(worlds: Sequence[WorldResults]) -> str:
         '<th class="n">down</th><th class="n">right</th>'
     )
     longest = fastest(worlds)
-    parts = []
+    body = ""
     for world in worlds:
         rows = "".join(
-            f'<tr><td class="n">{a}</td><td>{arrow(meant, longest)}</td>'
-            f'<th scope="row">{escape(meant.name)}</th><td class="n">{numbers.show(meant.fraction, "fraction")}'
-            f'<span class="bar" style="--fraction:{min(max(meant.fraction, 0), 1):.3f}"></span></td>'
+            f'<tr><td class="n">{a}</td><td>{arrow_svg(meant.down, meant.right, longest)}</td>'
+            f'<th scope="row">{escape(meant.name)}</th><td class="n">{show(meant.fraction, "fraction")}'
+            f'<span class="bar" style="--fraction:{meant.fraction:.3f}"></span></td>'
             f'<td class="n">{_pixels(meant.down)}</td><td class="n">{_pixels(meant.right)}</td></tr>'
             for a, meant in enumerate(world.legend, start=1)
         )
-        title = f"<h3>{escape(world.name)}</h3>" if len(worlds) > 1 else ""
         if rows:
-            parts.append(f'{title}<div class="legend">{table(heads, rows)}{_confusion(world)}</div>')
+            legend = f'<div class="legend">{table(heads, rows)}{_confusion(world)}</div>'
+            body += world_title(world, worlds) + legend
     how = "Names are guesses from the motion in real clips; down and right are mean pixels per frame."
-    return section("Action legend", how, "".join(parts))
+    return section("Action legend", how, body)
 
 
 def _pixels(value: float) -> str:
-    return f"{value:+.2f}".replace("-", numbers.MINUS) if math.isfinite(value) else numbers.NONE
+    return f"{value:+.2f}".replace("-", MINUS) if math.isfinite(value) else NONE
 
 
 def _confusion(world: WorldResults) -> str:
     if not world.confusion_AU:
         return ""
-    true_actions = range(len(world.confusion_AU[0]))
-    heads = "<th></th>" + "".join(f'<th scope="col" class="n">{u}</th>' for u in true_actions)
+    heads = "<th></th>"
+    heads += "".join(f'<th scope="col" class="n">{u}</th>' for u in range(len(world.confusion_AU[0])))
     rows = ""
     for a, counts in enumerate(world.confusion_AU, start=1):
         total = sum(counts) or 1

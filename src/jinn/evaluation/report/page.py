@@ -14,8 +14,7 @@ from jinn.evaluation.report import charts
 from jinn.evaluation.report.curves import curves, training
 from jinn.evaluation.report.films import clips, constant_actions
 from jinn.evaluation.report.legend import legends
-from jinn.evaluation.report.numbers import show
-from jinn.evaluation.report.parts import anchor, interval, section
+from jinn.evaluation.report.parts import interval, section, show
 from jinn.evaluation.report.tables import tables
 from jinn.evaluation.results import Results, WorldResults
 from jinn.files import write_json, write_text
@@ -49,8 +48,8 @@ def page(results: Results) -> str:
             tables(results),
         )
     )
-    titles = re.findall(r"<section id=.*?><h2>(.*?)</h2>", sections)
-    links = "".join(f'<a href="#{anchor(title)}">{title}</a>' for title in titles)
+    titles = re.findall(r'<section id="(.*?)"><h2>(.*?)</h2>', sections)
+    links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in titles)
     return f"""<!doctype html>
 <html lang="en">
 <head>

@@ -7,8 +7,7 @@ from html import escape
 
 from jinn.evaluation.catalogue import DISTANCES, METRICS, SECTIONS, SETS, Metric
 from jinn.evaluation.estimate import Estimate
-from jinn.evaluation.report.numbers import NONE, show
-from jinn.evaluation.report.parts import interval, scroll, section, table
+from jinn.evaluation.report.parts import NONE, interval, scroll, section, show, table
 from jinn.evaluation.results import Results
 
 
