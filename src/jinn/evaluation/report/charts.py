@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -223,7 +223,7 @@ def thin(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
     return [points[i * (len(points) - 1) // (MOST_POINTS - 1)] for i in range(MOST_POINTS)]
 
 
-def strip(estimate: Estimate, marks: Sequence[float], low: float, high: float) -> str:
+def strip(estimate: Estimate, marks: Iterable[float], low: float, high: float) -> str:
     """An interval among its baselines, ticks at ``marks``; decoration, so it is hidden from screen readers."""
 
     def x(value: float) -> str:

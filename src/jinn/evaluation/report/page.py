@@ -36,18 +36,8 @@ def page(results: Results) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     names = " and ".join(escape(world.name) for world in results.worlds)
-    sections = "".join(
-        (
-            settings(results),
-            summary(results),
-            clips(results),
-            constant_actions(results),
-            legends(results.worlds),
-            curves(results.worlds),
-            training(results.worlds),
-            tables(results),
-        )
-    )
+    sections = settings(results) + summary(results) + clips(results) + constant_actions(results)
+    sections += legends(results.worlds) + curves(results.worlds) + training(results.worlds) + tables(results)
     titles = re.findall(r'<section id="(.*?)"><h2>(.*?)</h2>', sections)
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in titles)
     return f"""<!doctype html>
@@ -85,20 +75,40 @@ def settings(results: Results) -> str:
 
 def summary(results: Results) -> str:
     """The main metrics, each beside its baselines, and a glossary of the metrics that compare pictures."""
-    cards = ""
-    for metric in (METRICS[name] for name in SUMMARY if name in results.names()):
-        columns = "".join(_column(results.worlds, world, metric) for world in results.worlds)
-        head = f"<h3>{metric.title}</h3><p>{metric.text}</p>"
-        cards += f'<article>{head}<div class="columns">{columns}</div></article>'
-    measured = {part for name in results.names() for part in name.split("/")}
+    measured = set(results.names())
+    cards = "".join(_card(results.worlds, METRICS[name]) for name in SUMMARY if name in measured)
     words = "".join(
         f"<li><b>{PICTURES[metric][0]}</b>: {text}.</li>"
         for metric, text in GLOSSARY.items()
-        if metric in measured
+        if any(metric in name.split("/") for name in measured)
     )
     body = f'<div class="cards">{cards}</div><ul class="words">{words}</ul>' if cards else ""
     how = "With 95% intervals. The ticks in the strips are baselines to read the estimate beside."
     return section("Summary", how, body)
+
+
+def _card(worlds: Sequence[WorldResults], metric: Metric) -> str:
+    """The estimates of a metric, each beside its baselines, on one scale."""
+    measured = [world for world in worlds if metric.name in world.estimates]
+    estimates = [world.estimates[metric.name] for world in measured]
+    baselines = [_baselines(world, metric) for world in measured]
+    ends = [end for estimate in estimates for end in (estimate.low, estimate.high)]
+    ends += [value for values in baselines for value in values.values()]
+    columns = ""
+    for world, estimate, values in zip(measured, estimates, baselines, strict=True):
+        title = f'<p class="name">{escape(world.name)}</p>' if len(worlds) > 1 else ""
+        strip = charts.strip(estimate, values.values(), min(ends), max(ends)) if values else ""
+        beside = "".join(
+            f"<div><dt>{label}</dt><dd>{show(value, metric.unit)}</dd></div>"
+            for label, value in values.items()
+        )
+        columns += (
+            f'<div class="column">{title}<p class="big">{show(estimate.value, metric.unit)}</p>'
+            f'<p class="interval">{interval(estimate, metric.unit)}</p>{strip}<dl>{beside}</dl></div>'
+        )
+    return (
+        f'<article><h3>{metric.title}</h3><p>{metric.text}</p><div class="columns">{columns}</div></article>'
+    )
 
 
 def _baselines(world: WorldResults, metric: Metric) -> dict[str, float]:
@@ -106,24 +116,3 @@ def _baselines(world: WorldResults, metric: Metric) -> dict[str, float]:
     found = (name for name in metric.baselines if name in world.estimates)
     values = {METRICS[name].title: world.estimates[name].value for name in found}
     return values | ({"no effect": 0.0} if metric.zero else {})
-
-
-def _column(worlds: Sequence[WorldResults], world: WorldResults, metric: Metric) -> str:
-    """An estimate of one world beside its baselines, on the scale of all worlds."""
-    estimate = world.estimates.get(metric.name)
-    if estimate is None:
-        return ""
-    title = f'<p class="name">{escape(world.name)}</p>' if len(worlds) > 1 else ""
-    values = _baselines(world, metric)
-    beside = "".join(
-        f"<div><dt>{label}</dt><dd>{show(value, metric.unit)}</dd></div>" for label, value in values.items()
-    )
-    ends: list[float] = []
-    for other in worlds:
-        if (found := other.estimates.get(metric.name)) is not None:
-            ends += [found.low, found.high, *_baselines(other, metric).values()]
-    strip = charts.strip(estimate, list(values.values()), min(ends), max(ends)) if values else ""
-    return (
-        f'<div class="column">{title}<p class="big">{show(estimate.value, metric.unit)}</p>'
-        f'<p class="interval">{interval(estimate, metric.unit)}</p>{strip}<dl>{beside}</dl></div>'
-    )

@@ -25,43 +25,41 @@ def tables(results: Results) -> str:
 
 def _columns(results: Results) -> list[str]:
     """Heads of the columns: each world, and each world's difference from the first."""
-    if len(results.worlds) == 1:
+    first, *others = (escape(world.name) for world in results.worlds)
+    if not others:
         return ["value"]
-    first = escape(results.worlds[0].name)
-    heads = [first]
-    for w, world in enumerate(results.worlds[1:]):
-        name = escape(world.name)
-        heads += [name] + [f"{name} minus {first}"] * (w < len(results.differences))
-    return heads
+    return [first] + [head for other in others for head in (other, f"{other} minus {first}")]
 
 
 def _cells(results: Results, name: str) -> Iterator[str]:
     """The cells of a metric, in the order of `_columns`."""
     metric = METRICS[name]
     for w, world in enumerate(results.worlds):
-        estimate = world.estimates.get(name)
-        label = escape(name) + (f", n = {estimate.count}" if estimate else "")
-        text = _value(estimate, metric.unit) if estimate else NONE
+        label, text = escape(name), NONE
+        if estimate := world.estimates.get(name):
+            label += f", n = {estimate.count}"
+            text = f"{show(estimate.value, metric.unit)}{_interval(estimate, metric)}"
         yield f'<td class="n" title="{label}">{text}</td>'
-        if 0 < w <= len(results.differences):
+        if w > 0:
             difference = results.differences[w - 1].get(name)
             yield f'<td class="n">{_difference(difference, metric) if difference else ""}</td>'
 
 
-def _value(estimate: Estimate, unit: str) -> str:
-    return f'{show(estimate.value, unit)}<small class="interval">{interval(estimate, unit)}</small>'
+def _interval(estimate: Estimate, metric: Metric, sign: bool = False) -> str:
+    return f'<small class="interval">{interval(estimate, metric.unit, sign)}</small>'
 
 
 def _difference(estimate: Estimate, metric: Metric) -> str:
     """A difference: bold, and in words, where its interval excludes zero."""
     text = show(estimate.value, metric.unit, sign=True)
-    ends = f'<small class="interval">{interval(estimate, metric.unit, sign=True)}</small>'
     if estimate.low <= 0 <= estimate.high:
-        return f"{text} <small>not clear</small>{ends}"
-    if not metric.better:
-        return f"<b>{text}</b> <small>differs</small>{ends}"
-    verdict = "better" if (estimate.value > 0) == (metric.better == "higher") else "worse"
-    return f'<b>{text}</b> <small class="{verdict}">{verdict}</small>{ends}'
+        words = f"{text} <small>not clear</small>"
+    elif not metric.better:
+        words = f"<b>{text}</b> <small>differs</small>"
+    else:
+        verdict = "better" if (estimate.value > 0) == (metric.better == "higher") else "worse"
+        words = f'<b>{text}</b> <small class="{verdict}">{verdict}</small>'
+    return words + _interval(estimate, metric, sign=True)
 
 
 def _estimates(results: Results, names: list[str]) -> str:
