@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from string import Template
 
 from jinn.evaluation.catalogue import GLOSSARY, METRICS, PICTURES, SUMMARY, Metric
 from jinn.evaluation.report import charts
@@ -31,7 +32,9 @@ def write_report(results: Results, folder: Path) -> None:
 
 def page(results: Results) -> str:
     """The whole page."""
-    style, script = ((STATIC / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    template, style, script = (
+        (STATIC / f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
+    )
     # Only this script may run, and nothing may be fetched.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
@@ -40,26 +43,9 @@ def page(results: Results) -> str:
     sections += legends(results.worlds) + curves(results.worlds) + training(results.worlds) + tables(results)
     titles = re.findall(r'<section id="(.*?)"><h2>(.*?)</h2>', sections)
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in titles)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>jinn / {names}: report</title>
-<link rel="icon" href="data:,">
-<style>
-{style}</style>
-</head>
-<body>
-<header><h1><span class="mark">jinn</span> {names}</h1><nav aria-label="Sections">{links}</nav></header>
-<main>
-{sections}</main>
-<script>{script}</script>
-</body>
-</html>
-"""
+    return Template(template).substitute(
+        policy=policy, names=names, style=style, links=links, sections=sections, script=script
+    )
 
 
 def settings(results: Results) -> str:
