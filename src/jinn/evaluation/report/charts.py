@@ -171,8 +171,10 @@ def _hover(lines: Sequence[Line], axes: Axes, x_name: str, show: Callable[[float
         yield f'<rect x="{start:.1f}" y="{TOP}" width="{end - start:.1f}" height="{BOTTOM - TOP}"/></g>'
 
 
-def with_interval(estimate: Estimate, show: Callable[[float], str]) -> str:
-    """An estimate and its interval, which is left out if it is empty."""
+def with_interval(estimate: Estimate | None, show: Callable[[float], str]) -> str:
+    """An estimate and its interval, which is left out if it is empty; nothing for None."""
+    if estimate is None:
+        return ""
     if not estimate.low < estimate.high:
         return show(estimate.value)
     return f"{show(estimate.value)} [{show(estimate.low)}, {show(estimate.high)}]"
@@ -238,16 +240,14 @@ def strip(estimate: Estimate, marks: Iterable[float], low: float, high: float) -
 
 
 def arrow_svg(down: float, right: float, longest: float = 4.0) -> str:
-    """A motion as an arrow: a dot if there is none, a dash if it is unknown.
+    """A motion as an arrow: a dot if there is none.
 
     Args:
         down, right: pixels a frame.
         longest: the speed whose arrow fills the picture.
     """
     speed = math.hypot(down, right)
-    if not math.isfinite(speed):
-        shape = '<path d="M-5 0H5"/>'
-    elif speed < STILL:
+    if speed < STILL:
         shape = '<circle r="3.5"/>'
     else:
         angle = math.degrees(math.atan2(down, right))

@@ -22,21 +22,23 @@ Points = list[tuple[float, Estimate]]
 
 def curves(worlds: Sequence[WorldResults]) -> str:
     """Picture metrics by horizon of all clips and of their high-motion half, and Delta PSNR."""
-    groups = {title: "" for title in HALVES}
+    body = ""
     effects: Panels = {}
     for title, half in HALVES.items():
+        figures = ""
         for metric, (short, *_) in PICTURES.items():
-            groups[title] += _charts(_pictures(worlds, metric, half), short, METRICS[f"inferred/{metric}"])
+            figures += _charts(_pictures(worlds, metric, half), short, METRICS[f"inferred/{metric}"])
+        body += _group(title, figures)
         points = [_points(world, f"{DELTA_PSNR}{half}") for world in worlds]
         effects[title.lower()] = _lines(worlds, points, "difference")
-    groups["Effect of actions"] = _charts(effects, METRICS[DELTA_PSNR].title, METRICS[DELTA_PSNR])
-    body = "".join(
-        f'<h3>{title}</h3><div class="charts">{figures}</div>\n'
-        for title, figures in groups.items()
-        if figures
-    )
+    delta = METRICS[DELTA_PSNR]
+    body += _group("Effect of actions", _charts(effects, delta.title, delta))
     how = f"Means over clips with 95% bands. Dashed is the {COPY_LAST}."
     return section("Curves by horizon", how, body)
+
+
+def _group(title: str, figures: str) -> str:
+    return f'<h3>{title}</h3><div class="charts">{figures}</div>\n' if figures else ""
 
 
 def _pictures(worlds: Sequence[WorldResults], metric: str, half: str) -> Panels:
@@ -82,9 +84,9 @@ def _charts(panels: Panels, title: str, metric: Metric) -> str:
     for subtitle, lines in panels.items():
         if lines:
             name = f"{title} {subtitle}".strip()
+            caption = f"{title}, {subtitle}" if subtitle else title
             svg = charts.line_chart(lines, name, "frame", shown, y_range, zero=metric.zero)
             values = scroll(_values(lines, shown), f"{title}: values")
-            caption = f"{title}, {subtitle}" if subtitle else title
             below = f"<details><summary>Values</summary>{values}</details>"
             figures += _figure(caption, ", ".join(notes), svg + below)
     return figures
@@ -100,8 +102,7 @@ def _values(lines: Sequence[Line], shown: Callable[[float], str]) -> str:
     heads = "".join(f'<th scope="col" class="n">{escape(line.label)}</th>' for line in lines)
     rows = ""
     for x, found in charts.by_x(lines).items():
-        texts = (charts.with_interval(f, shown) if f else "" for f in found)
-        cells = "".join(f'<td class="n">{text}</td>' for text in texts)
+        cells = "".join(f'<td class="n">{charts.with_interval(f, shown)}</td>' for f in found)
         rows += f'<tr><th scope="row" class="n">{x:g}</th>{cells}</tr>'
     return table(f'<th class="n">frame</th>{heads}', rows)
 

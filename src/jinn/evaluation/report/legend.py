@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from html import escape
 
 from jinn.evaluation.report.charts import arrow_svg
-from jinn.evaluation.report.parts import MINUS, NONE, scroll, section, show, table, world_title
+from jinn.evaluation.report.parts import MINUS, scroll, section, show, table, world_title
 from jinn.evaluation.results import WorldResults
 
 
 def fastest(worlds: Sequence[WorldResults]) -> float:
     """The speed of the longest arrow, pixels per frame: the same for all worlds, so that arrows compare."""
-    speeds = [math.hypot(meant.down, meant.right) for world in worlds for meant in world.legend]
-    return max((speed for speed in speeds if math.isfinite(speed)), default=0.0) or 1.0
+    speeds = (math.hypot(meant.down, meant.right) for world in worlds for meant in world.legend)
+    return max(speeds, default=0.0) or 1.0
 
 
 def legends(worlds: Sequence[WorldResults]) -> str:
@@ -26,22 +26,20 @@ def legends(worlds: Sequence[WorldResults]) -> str:
     longest = fastest(worlds)
     body = ""
     for world in worlds:
-        rows = "".join(
-            f'<tr><td class="n">{a}</td><td>{arrow_svg(meant.down, meant.right, longest)}</td>'
-            f'<th scope="row">{escape(meant.name)}</th><td class="n">{show(meant.fraction, "fraction")}'
-            f'<span class="bar" style="--fraction:{meant.fraction:.3f}"></span></td>'
-            f'<td class="n">{_pixels(meant.down)}</td><td class="n">{_pixels(meant.right)}</td></tr>'
-            for a, meant in enumerate(world.legend, start=1)
-        )
+        rows = ""
+        for a, meant in enumerate(world.legend, start=1):
+            down, right = (f"{pixels:+.2f}".replace("-", MINUS) for pixels in (meant.down, meant.right))
+            rows += (
+                f'<tr><td class="n">{a}</td><td>{arrow_svg(meant.down, meant.right, longest)}</td>'
+                f'<th scope="row">{escape(meant.name)}</th><td class="n">{show(meant.fraction, "fraction")}'
+                f'<span class="bar" style="--fraction:{meant.fraction:.3f}"></span></td>'
+                f'<td class="n">{down}</td><td class="n">{right}</td></tr>'
+            )
         if rows:
             legend = f'<div class="legend">{table(heads, rows)}{_confusion(world)}</div>'
             body += world_title(world, worlds) + legend
     how = "Names are guesses from the motion in real clips; down and right are mean pixels per frame."
     return section("Action legend", how, body)
-
-
-def _pixels(value: float) -> str:
-    return f"{value:+.2f}".replace("-", MINUS) if math.isfinite(value) else NONE
 
 
 def _confusion(world: WorldResults) -> str:
