@@ -65,7 +65,10 @@ def in_batches(
     for first in range(0, count, batch):
         rows = slice(first, min(first + batch, count))
         file = folder / f"{what}-{rows.start}-{rows.stop}.safetensors" if folder else None
-        part = _cached(file)
+        try:
+            part = read_tensors(file) if file else None
+        except JinnError:  # it is not there yet, or damaged
+            part = None
         if part is None:
             part = {name: values.cpu() for name, values in measure(rows).items()}
             if file is not None:
@@ -74,13 +77,6 @@ def in_batches(
         parts.append(part)
         on_batch(rows.stop, count)
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def _cached(file: Path | None) -> Records | None:
-    try:
-        return read_tensors(file) if file else None
-    except JinnError:  # it is not there yet, or damaged
-        return None
 
 
 def cache_folder() -> Path:

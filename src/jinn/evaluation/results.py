@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -80,9 +79,9 @@ class Results:
             del world["pictures"]
         return values
 
-    def names(self) -> Iterator[str]:
+    def names(self) -> list[str]:
         """Every metric that a world has, in the order of the worlds."""
-        yield from dict.fromkeys(name for world in self.worlds for name in world.estimates)
+        return list(dict.fromkeys(name for world in self.worlds for name in world.estimates))
 
 
 def training_curves(world: World) -> dict[str, list[tuple[int, float]]]:
