@@ -119,10 +119,9 @@ def line_chart(
     parts += _curves(lines, axes)
     places = separate([axes.up(end) for _, end in ends], LABEL_GAP, TOP + 2, BOTTOM)
     for line, y in zip(lines, places, strict=True):
-        short = line.label if len(line.label) <= MOST_LETTERS else line.label[: MOST_LETTERS - 1] + "…"
-        parts.append(
-            f'<text class="label c{line.colour}" x="{RIGHT + 7}" y="{y + 3.5:.1f}">{escape(short)}</text>'
-        )
+        text = line.label if len(line.label) <= MOST_LETTERS else line.label[: MOST_LETTERS - 1] + "…"
+        place = f'x="{RIGHT + 7}" y="{y + 3.5:.1f}"'
+        parts.append(f'<text class="label c{line.colour}" {place}>{escape(text)}</text>')
     parts += _hover(lines, axes, x_name, show)
     return "".join(parts) + "</svg>"
 

@@ -63,9 +63,7 @@ def _points(world: WorldResults, name: str) -> Points:
     return [(t, f) for t, f in enumerate(world.curves.get(name, []), start=1) if math.isfinite(f.value)]
 
 
-def _lines(
-    worlds: Sequence[WorldResults], points: Sequence[Points], label: str, first: int = 0
-) -> list[Line]:
+def _lines(worlds: Sequence[WorldResults], points: list[Points], label: str, first: int = 0) -> list[Line]:
     """A line of each world that has points, in colours from the ``first`` on; the label is for the only world."""
     names = [world.name for world in worlds] if len(worlds) > 1 else [label]
     return [

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from jinn.evaluation.report.charts import arrow_svg
-from jinn.evaluation.report.legend import fastest
 from jinn.evaluation.report.parts import scroll, section, table, world_title
+from jinn.evaluation.report.tables import fastest
 from jinn.evaluation.results import Results
 
 USUAL_FPS = 10.0

@@ -14,9 +14,8 @@ from jinn.evaluation.catalogue import GLOSSARY, METRICS, PICTURES, SUMMARY, Metr
 from jinn.evaluation.report import charts
 from jinn.evaluation.report.curves import curves, training
 from jinn.evaluation.report.films import clips, constant_actions
-from jinn.evaluation.report.legend import legends
 from jinn.evaluation.report.parts import interval, section, show
-from jinn.evaluation.report.tables import tables
+from jinn.evaluation.report.tables import legends, tables
 from jinn.evaluation.results import Results, WorldResults
 from jinn.files import write_json, write_text
 
@@ -75,14 +74,16 @@ def summary(results: Results) -> str:
 
 def _card(worlds: Sequence[WorldResults], metric: Metric) -> str:
     """The estimates of a metric, each beside its baselines, on one scale."""
-    measured = [world for world in worlds if metric.name in world.estimates]
-    estimates = [world.estimates[metric.name] for world in measured]
-    baselines = [_baselines(world, metric) for world in measured]
-    ends = [end for estimate in estimates for end in (estimate.low, estimate.high)]
-    ends += [value for values in baselines for value in values.values()]
+    shown = []
+    for world in worlds:
+        if estimate := world.estimates.get(metric.name):
+            found = (name for name in metric.baselines if name in world.estimates)
+            baselines = {METRICS[name].title: world.estimates[name].value for name in found}
+            shown.append((world.name, estimate, baselines | ({"no effect": 0.0} if metric.zero else {})))
+    ends = [end for _, estimate, values in shown for end in (estimate.low, estimate.high, *values.values())]
     columns = ""
-    for world, estimate, values in zip(measured, estimates, baselines, strict=True):
-        title = f'<p class="name">{escape(world.name)}</p>' if len(worlds) > 1 else ""
+    for name, estimate, values in shown:
+        title = f'<p class="name">{escape(name)}</p>' if len(worlds) > 1 else ""
         strip = charts.strip(estimate, values.values(), min(ends), max(ends)) if values else ""
         beside = "".join(
             f"<div><dt>{label}</dt><dd>{show(value, metric.unit)}</dd></div>"
@@ -92,13 +93,5 @@ def _card(worlds: Sequence[WorldResults], metric: Metric) -> str:
             f'<div class="column">{title}<p class="big">{show(estimate.value, metric.unit)}</p>'
             f'<p class="interval">{interval(estimate, metric.unit)}</p>{strip}<dl>{beside}</dl></div>'
         )
-    return (
-        f'<article><h3>{metric.title}</h3><p>{metric.text}</p><div class="columns">{columns}</div></article>'
-    )
-
-
-def _baselines(world: WorldResults, metric: Metric) -> dict[str, float]:
-    """Values of a metric's baselines by their titles."""
-    found = (name for name in metric.baselines if name in world.estimates)
-    values = {METRICS[name].title: world.estimates[name].value for name in found}
-    return values | ({"no effect": 0.0} if metric.zero else {})
+    head = f"<h3>{metric.title}</h3><p>{metric.text}</p>"
+    return f'<article>{head}<div class="columns">{columns}</div></article>'

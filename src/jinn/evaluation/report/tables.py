@@ -1,14 +1,68 @@
-"""All estimates in tables, by section; with several worlds also their differences from the first."""
+"""Tables: the action legend, and all estimates by section.
+
+The legend has the effect of each action, and the true actions that occur with it. With several worlds, estimates
+stand beside their differences from the first world.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from jinn.evaluation.catalogue import DISTANCES, METRICS, SECTIONS, SETS, Metric
 from jinn.evaluation.estimate import Estimate
-from jinn.evaluation.report.parts import NONE, interval, scroll, section, show, table
-from jinn.evaluation.results import Results
+from jinn.evaluation.report.charts import arrow_svg
+from jinn.evaluation.report.parts import MINUS, NONE, interval, scroll, section, show, table, world_title
+from jinn.evaluation.results import Results, WorldResults
+
+
+def fastest(worlds: Sequence[WorldResults]) -> float:
+    """The speed of the longest arrow, pixels per frame: the same for all worlds, so that arrows compare."""
+    speeds = (math.hypot(meant.down, meant.right) for world in worlds for meant in world.legend)
+    return max(speeds, default=0.0) or 1.0
+
+
+def legends(worlds: Sequence[WorldResults]) -> str:
+    """The effect of each action, and the true actions that occur with it, world by world."""
+    heads = (
+        '<th class="n">action</th><th></th><th>name</th><th class="n">fraction of frames</th>'
+        '<th class="n">down</th><th class="n">right</th>'
+    )
+    longest = fastest(worlds)
+    body = ""
+    for world in worlds:
+        rows = ""
+        for a, meant in enumerate(world.legend, start=1):
+            down, right = (f"{pixels:+.2f}".replace("-", MINUS) for pixels in (meant.down, meant.right))
+            rows += (
+                f'<tr><td class="n">{a}</td><td>{arrow_svg(meant.down, meant.right, longest)}</td>'
+                f'<th scope="row">{escape(meant.name)}</th><td class="n">{show(meant.fraction, "fraction")}'
+                f'<span class="bar" style="--fraction:{meant.fraction:.3f}"></span></td>'
+                f'<td class="n">{down}</td><td class="n">{right}</td></tr>'
+            )
+        if rows:
+            legend = f'<div class="legend">{table(heads, rows)}{_confusion(world)}</div>'
+            body += world_title(world, worlds) + legend
+    how = "Names are guesses from the motion in real clips; down and right are mean pixels per frame."
+    return section("Action legend", how, body)
+
+
+def _confusion(world: WorldResults) -> str:
+    if not world.confusion_AU:
+        return ""
+    heads = "<th></th>"
+    heads += "".join(f'<th scope="col" class="n">{u}</th>' for u in range(len(world.confusion_AU[0])))
+    rows = ""
+    for a, counts in enumerate(world.confusion_AU, start=1):
+        total = sum(counts) or 1
+        cells = "".join(
+            f'<td class="n" style="--fraction:{count / total:.3f}">{count or "·"}</td>' for count in counts
+        )
+        rows += f'<tr><th scope="row" class="n">{a}</th>{cells}</tr>'
+    body = scroll(table(heads, rows, "confusion"), f"{world.name}: latent by true actions")
+    how = "Frames by latent action (rows) and true action (columns), shaded by the fraction of the row"
+    return f'<div><p class="caption">{how}</p>{body}</div>'
 
 
 def tables(results: Results) -> str:
@@ -89,11 +143,11 @@ def _distances(results: Results, names: list[str]) -> str:
     rows = ""
     for kind in kinds:
         text = f"<code>{kind}</code><p>{DISTANCES[kind][1]}.</p>"
+        labels = [text]
+        if len(results.worlds) > 1:
+            rows += f'<tr><th scope="rowgroup" colspan="{len(sets) + 1}">{text}</th></tr>'
+            labels = _columns(results)
         cells = zip(*(_cells(results, f"{kind}/{s}") for s in sets), strict=True)
-        if len(results.worlds) == 1:
-            rows += f'<tr><th scope="row">{text}</th>{"".join(next(cells))}</tr>'
-            continue
-        rows += f'<tr><th scope="rowgroup" colspan="{len(sets) + 1}">{text}</th></tr>'
-        for label, row in zip(_columns(results), cells, strict=True):
+        for label, row in zip(labels, cells, strict=True):
             rows += f'<tr><th scope="row">{label}</th>{"".join(row)}</tr>'
     return table(f"<th></th>{heads}", rows, "metrics distances")
