@@ -184,10 +184,9 @@ def ticks(low: float, high: float, whole: bool = False) -> list[float]:
     raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
-    if whole:
-        step = max(1.0, step)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+    step = max(1.0, step) if whole else step
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -208,13 +207,15 @@ def tick_text(tick: float) -> str:
 
 def separate(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Move positions at least ``gap`` apart, as little as possible, within [low, high] if they fit."""
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    positions = [min(max(wanted[i], low), high) for i in order]
-    for i in range(1, len(positions)):
-        positions[i] = max(positions[i], positions[i - 1] + gap)
-    for i in reversed(range(len(positions))):
-        positions[i] = min(positions[i], high if i == len(positions) - 1 else positions[i + 1] - gap)
-    return [y for _, y in sorted(zip(order, positions, strict=True))]
+    positions = list(wanted)
+    order = sorted(range(len(positions)), key=positions.__getitem__)
+    for i in order:
+        positions[i] = max(positions[i], low)
+        low = positions[i] + gap
+    for i in reversed(order):
+        positions[i] = min(positions[i], high)
+        high = positions[i] - gap
+    return positions
 
 
 def thin(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:

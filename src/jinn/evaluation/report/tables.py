@@ -51,8 +51,7 @@ def legends(worlds: Sequence[WorldResults]) -> str:
 def _confusion(world: WorldResults) -> str:
     if not world.confusion_AU:
         return ""
-    heads = "<th></th>"
-    heads += "".join(f'<th scope="col" class="n">{u}</th>' for u in range(len(world.confusion_AU[0])))
+    heads = "".join(f'<th scope="col" class="n">{u}</th>' for u, _ in enumerate(world.confusion_AU[0]))
     rows = ""
     for a, counts in enumerate(world.confusion_AU, start=1):
         total = sum(counts) or 1
@@ -60,21 +59,21 @@ def _confusion(world: WorldResults) -> str:
             f'<td class="n" style="--fraction:{count / total:.3f}">{count or "·"}</td>' for count in counts
         )
         rows += f'<tr><th scope="row" class="n">{a}</th>{cells}</tr>'
-    body = scroll(table(heads, rows, "confusion"), f"{world.name}: latent by true actions")
+    body = scroll(table(f"<th></th>{heads}", rows, "confusion"), f"{world.name}: latent by true actions")
     how = "Frames by latent action (rows) and true action (columns), shaded by the fraction of the row"
     return f'<div><p class="caption">{how}</p>{body}</div>'
 
 
 def tables(results: Results) -> str:
     """All estimates, by section."""
-    parts = []
+    body = ""
     for key, (title, introduction) in SECTIONS.items():
         names = [name for name in results.names() if METRICS[name].section == key]
         if names:
             rows = _distances(results, names) if key == "distances" else _estimates(results, names)
-            parts.append(f'<h3>{title}</h3><p class="how">{introduction}</p>{scroll(rows, title)}\n')
+            body += f'<h3>{title}</h3><p class="how">{introduction}</p>{scroll(rows, title)}\n'
     how = "Estimates with their 95% intervals by bootstrap; n is the number of independent samples."
-    return section("All metrics", how, "".join(parts))
+    return section("All metrics", how, body)
 
 
 def _columns(results: Results) -> list[str]:
@@ -89,7 +88,7 @@ def _cells(results: Results, name: str) -> Iterator[str]:
     """The cells of a metric, in the order of `_columns`."""
     metric = METRICS[name]
     for w, world in enumerate(results.worlds):
-        label, text = escape(name), NONE
+        label, text = name, NONE
         if estimate := world.estimates.get(name):
             label += f", n = {estimate.count}"
             text = f"{show(estimate.value, metric.unit)}{_interval(estimate, metric)}"
@@ -123,12 +122,11 @@ def _estimates(results: Results, names: list[str]) -> str:
     for name in names:
         metric = METRICS[name]
         better = f" <em>{metric.better.capitalize()} is better.</em>" if metric.better else ""
-        text = f"<p>{metric.text}.{better}</p>"
         found = (world.estimates.get(name) for world in results.worlds)
         counts = " / ".join(dict.fromkeys(str(estimate.count) for estimate in found if estimate))
         cells = "".join(_cells(results, name))
-        code = escape(name).replace("/", "/<wbr>")  # where it may break on a phone
-        head = f'<th scope="row"><code>{code}</code>{text}</th>'
+        code = name.replace("/", "/<wbr>")  # where it may break on a phone
+        head = f'<th scope="row"><code>{code}</code><p>{metric.text}.{better}</p></th>'
         rows += f'<tr>{head}{cells}<td class="n">{counts}</td></tr>'
     kind = "metrics" if len(results.worlds) == 1 else "metrics several"
     return table(f'<th scope="col">metric</th>{heads}', rows, kind)
