@@ -39,9 +39,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Axes:
-    """Where values lie in a chart: the first and the last x, and the lowest and the highest y.
+    """Where values lie in a chart: `across` and `up` map them to pixels.
 
-    If the y axis is logarithmic, these two are logarithms to base ten.
+    Attributes:
+        first, last: range of x.
+        low, high: range of y, logarithms to base ten if ``log``.
+        log: whether the y axis is logarithmic.
     """
 
     first: float
