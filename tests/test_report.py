@@ -14,7 +14,7 @@ from helpers_report import EVIL, estimate, full_world, minimal, two_worlds
 from jinn.evaluation.catalogue import METRICS, SECTIONS, SUMMARY
 from jinn.evaluation.estimate import Estimate
 from jinn.evaluation.report import arrow_svg, charts, write_report
-from jinn.evaluation.report.numbers import show
+from jinn.evaluation.report.parts import show
 from jinn.evaluation.results import Results
 
 

@@ -92,17 +92,13 @@ def nmi_with_true_actions(labels_X: np.ndarray, store: FrameStore, num_actions: 
         store: videos, some of them with true actions; without any, None is returned.
         num_actions: number of latent actions.
     """
-    ends = np.cumsum(store.lengths)
     pairs = []
-    for episode, (end, length) in enumerate(zip(ends, store.lengths, strict=True)):
+    for episode, (start, length) in enumerate(zip(store.starts, store.lengths, strict=True)):
         true_T = store.actions(episode, 0, int(length))
         if true_T is not None:
-            pairs.append((labels_X[end - length : end], true_T.astype(np.int64)))
+            pairs.append((torch.from_numpy(labels_X[start : start + length]), torch.from_numpy(true_T)))
     if not pairs:
         return None
     U = 1 + max(int(true_T.max()) for _, true_T in pairs)
-    counts = [
-        joint_counts(torch.from_numpy(latent_T)[None], torch.from_numpy(true_T)[None], num_actions, U)
-        for latent_T, true_T in pairs
-    ]
+    counts = [joint_counts(latent_T[None], true_T[None], num_actions, U) for latent_T, true_T in pairs]
     return bootstrap(torch.cat(counts), 0, mutual_information, least=0, most=1)

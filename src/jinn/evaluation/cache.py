@@ -65,22 +65,18 @@ def in_batches(
     for first in range(0, count, batch):
         rows = slice(first, min(first + batch, count))
         file = folder / f"{what}-{rows.start}-{rows.stop}.safetensors" if folder else None
-        parts.append(_cached(file) or {name: values.cpu() for name, values in measure(rows).items()})
-        if file is not None and not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_tensors(file, parts[-1])
+        try:
+            part = read_tensors(file) if file else None
+        except JinnError:  # it is not there yet, or damaged
+            part = None
+        if part is None:
+            part = {name: values.cpu() for name, values in measure(rows).items()}
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_tensors(file, part)
+        parts.append(part)
         on_batch(rows.stop, count)
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def _cached(file: Path | None) -> Records | None:
-    if file is None or not file.exists():
-        return None
-    try:
-        return read_tensors(file)
-    except JinnError:  # a damaged file is computed again
-        file.unlink()
-        return None
 
 
 def cache_folder() -> Path:

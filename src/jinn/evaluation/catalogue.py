@@ -26,18 +26,18 @@ class Metric:
     Attributes:
         name: the key in report.json.
         title: a short name for charts, cards and tables.
-        text: what it is: a sentence without its full stop.
         unit: "score" has three decimals, "fraction" is shown in percent.
         better: which way is better, empty where neither is.
+        text: what it is: a sentence without its full stop.
         baselines: names of the metrics that it is read beside.
         zero: whether 0 is a baseline too, for it means that there is no effect.
     """
 
     name: str
     title: str
-    text: str
     unit: Unit
-    better: Literal["higher", "lower", ""] = ""
+    better: Literal["higher", "lower", ""]
+    text: str
     baselines: tuple[str, ...] = ()
     zero: bool = False
 
@@ -89,21 +89,16 @@ DISTANCES = {
     "frame_distance": ("frame distance", "Fréchet distance of an image network's features: appearance"),
     "motion_distance": ("motion distance", "Fréchet distance of velocities and accelerations: motion"),
 }
-# Title, unit, better direction and explanation of each metric that compares two pictures.
-PICTURES: dict[str, tuple[str, Unit, Literal["higher", "lower"], str]] = {
-    "psnr": (
-        "PSNR",
-        "dB",
-        "higher",
-        "how close the pixels are, in decibels; 3 dB more is half the squared error.",
-    ),
-    "ssim": ("SSIM", "score", "higher", "how alike local structure is; 1 means that pictures are equal."),
-    "lpips": (
-        "LPIPS",
-        "score",
-        "lower",
-        "how far apart an image network's features are; 0 means that pictures are equal.",
-    ),
+# Title, unit and better direction of each metric that compares two pictures, and below what it says.
+PICTURES: dict[str, tuple[str, Unit, Literal["higher", "lower"]]] = {
+    "psnr": ("PSNR", "dB", "higher"),
+    "ssim": ("SSIM", "score", "higher"),
+    "lpips": ("LPIPS", "score", "lower"),
+}
+GLOSSARY = {
+    "psnr": "how close the pixels are, in decibels; 3 dB more is half the squared error",
+    "ssim": "how alike local structure is; 1 means that pictures are equal",
+    "lpips": "how far apart an image network's features are; 0 means that pictures are equal",
 }
 # What is compared with the real frames, and the copy-last-frame baseline of it.
 SOURCES = {
@@ -115,161 +110,108 @@ SOURCES = {
 COPY_LAST = "copy-last-frame baseline"
 STRETCHES = ("first", "middle", "last")  # of a long roll-out
 POLICIES = {"random": "random actions", "constant": "constant actions"}
+# What is counted at the end of long roll-outs.
+ENDS = {
+    "static": "are static at the end",
+    "diverged": "diverge: at the end image statistics lie outside the range of real frames",
+}
 
 
 def _pictures() -> Iterator[Metric]:
     for source, (title, text, copied) in SOURCES.items():
-        for metric, (short, unit, better, _) in PICTURES.items():
+        for metric, (short, unit, better) in PICTURES.items():
             name, copy = f"{source}/{metric}", f"{source}/{metric}/copy_last"
             baselines = (copy,) if copied else ()
-            yield Metric(name, f"{title}: {short}", f"{short} of {text}", unit, better, baselines)
+            yield Metric(name, f"{title}: {short}", unit, better, f"{short} of {text}", baselines)
             if copied:
-                yield Metric(copy, COPY_LAST, f"{short} of {copied}", unit)
+                yield Metric(copy, COPY_LAST, unit, "", f"{short} of {copied}")
 
 
 def _distances() -> Iterator[Metric]:
     for kind, (title, text) in DISTANCES.items():
+        baselines = (f"{kind}/floor", f"{kind}/static")
         for name, what in SETS.items():
-            generated = name in ("next_frame", "inferred", "given")
-            baselines = (f"{kind}/floor", f"{kind}/static") if generated else ()
-            shown = f"{title}: {what}" if generated else what
-            yield Metric(f"{kind}/{name}", shown, text, "distance", "lower" if generated else "", baselines)
+            if name in SOURCES:
+                yield Metric(f"{kind}/{name}", f"{title}: {what}", "distance", "lower", text, baselines)
+            else:
+                yield Metric(f"{kind}/{name}", what, "distance", "", text)
 
 
 def _stability() -> Iterator[Metric]:
     for policy, actions in POLICIES.items():
         for stretch in STRETCHES:
+            name, title = f"stability/{policy}/{stretch}", f"{stretch} frames of long roll-outs, {actions}"
             text = f"Frame distance from real frames of the {stretch} frames, {actions}"
-            yield Metric(
-                f"stability/{policy}/{stretch}",
-                f"{stretch} frames of long roll-outs, {actions}",
-                text,
-                "distance",
-                "lower",
-                ("stability/floor",),
-            )
-        for end, text in {
-            "static": "are static at the end",
-            "diverged": "diverge: at the end image statistics lie outside the range of real frames",
-        }.items():
-            yield Metric(
-                f"stability/{policy}/{end}",
-                f"{end} at the end, {actions}",
-                f"Fraction of long roll-outs that {text}, {actions}",
-                "fraction",
-                "lower",
-            )
-    yield Metric(
-        "stability/floor", "long real videos", "Floor: frame distance of long stretches of other real video",
-        "distance",
-    )  # fmt: skip
-    yield Metric(
-        "stability/floor/static", "static real videos", "Fraction of long real stretches that are static",
-        "fraction",
-    )  # fmt: skip
+            yield Metric(name, title, "distance", "lower", text, ("stability/floor",))
+        for end, what in ENDS.items():
+            name, title = f"stability/{policy}/{end}", f"{end} at the end, {actions}"
+            text = f"Fraction of long roll-outs that {what}, {actions}"
+            yield Metric(name, title, "fraction", "lower", text)
 
 
+# In the order of the fields: name, title, unit, better direction, text, baselines.
 _ALL = (
     *_pictures(),
-    Metric(
-        "tokenizer/codes_used", "codes used", "Fraction of the codebook that these clips use", "fraction",
-        "higher",
-    ),
-    Metric(
-        "tokenizer/perplexity", "codebook perplexity",
-        "Exponential of the entropy of the codes: the effective number of codes in use", "count", "higher",
-    ),
-    Metric("tokenizer/bits", "bits per frame", "Entropy of a frame's tokens", "bits"),
-    Metric(
-        "tokenizer/capacity_bits", "capacity in bits per frame",
-        "Largest possible entropy of a frame's tokens: N log2 K", "bits",
-    ),
-    Metric(
-        "next_frame/token_accuracy", "token accuracy", "Fraction of tokens that are predicted exactly",
-        "fraction", "higher", ("next_frame/token_accuracy/copy_last",),
-    ),
-    Metric(
-        "next_frame/token_accuracy/copy_last", COPY_LAST,
-        "Fraction of tokens that equal those of the frame before", "fraction",
-    ),
-    Metric(
-        DELTA_PSNR, "Delta PSNR",
-        "PSNR under inferred actions minus PSNR under random actions, mean over the horizon", "dB", "higher",
-        zero=True,
-    ),
-    Metric(
-        DELTA_PSNR_4, "Delta_4 PSNR", "PSNR of frame 4 under inferred actions minus that under random actions",
-        "dB", "higher", zero=True,
-    ),
-    Metric(
-        CONSISTENCY, "Action consistency",
+    Metric("tokenizer/codes_used", "codes used", "fraction", "higher", "Fraction of the codebook that these clips use"),
+    Metric("tokenizer/perplexity", "codebook perplexity", "count", "higher",
+        "Exponential of the entropy of the codes: the effective number of codes in use"),
+    Metric("tokenizer/bits", "bits per frame", "bits", "", "Entropy of a frame's tokens"),
+    Metric("tokenizer/capacity_bits", "capacity in bits per frame", "bits", "",
+        "Largest possible entropy of a frame's tokens: N log2 K"),
+    Metric("next_frame/token_accuracy", "token accuracy", "fraction", "higher",
+        "Fraction of tokens that are predicted exactly", ("next_frame/token_accuracy/copy_last",)),
+    Metric("next_frame/token_accuracy/copy_last", COPY_LAST, "fraction", "",
+        "Fraction of tokens that equal those of the frame before"),
+    Metric(DELTA_PSNR, "Delta PSNR", "dB", "higher",
+        "PSNR under inferred actions minus PSNR under random actions, mean over the horizon", zero=True),
+    Metric(DELTA_PSNR_4, "Delta_4 PSNR", "dB", "higher",
+        "PSNR of frame 4 under inferred actions minus that under random actions", zero=True),
+    Metric(CONSISTENCY, "Action consistency", "fraction", "higher",
         "Fraction of frames generated under random actions in which the latent action model infers the action "
         "that was taken",
-        "fraction", "higher", (f"{CONSISTENCY}/chance", f"{CONSISTENCY}/reconstruction"),
-    ),
-    Metric(
-        f"{CONSISTENCY}/reconstruction", "ceiling: reconstructed video",
-        "Action consistency of reconstructed real video under its inferred actions", "fraction",
-    ),
-    Metric(f"{CONSISTENCY}/chance", "chance level", "Action consistency of guessing", "fraction"),
-    Metric(
-        "actions/used", "latent actions used", "Fraction of the latent actions that occur", "fraction",
-        "higher",
-    ),
-    Metric(
-        "actions/perplexity", "perplexity of the latent actions",
-        "Exponential of the entropy of the latent actions: the effective number of actions in use", "count",
-        "higher",
-    ),
-    Metric(
-        "actions/nmi_scrolling", "NMI with the scrolling",
-        "Normalised mutual information of latent actions and the motion of the whole picture", "score",
-        "higher",
-    ),
-    Metric(
-        "actions/nmi_true", "NMI with the true actions",
-        "Normalised mutual information of latent and true actions", "score", "higher",
-    ),
-    Metric(
-        "actions/purity", "purity",
-        "Fraction of frames whose true action is the most frequent one of their latent action", "fraction",
-        "higher", ("actions/purity/chance",),
-    ),
-    Metric(
-        "actions/purity/chance", "chance level", "Purity of latent actions that say nothing", "fraction"
-    ),
-    Metric(
-        "actions/map_accuracy", "accuracy of the action map, other levels",
+        (f"{CONSISTENCY}/chance", f"{CONSISTENCY}/reconstruction")),
+    Metric(f"{CONSISTENCY}/reconstruction", "ceiling: reconstructed video", "fraction", "",
+        "Action consistency of reconstructed real video under its inferred actions"),
+    Metric(f"{CONSISTENCY}/chance", "chance level", "fraction", "", "Action consistency of guessing"),
+    Metric("actions/used", "latent actions used", "fraction", "higher", "Fraction of the latent actions that occur"),
+    Metric("actions/perplexity", "perplexity of the latent actions", "count", "higher",
+        "Exponential of the entropy of the latent actions: the effective number of actions in use"),
+    Metric("actions/nmi_scrolling", "NMI with the scrolling", "score", "higher",
+        "Normalised mutual information of latent actions and the motion of the whole picture"),
+    Metric("actions/nmi_true", "NMI with the true actions", "score", "higher",
+        "Normalised mutual information of latent and true actions"),
+    Metric("actions/purity", "purity", "fraction", "higher",
+        "Fraction of frames whose true action is the most frequent one of their latent action",
+        ("actions/purity/chance",)),
+    Metric("actions/purity/chance", "chance level", "fraction", "", "Purity of latent actions that say nothing"),
+    Metric("actions/map_accuracy", "accuracy of the action map, other levels", "fraction", "higher",
         "Fraction of frames whose true action is the most frequent one of their latent action in the "
         "reference clips",
-        "fraction", "higher", ("actions/map_accuracy/chance",),
-    ),
-    Metric(
-        "actions/map_accuracy/chance", "chance level",
-        "Fraction of frames whose true action is the most frequent one of the reference clips", "fraction",
-    ),
+        ("actions/map_accuracy/chance",)),
+    Metric("actions/map_accuracy/chance", "chance level", "fraction", "",
+        "Fraction of frames whose true action is the most frequent one of the reference clips"),
     *_distances(),
     *_stability(),
+    Metric("stability/floor", "long real videos", "distance", "",
+        "Floor: frame distance of long stretches of other real video"),
+    Metric("stability/floor/static", "static real videos", "fraction", "",
+        "Fraction of long real stretches that are static"),
 )  # fmt: skip
 
 
-def _high_motion(metric: Metric) -> Metric:
-    return replace(
-        metric,
-        name=f"{metric.name}/{HIGH_MOTION}",
-        title=f"{metric.title}, high-motion half",
-        text=f"{metric.text}, high-motion half of the clips",
-        baselines=tuple(f"{name}/{HIGH_MOTION}" for name in metric.baselines),
-    )
+def _high_motion() -> Iterator[Metric]:
+    """The metrics that are measured on the high-motion half of the clips too, as measured there."""
+    for metric in _ALL:
+        if metric.name == DELTA_PSNR or metric.name.split("/")[1] in PICTURES:
+            yield replace(
+                metric,
+                name=f"{metric.name}/{HIGH_MOTION}",
+                title=f"{metric.title}, high-motion half",
+                text=f"{metric.text}, high-motion half of the clips",
+                baselines=tuple(f"{name}/{HIGH_MOTION}" for name in metric.baselines),
+            )
 
 
-_OF_PICTURES = [metric for metric in _ALL if metric.name.split("/")[1] in PICTURES]
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        *_ALL,
-        *map(_high_motion, (*_OF_PICTURES, next(metric for metric in _ALL if metric.name == DELTA_PSNR))),
-    )
-}
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_ALL, *_high_motion())}
 # What the report shows first.
 SUMMARY = ("tokenizer/psnr", "inferred/psnr", DELTA_PSNR_4, CONSISTENCY, "fvd/inferred")

@@ -72,10 +72,7 @@ def held_out_episodes(store: FrameStore, worlds: list[World]) -> np.ndarray:
     """
     allowed = np.ones(store.num_episodes, bool)
     for world in worlds:
-        if world.trained_on is None:
-            allowed &= store.heldout
-        else:
-            allowed &= ~np.isin(store.groups, world.trained_on)
+        allowed &= store.heldout if world.trained_on is None else ~np.isin(store.groups, world.trained_on)
     if not allowed.any():
         raise JinnError(
             f"{store.path} holds no episode that is held out from {' and '.join(w.name for w in worlds)}: "
@@ -126,18 +123,12 @@ def choose(store: FrameStore, worlds: list[World], frames: int, count: int, seed
     def clips_of(chosen: np.ndarray) -> Clips:
         return Clips(store, *evenly_spaced_clips(store, frames, chosen, count), frames)
 
-    return HeldOut(
-        clips_of(measured),
-        clips_of(reference) if len(reference) else None,
-        _one_level(store, episodes_of(single), frames, count) if len(single) else None,
-    )
-
-
-def _one_level(store: FrameStore, episodes: np.ndarray, frames: int, count: int) -> Clips:
-    """Evenly spaced clips of the longest of the episodes; they overlap if it is short."""
-    longest = episodes[np.argmax(store.lengths[episodes])]
-    starts = np.linspace(0, store.lengths[longest] - frames, count).astype(np.int64)
-    return Clips(store, np.full(count, longest), starts, frames)
+    other = None
+    if len(single):  # evenly spaced clips of its longest episode, which overlap if that is short
+        longest = max(episodes_of(single), key=lambda episode: store.lengths[episode])
+        starts = np.linspace(0, store.lengths[longest] - frames, count).astype(np.int64)
+        other = Clips(store, np.full(count, longest), starts, frames)
+    return HeldOut(clips_of(measured), clips_of(reference) if len(reference) else None, other)
 
 
 def check(name: str, world: World, store: FrameStore) -> None:

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -70,28 +69,19 @@ class Results:
     settings: dict[str, str]
     missing: tuple[str, ...]
     worlds: tuple[WorldResults, ...]
-    differences: tuple[dict[str, Estimate], ...] = field(default=())
+    differences: tuple[dict[str, Estimate], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures, as plain JSON values."""
-        worlds = []
-        for world in self.worlds:
-            values = {key: getattr(world, key) for key in ("name", "confusion_AU", "training")}
-            values["legend"] = [asdict(meaning) for meaning in world.legend]
-            values["estimates"] = {name: asdict(found) for name, found in world.estimates.items()}
-            values["curves"] = {name: [asdict(f) for f in curve] for name, curve in world.curves.items()}
-            worlds.append(values)
-        differences = [{name: asdict(f) for name, f in found.items()} for found in self.differences]
-        return {
-            "settings": self.settings,
-            "missing": list(self.missing),
-            "worlds": worlds,
-            "differences": differences,
-        }
+        worlds = tuple(replace(world, pictures=None) for world in self.worlds)
+        values = asdict(replace(self, worlds=worlds))
+        for world in values["worlds"]:
+            del world["pictures"]
+        return values
 
-    def names(self) -> Iterator[str]:
+    def names(self) -> list[str]:
         """Every metric that a world has, in the order of the worlds."""
-        yield from dict.fromkeys(name for world in self.worlds for name in world.estimates)
+        return list(dict.fromkeys(name for world in self.worlds for name in world.estimates))
 
 
 def training_curves(world: World) -> dict[str, list[tuple[int, float]]]:

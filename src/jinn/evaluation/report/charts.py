@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
 from jinn.evaluation.estimate import Estimate
-from jinn.evaluation.report.numbers import MINUS
+from jinn.evaluation.report.parts import MINUS
 
 WIDTH, HEIGHT = 380, 226
-LEFT, RIGHT, TOP, BOTTOM = 42, 104, 10, 38
+LEFT, RIGHT, TOP, BOTTOM = 42, WIDTH - 104, 10, HEIGHT - 38  # edges of the plot
 COLOURS = 6
 LABEL_GAP = 13  # between the labels of two lines
+MOST_LETTERS = 17  # of a label
 MOST_POINTS = 400
+STILL = 0.15  # pixels a frame: a slower motion is shown as a dot
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,33 @@ class Line:
     dashed: bool = False
 
 
+@dataclass(frozen=True)
+class Axes:
+    """Where values lie in a chart: `across` and `up` map them to pixels.
+
+    Attributes:
+        first, last: range of x.
+        low, high: range of y, logarithms to base ten if ``log``.
+        log: whether the y axis is logarithmic.
+    """
+
+    first: float
+    last: float
+    low: float
+    high: float
+    log: bool
+
+    def across(self, x: float) -> float:
+        return LEFT + (x - self.first) / (self.last - self.first) * (RIGHT - LEFT)
+
+    def up(self, y: float) -> float:
+        y = math.log10(y) if self.log else min(max(y, self.low), self.high)
+        return BOTTOM - (y - self.low) / (self.high - self.low) * (BOTTOM - TOP)
+
+    def path(self, points: Sequence[tuple[float, float]]) -> str:
+        return "M" + "L".join(f"{self.across(x):.1f} {self.up(y):.1f}" for x, y in points)
+
+
 def colour(index: int) -> int:
     """The colour of the ``index``-th line or world."""
     return 1 + index % COLOURS
@@ -47,6 +76,13 @@ def limits(lines: Sequence[Line], zero: bool = False) -> tuple[float, float]:
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     room = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
     return low - room, high + room
+
+
+def by_x(lines: Sequence[Line]) -> dict[float, list[Estimate | None]]:
+    """For each x, ascending, the estimates of all lines there, None where a line has none."""
+    found = [dict(line.points) for line in lines]
+    xs = sorted({x for points in found for x in points})
+    return {x: [points.get(x) for points in found] for x in xs}
 
 
 def line_chart(
@@ -69,128 +105,91 @@ def line_chart(
         log: whether the y axis is logarithmic; all values must be positive.
         zero: whether to show a line at 0.
     """
-    low, high = y_range or limits(lines, zero)
+    low, high = y_range or limits(lines)
     if log:
         values = [f.value for line in lines for _, f in line.points]
         low, high = math.log10(min(values)) - 0.03, math.log10(max(values)) + 0.03
-    xs = sorted({x for line in lines for x, _ in line.points})
-    first, last = xs[0], xs[-1] if xs[-1] > xs[0] else xs[0] + 1
-
-    def across(x: float) -> float:
-        return LEFT + (x - first) / (last - first) * (WIDTH - LEFT - RIGHT)
-
-    def up(value: float) -> float:
-        value = math.log10(value) if log else min(max(value, low), high)
-        return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
-
+    xs = by_x(lines).keys()
+    first, last = min(xs), max(xs)
+    axes = Axes(first, max(last, first + 1), low, high, log)
+    ends = [(line.points[0][1].value, line.points[-1][1].value) for line in lines]
     summary = "; ".join(
-        f"{line.label} {show(line.points[0][1].value)} to {show(line.points[-1][1].value)}" for line in lines
+        f"{line.label} {show(begin)} to {show(end)}" for line, (begin, end) in zip(lines, ends, strict=True)
     )
     label = escape(f"{title}: {summary}")
     parts = [f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
-    parts += _axes(across, up, (first, last), (low, high), x_name, log, zero)
-    parts += _curves(lines, across, up)
-    wanted = [up(line.points[-1][1].value) for line in lines]
-    for line, y in zip(lines, separate(wanted, LABEL_GAP, TOP + 2, HEIGHT - BOTTOM), strict=True):
-        text = escape(shorten(line.label))
-        parts.append(
-            f'<text class="label c{line.colour}" x="{WIDTH - RIGHT + 7}" y="{y + 3.5:.1f}">{text}</text>'
-        )
-    parts.extend(_hover(lines, xs, across, x_name, show))
+    parts += _grid(axes, x_name, zero)
+    parts += _curves(lines, axes)
+    places = separate([axes.up(end) for _, end in ends], LABEL_GAP, TOP + 2, BOTTOM)
+    for line, y in zip(lines, places, strict=True):
+        text = line.label if len(line.label) <= MOST_LETTERS else line.label[: MOST_LETTERS - 1] + "…"
+        place = f'x="{RIGHT + 7}" y="{y + 3.5:.1f}"'
+        parts.append(f'<text class="label c{line.colour}" {place}>{escape(text)}</text>')
+    parts += _hover(lines, axes, x_name, show)
     return "".join(parts) + "</svg>"
 
 
-def _axes(
-    across: Callable[[float], float],
-    up: Callable[[float], float],
-    x_range: tuple[float, float],
-    y_range: tuple[float, float],
-    x_name: str,
-    log: bool,
-    zero: bool,
-) -> list[str]:
+def _grid(axes: Axes, x_name: str, zero: bool) -> Iterator[str]:
     """Grid, ticks, the name of the x axis, and the line at 0."""
-    parts: list[str] = []
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    for tick in log_ticks(*y_range) if log else ticks(*y_range):
-        y = up(tick)
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/>')
-        parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 3.5:.1f}">{tick_text(tick)}</text>')
-    for tick in ticks(*x_range, whole=True):
-        x = across(tick)
-        parts.append(f'<path class="axis" d="M{x:.1f} {bottom}v4"/>')
-        parts.append(f'<text class="tick mid" x="{x:.1f}" y="{bottom + 16}">{tick_text(tick)}</text>')
-    parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>')
-    parts.append(f'<text class="tick mid" x="{(LEFT + right) / 2}" y="{HEIGHT - 6}">{escape(x_name)}</text>')
+    for tick in log_ticks(axes.low, axes.high) if axes.log else ticks(axes.low, axes.high):
+        y = axes.up(tick)
+        yield f'<path class="grid" d="M{LEFT} {y:.1f}H{RIGHT}"/>'
+        yield f'<text class="tick end" x="{LEFT - 6}" y="{y + 3.5:.1f}">{tick_text(tick)}</text>'
+    for tick in ticks(axes.first, axes.last, whole=True):
+        x = axes.across(tick)
+        yield f'<path class="axis" d="M{x:.1f} {BOTTOM}v4"/>'
+        yield f'<text class="tick mid" x="{x:.1f}" y="{BOTTOM + 16}">{tick_text(tick)}</text>'
+    yield f'<path class="axis" d="M{LEFT} {BOTTOM}H{RIGHT}"/>'
+    yield f'<text class="tick mid" x="{(LEFT + RIGHT) / 2}" y="{HEIGHT - 6}">{escape(x_name)}</text>'
     if zero:
-        parts.append(f'<path class="zero" d="M{LEFT} {up(0):.1f}H{right}"/>')
-    return parts
+        yield f'<path class="zero" d="M{LEFT} {axes.up(0):.1f}H{RIGHT}"/>'
 
 
-def _curves(
-    lines: Sequence[Line], across: Callable[[float], float], up: Callable[[float], float]
-) -> list[str]:
+def _curves(lines: Sequence[Line], axes: Axes) -> Iterator[str]:
     """The bands of all lines, and the lines above them."""
-    parts: list[str] = []
     for line in lines:
         if any(f.low < f.high for _, f in line.points):
             edge = [(x, f.high) for x, f in line.points] + [(x, f.low) for x, f in reversed(line.points)]
-            corners = "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in edge)
-            parts.append(f'<path class="band c{line.colour}" d="M{corners}Z"/>')
+            yield f'<path class="band c{line.colour}" d="{axes.path(edge)}Z"/>'
     for line in lines:
-        corners = "L".join(f"{across(x):.1f} {up(f.value):.1f}" for x, f in line.points)
-        dashed = " dashed" * line.dashed
-        parts.append(f'<path class="line c{line.colour}{dashed}" d="M{corners}"/>')
-        if len(line.points) == 1:  # a line of one point would not be seen
-            x, f = line.points[0]
-            parts.append(
-                f'<circle class="dot c{line.colour}" cx="{across(x):.1f}" cy="{up(f.value):.1f}" r="3"/>'
-            )
-    return parts
+        points = [(x, f.value) for x, f in line.points]
+        yield f'<path class="line c{line.colour}{" dashed" * line.dashed}" d="{axes.path(points)}"/>'
+        if len(points) == 1:  # a line of one point would not be seen
+            x, y = axes.across(points[0][0]), axes.up(points[0][1])
+            yield f'<circle class="dot c{line.colour}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
 
 
-def _hover(
-    lines: Sequence[Line],
-    xs: Sequence[float],
-    across: Callable[[float], float],
-    x_name: str,
-    show: Callable[[float], str],
-) -> list[str]:
+def _hover(lines: Sequence[Line], axes: Axes, x_name: str, show: Callable[[float], str]) -> Iterator[str]:
     """For each x an invisible column whose title lists all values there."""
-    found = [dict(line.points) for line in lines]
-    borders = [LEFT, *((across(a) + across(b)) / 2 for a, b in pairwise(xs)), WIDTH - RIGHT]
-    parts = []
-    for i, x in enumerate(xs):
-        values = [
-            f"{line.label}: {with_interval(points[x], show)}"
-            for line, points in zip(lines, found, strict=True)
-            if x in points
+    values = by_x(lines)
+    borders = [LEFT, *(axes.across((a + b) / 2) for a, b in pairwise(values)), RIGHT]
+    for (x, found), (start, end) in zip(values.items(), pairwise(borders), strict=True):
+        texts = [f"{x_name} {tick_text(x)}"]
+        texts += [
+            f"{line.label}: {with_interval(f, show)}" for line, f in zip(lines, found, strict=True) if f
         ]
-        text = escape("\n".join([f"{x_name} {tick_text(x)}", *values]))
-        parts.append(
-            f'<g class="at"><title>{text}</title><path d="M{across(x):.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
-            f'<rect x="{borders[i]:.1f}" y="{TOP}" width="{borders[i + 1] - borders[i]:.1f}" '
-            f'height="{HEIGHT - TOP - BOTTOM}"/></g>'
-        )
-    return parts
+        title = escape("\n".join(texts))
+        yield f'<g class="at"><title>{title}</title><path d="M{axes.across(x):.1f} {TOP}V{BOTTOM}"/>'
+        yield f'<rect x="{start:.1f}" y="{TOP}" width="{end - start:.1f}" height="{BOTTOM - TOP}"/></g>'
 
 
-def with_interval(estimate: Estimate, show: Callable[[float], str]) -> str:
-    """An estimate and its interval, which is left out if it is empty."""
+def with_interval(estimate: Estimate | None, show: Callable[[float], str]) -> str:
+    """An estimate and its interval, which is left out if it is empty; nothing for None."""
+    if estimate is None:
+        return ""
     if not estimate.low < estimate.high:
         return show(estimate.value)
     return f"{show(estimate.value)} [{show(estimate.low)}, {show(estimate.high)}]"
 
 
-def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> list[float]:
-    """About ``count`` round numbers within a range: multiples of 1, 2 or 5 times a power of ten."""
-    raw = (high - low) / count
+def ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    """About five round numbers within a range: multiples of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
-    if whole:
-        step = max(1.0, step)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+    step = max(1.0, step) if whole else step
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -211,28 +210,25 @@ def tick_text(tick: float) -> str:
 
 def separate(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Move positions at least ``gap`` apart, as little as possible, within [low, high] if they fit."""
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    positions = [min(max(wanted[i], low), high) for i in order]
-    for i in range(1, len(positions)):
-        positions[i] = max(positions[i], positions[i - 1] + gap)
-    for i in reversed(range(len(positions))):
-        positions[i] = min(positions[i], high if i == len(positions) - 1 else positions[i + 1] - gap)
-    return [y for _, y in sorted(zip(order, positions, strict=True))]
+    positions = list(wanted)
+    order = sorted(range(len(positions)), key=positions.__getitem__)
+    for i in order:
+        positions[i] = max(positions[i], low)
+        low = positions[i] + gap
+    for i in reversed(order):
+        positions[i] = min(positions[i], high)
+        high = positions[i] - gap
+    return positions
 
 
-def shorten(text: str, most: int = 17) -> str:
-    """A label that fits beside a chart."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+def thin(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
+    """At most `MOST_POINTS` of the points, evenly spaced, with the first and the last."""
+    if len(points) <= MOST_POINTS:
+        return points
+    return [points[i * (len(points) - 1) // (MOST_POINTS - 1)] for i in range(MOST_POINTS)]
 
 
-def thin(points: Sequence[tuple[int, float]], most: int = MOST_POINTS) -> list[tuple[int, float]]:
-    """At most ``most`` of the points, evenly spaced, with the first and the last."""
-    if len(points) <= most:
-        return list(points)
-    return [points[i * (len(points) - 1) // (most - 1)] for i in range(most)]
-
-
-def strip(estimate: Estimate, marks: Sequence[float], low: float, high: float) -> str:
+def strip(estimate: Estimate, marks: Iterable[float], low: float, high: float) -> str:
     """An interval among its baselines, ticks at ``marks``; decoration, so it is hidden from screen readers."""
 
     def x(value: float) -> str:
@@ -246,23 +242,22 @@ def strip(estimate: Estimate, marks: Sequence[float], low: float, high: float) -
     )
 
 
-def arrow_svg(down: float, right: float, size: int = 28, longest: float = 4.0, static: float = 0.15) -> str:
-    """A motion as an arrow: a dot if there is none, a dash if it is unknown.
+def arrow_svg(down: float, right: float, longest: float = 4.0) -> str:
+    """A motion as an arrow: a dot if there is none.
 
     Args:
         down, right: pixels a frame.
-        size: side of the picture in pixels.
         longest: the speed whose arrow fills the picture.
-        static: the speed below which a dot is shown.
     """
     speed = math.hypot(down, right)
-    head = f'<svg class="arrow" viewBox="-16 -16 32 32" width="{size}" height="{size}" aria-hidden="true">'
-    if not math.isfinite(speed):
-        return head + '<path d="M-5 0H5"/></svg>'
-    if speed < static:
-        return head + '<circle r="3.5"/></svg>'
-    angle = math.degrees(math.atan2(down, right))
-    tip = (9 + 19 * min(1.0, speed / longest)) / 2
-    back = tip - 6
-    path = f"M{-tip:.1f} 0H{tip:.1f}M{back:.1f} -4.8L{tip:.1f} 0L{back:.1f} 4.8"
-    return f'{head}<path transform="rotate({angle:.1f})" d="{path}"/></svg>'
+    if speed < STILL:
+        shape = '<circle r="3.5"/>'
+    else:
+        angle = math.degrees(math.atan2(down, right))
+        tip = (9 + 19 * min(1.0, speed / longest)) / 2
+        back = tip - 6
+        path = f"M{-tip:.1f} 0H{tip:.1f}M{back:.1f} -4.8L{tip:.1f} 0L{back:.1f} 4.8"
+        shape = f'<path transform="rotate({angle:.1f})" d="{path}"/>'
+    return (
+        f'<svg class="arrow" viewBox="-16 -16 32 32" width="28" height="28" aria-hidden="true">{shape}</svg>'
+    )

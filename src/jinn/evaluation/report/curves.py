@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 
 from jinn.evaluation.catalogue import COPY_LAST, DELTA_PSNR, HIGH_MOTION, METRICS, PICTURES, SETS, Metric
 from jinn.evaluation.estimate import Estimate, exactly
-from jinn.evaluation.report import charts, numbers
+from jinn.evaluation.report import charts
 from jinn.evaluation.report.charts import Line
-from jinn.evaluation.report.parts import scroll, section, table
+from jinn.evaluation.report.parts import scroll, section, show, table
 from jinn.evaluation.results import WorldResults
 
 SHORT = {"next_frame": "next frame", "inferred": "inferred actions", "given": "given actions"}
 HALVES = {"All clips": "", "The high-motion half of the clips": f"/{HIGH_MOTION}"}
 Panels = dict[str, list[Line]]  # the lines of charts on one scale, by the charts' titles
+Points = list[tuple[float, Estimate]]
 
 
 def curves(worlds: Sequence[WorldResults]) -> str:
     """Picture metrics by horizon of all clips and of their high-motion half, and Delta PSNR."""
-    parts = []
+    body = ""
+    effects: Panels = {}
     for title, half in HALVES.items():
-        body = ""
+        figures = ""
         for metric, (short, *_) in PICTURES.items():
-            panels = _pictures(worlds, metric, half)
-            body += _charts(panels, short, METRICS[f"inferred/{metric}"])
-        parts.append(_group(title, body))
-    panels = {
-        title.lower(): _of_worlds(worlds, f"{DELTA_PSNR}{half}", "difference")
-        for title, half in HALVES.items()
-    }
+            figures += _charts(_pictures(worlds, metric, half), short, METRICS[f"inferred/{metric}"])
+        body += _group(title, figures)
+        points = [_points(world, f"{DELTA_PSNR}{half}") for world in worlds]
+        effects[title.lower()] = _lines(worlds, points, "difference")
     delta = METRICS[DELTA_PSNR]
-    parts.append(_group("Effect of actions", _charts(panels, delta.title, delta)))
+    body += _group("Effect of actions", _charts(effects, delta.title, delta))
     how = f"Means over clips with 95% bands. Dashed is the {COPY_LAST}."
-    return section("Curves by horizon", how, "".join(parts))
+    return section("Curves by horizon", how, body)
 
 
-def _group(title: str, body: str) -> str:
-    return f'<h3>{title}</h3><div class="charts">{body}</div>\n' if body else ""
+def _group(title: str, figures: str) -> str:
+    return f'<h3>{title}</h3><div class="charts">{figures}</div>\n' if figures else ""
 
 
 def _pictures(worlds: Sequence[WorldResults], metric: str, half: str) -> Panels:
@@ -46,87 +46,80 @@ def _pictures(worlds: Sequence[WorldResults], metric: str, half: str) -> Panels:
     one = len(worlds) == 1
     panels: Panels = {}
     for s, source in enumerate(SHORT):
+        points = [_points(world, f"{source}/{metric}{half}") for world in worlds]
         lines = panels.setdefault("" if one else SETS[source], [])
-        for w, world in enumerate(worlds):
-            colour = charts.colour(s if one else w)
-            if points := _points(world, f"{source}/{metric}{half}"):
-                lines.append(Line(SHORT[source] if one else world.name, colour, points))
+        lines += _lines(worlds, points, SHORT[source], first=s if one else 0)
+        label = "copy of frame before" if source == "next_frame" else "copy of prompt"
         for world in worlds:
-            points = _points(world, f"{source}/{metric}/copy_last{half}")
+            copied = _points(world, f"{source}/{metric}/copy_last{half}")
             # On the same clips the baseline of all worlds is the same: it is shown once, and grey.
-            if points and not any(line.points == points for line in lines):
-                label = "copy of frame before" if source == "next_frame" else "copy of prompt"
-                lines.append(Line(label, charts.colour(s) if one else 0, points, dashed=True))
+            if copied and not any(line.points == copied for line in lines):
+                lines.append(Line(label, charts.colour(s) if one else 0, copied, dashed=True))
     return panels
 
 
-def _of_worlds(worlds: Sequence[WorldResults], name: str, label: str) -> list[Line]:
-    """A curve of each world; the label is for the only one."""
-    found = [(w, world, _points(world, name)) for w, world in enumerate(worlds)]
-    return [
-        Line(label if len(worlds) == 1 else world.name, charts.colour(w), points)
-        for w, world, points in found
-        if points
-    ]
-
-
-def _points(world: WorldResults, name: str) -> list[tuple[float, Estimate]]:
+def _points(world: WorldResults, name: str) -> Points:
     """A curve's points; the first is one frame after the prompt."""
     return [(t, f) for t, f in enumerate(world.curves.get(name, []), start=1) if math.isfinite(f.value)]
 
 
+def _lines(worlds: Sequence[WorldResults], points: list[Points], label: str, first: int = 0) -> list[Line]:
+    """A line of each world that has points, in colours from the ``first`` on; the label is for the only world."""
+    names = [world.name for world in worlds] if len(worlds) > 1 else [label]
+    return [
+        Line(name, charts.colour(first + w), found)
+        for w, (name, found) in enumerate(zip(names, points, strict=True))
+        if found
+    ]
+
+
 def _charts(panels: Panels, title: str, metric: Metric) -> str:
     """Charts on one scale, each over its values as a table."""
-    panels = {subtitle: lines for subtitle, lines in panels.items() if lines}
     y_range = charts.limits([line for lines in panels.values() for line in lines], metric.zero)
-    unit, better = metric.unit, metric.better
-    notes = [unit] * (unit == "dB") + [f"{better} is better"] * bool(better)
-
-    def show(value: float) -> str:
-        return numbers.show(value, unit)
-
-    return "".join(
-        _figure(
-            ", ".join(filter(None, (title, subtitle))),
-            ", ".join(notes),
-            charts.line_chart(lines, f"{title} {subtitle}".strip(), "frame", show, y_range, zero=metric.zero),
-            f"<details><summary>Values</summary>{scroll(_values(lines, unit), f'{title}: values')}</details>",
-        )
-        for subtitle, lines in panels.items()
-    )
+    shown = partial(show, unit=metric.unit)
+    notes = [metric.unit] * (metric.unit == "dB") + [f"{metric.better} is better"] * bool(metric.better)
+    figures = ""
+    for subtitle, lines in panels.items():
+        if lines:
+            name = f"{title} {subtitle}".strip()
+            caption = f"{title}, {subtitle}" if subtitle else title
+            svg = charts.line_chart(lines, name, "frame", shown, y_range, zero=metric.zero)
+            values = scroll(_values(lines, shown), f"{title}: values")
+            below = f"<details><summary>Values</summary>{values}</details>"
+            figures += _figure(caption, ", ".join(notes), svg + below)
+    return figures
 
 
-def _figure(title: str, note: str, svg: str, below: str = "") -> str:
+def _figure(title: str, note: str, body: str) -> str:
     caption = f"<figcaption><b>{escape(title)}</b> {note}</figcaption>"
-    return f'<figure class="chart">{caption}{svg}{below}</figure>\n'
+    return f'<figure class="chart">{caption}{body}</figure>\n'
 
 
-def _values(lines: Sequence[Line], unit: str) -> str:
+def _values(lines: Sequence[Line], shown: Callable[[float], str]) -> str:
     """The values of a chart as a table."""
     heads = "".join(f'<th scope="col" class="n">{escape(line.label)}</th>' for line in lines)
-    found = [dict(line.points) for line in lines]
     rows = ""
-    for x in sorted({x for points in found for x in points}):
-        texts = (charts.with_interval(p[x], lambda v: numbers.show(v, unit)) if x in p else "" for p in found)
-        cells = "".join(f'<td class="n">{text}</td>' for text in texts)
+    for x, found in charts.by_x(lines).items():
+        cells = "".join(f'<td class="n">{charts.with_interval(f, shown)}</td>' for f in found)
         rows += f'<tr><th scope="row" class="n">{x:g}</th>{cells}</tr>'
     return table(f'<th class="n">frame</th>{heads}', rows)
 
 
+def _losses(world: WorldResults, stage: str) -> Points:
+    """A stage's losses as points, at most as many as a chart can show."""
+    finite = [(step, loss) for step, loss in world.training.get(stage, []) if math.isfinite(loss)]
+    return [(step, exactly(loss, 1, 0)) for step, loss in charts.thin(finite)]
+
+
 def training(worlds: Sequence[WorldResults]) -> str:
     """Loss by step of each stage."""
-    body = ""
+    figures = ""
     for stage in dict.fromkeys(stage for world in worlds for stage in world.training):
-        lines = []
-        for w, world in enumerate(worlds):
-            finite = [(step, loss) for step, loss in world.training.get(stage, []) if math.isfinite(loss)]
-            points = [(step, exactly(loss, 1, 0)) for step, loss in charts.thin(finite)]
-            if points:
-                lines.append(Line(world.name if len(worlds) > 1 else "loss", charts.colour(w), points))
-        if lines:
-            losses = [f.value for line in lines for _, f in line.points]
+        lines = _lines(worlds, [_losses(world, stage) for world in worlds], "loss")
+        losses = [f.value for line in lines for _, f in line.points]
+        if losses:
             log = min(losses) > 0 and max(losses) > 10 * min(losses)
             title = stage.replace("_", " ")
-            svg = charts.line_chart(lines, f"Loss of {title}", "step", lambda loss: f"{loss:.4g}", log=log)
-            body += _figure(title, "loss, logarithmic" if log else "loss", svg)
-    return section("Training", "", f'<div class="charts">{body}</div>' if body else "")
+            svg = charts.line_chart(lines, f"Loss of {title}", "step", "{:.4g}".format, log=log)
+            figures += _figure(title, "loss, logarithmic" if log else "loss", svg)
+    return section("Training", "", figures and f'<div class="charts">{figures}</div>')

@@ -7,27 +7,17 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
-from jinn.evaluation.report.legend import arrow, fastest
-from jinn.evaluation.report.parts import scroll, section, table
-from jinn.evaluation.results import Results, WorldResults
+from jinn.evaluation.report.charts import arrow_svg
+from jinn.evaluation.report.parts import scroll, section, table, world_title
+from jinn.evaluation.report.tables import fastest
+from jinn.evaluation.results import Results
 
 USUAL_FPS = 10.0
-
-
-@dataclass(frozen=True)
-class Column:
-    """Clips of one kind, and the names of all worlds whose clips these are."""
-
-    kind: str
-    frames: np.ndarray  # BTHWC
-    worlds: tuple[str, ...]
 
 
 def film(frames_THWC: np.ndarray, alt: str) -> str:
@@ -45,11 +35,7 @@ def film(frames_THWC: np.ndarray, alt: str) -> str:
 
 def sheet(body: str, frames: int, results: Results) -> str:
     """Films that run together, over their controls, which the script shows."""
-    try:
-        fps = float(results.settings.get("fps", USUAL_FPS))
-    except ValueError:
-        fps = USUAL_FPS
-    fps = fps if 0 < fps <= 240 else USUAL_FPS
+    fps = float(results.settings.get("fps", USUAL_FPS))
     return f"""<div class="sheet" data-frames="{frames}" data-fps="{fps:g}">
 {body}
 <div class="controls" hidden>
@@ -62,65 +48,54 @@ def sheet(body: str, frames: int, results: Results) -> str:
 
 def clips(results: Results) -> str:
     """Real clips next to generated ones."""
-    shown: list[Column] = []
+    # Clips that worlds share, such as the real ones, are shown once, with the names of these worlds.
+    shown: dict[tuple[str, bytes], tuple[np.ndarray, list[str]]] = {}
     for world in results.worlds:
         for kind, clips_BTHWC in (world.pictures.clips if world.pictures else {}).items():
-            frames = _array(clips_BTHWC)
-            # Clips that worlds share, such as the real ones, are shown once.
-            same = (k for k, c in enumerate(shown) if c.kind == kind and np.array_equal(c.frames, frames))
-            if (k := next(same, None)) is not None:
-                shown[k] = replace(shown[k], worlds=(*shown[k].worlds, world.name))
-            else:
-                shown.append(Column(kind, frames, (world.name,)))
+            frames_BTHWC = clips_BTHWC.numpy()
+            shown.setdefault((kind, frames_BTHWC.tobytes()), (frames_BTHWC, []))[1].append(world.name)
     if not shown:
         return ""
-    sets = []
-    for i in range(max(len(column.frames) for column in shown)):
-        tiles = ""
-        for column in shown:
-            if i < len(column.frames):
-                everyone = len(column.worlds) == len(results.worlds)
-                label = column.kind if everyone else f"{' and '.join(column.worlds)}: {column.kind}"
-                strip = film(column.frames[i], f"clip {i + 1}, {label}")
-                tiles += f"<figure>{strip}<figcaption>{escape(label)}</figcaption></figure>"
-        sets.append(f'<div class="clip" role="group" aria-label="Clip {i + 1}">{tiles}</div>')
-    body = f'<div class="clips" style="--tiles:{len(shown)}">{"".join(sets)}</div>'
+    labels = [
+        kind if len(names) == len(results.worlds) else f"{' and '.join(names)}: {kind}"
+        for (kind, _), (_, names) in shown.items()
+    ]
+    sets = ""
+    for i, row_THWC in enumerate(zip(*(frames for frames, _ in shown.values()), strict=True), start=1):
+        tiles = "".join(
+            f"<figure>{film(frames, f'clip {i}, {label}')}<figcaption>{escape(label)}</figcaption></figure>"
+            for frames, label in zip(row_THWC, labels, strict=True)
+        )
+        sets += f'<div class="clip" role="group" aria-label="Clip {i}">{tiles}</div>'
+    body = f'<div class="clips" style="--tiles:{len(shown)}">{sets}</div>'
     how = (
         "Held-out clips beside roll-outs from their first frame. "
         '<span class="keys"><kbd>←</kbd> <kbd>→</kbd> single frames, <kbd>P</kbd> play and pause.</span>'
     )
-    frames_T = max(column.frames.shape[1] for column in shown)
-    return section("Real next to generated", how, sheet(body, frames_T, results))
+    return section("Real next to generated", how, sheet(body, frames_BTHWC.shape[1], results))
 
 
 def constant_actions(results: Results) -> str:
     """Roll-outs of each prompt under each constant action (the paper's figure of latent actions)."""
-    parts = []
+    longest = fastest(results.worlds)
+    body = ""
     for world in results.worlds:
-        if world.pictures is not None and world.pictures.constant_PATHWC.numel():
-            title = f"<h3>{escape(world.name)}</h3>" if len(results.worlds) > 1 else ""
-            grid_PATHWC = _array(world.pictures.constant_PATHWC)
-            body = scroll(
-                _grid(world, grid_PATHWC, fastest(results.worlds)), f"{world.name}: prompts by actions"
+        if world.pictures is None:
+            continue
+        grid_PATHWC = world.pictures.constant_PATHWC.numpy()
+        actions = list(enumerate(world.legend, start=1))
+        heads = "".join(
+            f'<th scope="col">{arrow_svg(meant.down, meant.right, longest)}<b>{a}</b> {escape(meant.name)}</th>'
+            for a, meant in actions
+        )
+        rows = ""
+        for p, row_ATHWC in enumerate(grid_PATHWC, start=1):
+            cells = "".join(
+                f"<td>{film(frames, f'prompt {p}, constant action {a} {meant.name}')}</td>"
+                for frames, (a, meant) in zip(row_ATHWC, actions, strict=True)
             )
-            parts.append(title + sheet(body, grid_PATHWC.shape[2], results))
+            rows += f"<tr>{cells}</tr>"
+        films = scroll(table(heads, rows, "constant"), f"{world.name}: prompts by actions")
+        body += world_title(world, results.worlds) + sheet(films, grid_PATHWC.shape[2], results)
     how = "A row is one prompt, a column one constant action: it should have the same effect in every row."
-    return section("Same prompt, each latent action", how, "".join(parts))
-
-
-def _grid(world: WorldResults, grid_PATHWC: np.ndarray, longest: float) -> str:
-    heads, labels = "", []
-    for a in range(grid_PATHWC.shape[1]):
-        meant = world.legend[a] if a < len(world.legend) else None
-        icon, name = (arrow(meant, longest), f" {meant.name}") if meant else ("", "")
-        heads += f'<th scope="col">{icon}<b>{a + 1}</b>{escape(name)}</th>'
-        labels.append(f"constant action {a + 1}{name}")
-    rows = ""
-    for p, row_ATHWC in enumerate(grid_PATHWC, start=1):
-        films = (film(*pair) for pair in zip(row_ATHWC, (f"prompt {p}, {x}" for x in labels), strict=True))
-        rows += f"<tr>{''.join(f'<td>{strip}</td>' for strip in films)}</tr>"
-    return table(heads, rows, "constant")
-
-
-def _array(frames: Tensor) -> np.ndarray:
-    return frames.detach().cpu().numpy()
+    return section("Same prompt, each latent action", how, body)

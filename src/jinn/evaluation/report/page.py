@@ -8,15 +8,14 @@ import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from string import Template
 
-from jinn.evaluation.catalogue import METRICS, PICTURES, SUMMARY, Metric
+from jinn.evaluation.catalogue import GLOSSARY, METRICS, PICTURES, SUMMARY, Metric
 from jinn.evaluation.report import charts
 from jinn.evaluation.report.curves import curves, training
 from jinn.evaluation.report.films import clips, constant_actions
-from jinn.evaluation.report.legend import legends
-from jinn.evaluation.report.numbers import show
-from jinn.evaluation.report.parts import anchor, interval, section
-from jinn.evaluation.report.tables import tables
+from jinn.evaluation.report.parts import interval, section, show
+from jinn.evaluation.report.tables import legends, tables
 from jinn.evaluation.results import Results, WorldResults
 from jinn.files import write_json, write_text
 
@@ -32,45 +31,20 @@ def write_report(results: Results, folder: Path) -> None:
 
 def page(results: Results) -> str:
     """The whole page."""
-    style, script = ((STATIC / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    template, style, script = (
+        (STATIC / f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
+    )
     # Only this script may run, and nothing may be fetched.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     names = " and ".join(escape(world.name) for world in results.worlds)
-    sections = "".join(
-        (
-            settings(results),
-            summary(results),
-            clips(results),
-            constant_actions(results),
-            legends(results.worlds),
-            curves(results.worlds),
-            training(results.worlds),
-            tables(results),
-        )
+    sections = settings(results) + summary(results) + clips(results) + constant_actions(results)
+    sections += legends(results.worlds) + curves(results.worlds) + training(results.worlds) + tables(results)
+    titles = re.findall(r'<section id="(.*?)"><h2>(.*?)</h2>', sections)
+    links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in titles)
+    return Template(template).substitute(
+        policy=policy, names=names, style=style, links=links, sections=sections, script=script
     )
-    titles = re.findall(r"<section id=.*?><h2>(.*?)</h2>", sections)
-    links = "".join(f'<a href="#{anchor(title)}">{title}</a>' for title in titles)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>jinn / {names}: report</title>
-<link rel="icon" href="data:,">
-<style>
-{style}</style>
-</head>
-<body>
-<header><h1><span class="mark">jinn</span> {names}</h1><nav aria-label="Sections">{links}</nav></header>
-<main>
-{sections}</main>
-<script>{script}</script>
-</body>
-</html>
-"""
 
 
 def settings(results: Results) -> str:
@@ -86,45 +60,38 @@ def settings(results: Results) -> str:
 
 def summary(results: Results) -> str:
     """The main metrics, each beside its baselines, and a glossary of the metrics that compare pictures."""
-    cards = ""
-    for metric in (METRICS[name] for name in SUMMARY if name in results.names()):
-        columns = "".join(_column(results.worlds, world, metric) for world in results.worlds)
-        head = f"<h3>{metric.title}</h3><p>{metric.text}</p>"
-        cards += f'<article>{head}<div class="columns">{columns}</div></article>'
-    measured = {part for name in results.names() for part in name.split("/")}
+    measured = set(results.names())
+    cards = "".join(_card(results.worlds, METRICS[name]) for name in SUMMARY if name in measured)
     words = "".join(
-        f"<li><b>{title}</b>: {text}</li>"
-        for metric, (title, _, _, text) in PICTURES.items()
-        if metric in measured
+        f"<li><b>{PICTURES[metric][0]}</b>: {text}.</li>"
+        for metric, text in GLOSSARY.items()
+        if any(metric in name.split("/") for name in measured)
     )
     body = f'<div class="cards">{cards}</div><ul class="words">{words}</ul>' if cards else ""
     how = "With 95% intervals. The ticks in the strips are baselines to read the estimate beside."
     return section("Summary", how, body)
 
 
-def _baselines(world: WorldResults, metric: Metric) -> dict[str, float]:
-    """Values of a metric's baselines by their titles."""
-    found = (name for name in metric.baselines if name in world.estimates)
-    values = {METRICS[name].title: world.estimates[name].value for name in found}
-    return values | ({"no effect": 0.0} if metric.zero else {})
-
-
-def _column(worlds: Sequence[WorldResults], world: WorldResults, metric: Metric) -> str:
-    """An estimate of one world beside its baselines, on the scale of all worlds."""
-    estimate = world.estimates.get(metric.name)
-    if estimate is None:
-        return ""
-    title = f'<p class="name">{escape(world.name)}</p>' if len(worlds) > 1 else ""
-    values = _baselines(world, metric)
-    beside = "".join(
-        f"<div><dt>{label}</dt><dd>{show(value, metric.unit)}</dd></div>" for label, value in values.items()
-    )
-    ends: list[float] = []
-    for other in worlds:
-        if (found := other.estimates.get(metric.name)) is not None:
-            ends += [found.low, found.high, *_baselines(other, metric).values()]
-    strip = charts.strip(estimate, list(values.values()), min(ends), max(ends)) if values else ""
-    return (
-        f'<div class="column">{title}<p class="big">{show(estimate.value, metric.unit)}</p>'
-        f'<p class="interval">{interval(estimate, metric.unit)}</p>{strip}<dl>{beside}</dl></div>'
-    )
+def _card(worlds: Sequence[WorldResults], metric: Metric) -> str:
+    """The estimates of a metric, each beside its baselines, on one scale."""
+    shown = []
+    for world in worlds:
+        if estimate := world.estimates.get(metric.name):
+            found = (name for name in metric.baselines if name in world.estimates)
+            baselines = {METRICS[name].title: world.estimates[name].value for name in found}
+            shown.append((world.name, estimate, baselines | ({"no effect": 0.0} if metric.zero else {})))
+    ends = [end for _, estimate, values in shown for end in (estimate.low, estimate.high, *values.values())]
+    columns = ""
+    for name, estimate, values in shown:
+        title = f'<p class="name">{escape(name)}</p>' if len(worlds) > 1 else ""
+        strip = charts.strip(estimate, values.values(), min(ends), max(ends)) if values else ""
+        beside = "".join(
+            f"<div><dt>{label}</dt><dd>{show(value, metric.unit)}</dd></div>"
+            for label, value in values.items()
+        )
+        columns += (
+            f'<div class="column">{title}<p class="big">{show(estimate.value, metric.unit)}</p>'
+            f'<p class="interval">{interval(estimate, metric.unit)}</p>{strip}<dl>{beside}</dl></div>'
+        )
+    head = f"<h3>{metric.title}</h3><p>{metric.text}</p>"
+    return f'<article>{head}<div class="columns">{columns}</div></article>'
