@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,78 +24,70 @@ TRY_AGAIN_LATER, IDLE = 1013, 4000
 
 @dataclass(eq=False)
 class AdmissionQueue:
-    """The sessions of a server and the clients that wait for one.
+    """The sessions of a server: those that play and those that wait.
 
     Attributes:
         limits: how many may play and wait, and how long a session may be idle.
-        playing: the sessions.
-        queue: an event for each waiting client, set when it may play.
+        playing: the sessions that play.
+        queue: the sessions that wait.
         sockets: open sockets of each network address.
-        admitted: number of clients that play.
     """
 
     limits: Limits
     playing: set[Session] = field(default_factory=set)
-    queue: list[asyncio.Event] = field(default_factory=list)
+    queue: list[Session] = field(default_factory=list)
     sockets: Counter[str] = field(default_factory=Counter)
-    admitted: int = 0
 
     @asynccontextmanager
-    async def admit(self, socket: WebSocket) -> AsyncIterator[bool]:
-        """Wait until a client may play, and report its position in the queue meanwhile.
-
-        Args:
-            socket: an accepted WebSocket.
+    async def admit(self, session: Session) -> AsyncIterator[bool]:
+        """Wait until a session may play, and report its position in the queue meanwhile.
 
         Yields:
-            Whether the client may play; False if it was refused or has left.
+            Whether it may play; False if it was refused or the client has left.
         """
-        limits, address = self.limits, socket.client.host if socket.client else ""
+        limits, socket = self.limits, session.socket
+        address = socket.client.host if socket.client else ""
         if limits.sockets_per_address is not None and self.sockets[address] >= limits.sockets_per_address:
             await refuse(socket, "too many pages of this world are open at your address: close some")
             yield False
             return
         self.sockets[address] += 1
-        admitted = asyncio.Event()
+        self.queue.append(session)
+        self._admit_next()
         try:
-            if self.queue or self.admitted >= limits.players:
-                if len(self.queue) >= limits.max_queue:
-                    await refuse(socket, "all sessions are taken, and the queue is full: try again later")
-                    yield False
-                    return
-                self.queue.append(admitted)
-                if not await self._wait(socket, admitted):
-                    yield False
-                    return
-                self.queue.remove(admitted)
-            self.admitted += 1
-            try:
-                yield True
-            finally:
-                self.admitted -= 1
+            if len(self.queue) > limits.max_queue:
+                self.queue.remove(session)
+                await refuse(socket, "all sessions are taken, and the queue is full: try again later")
+                yield False
+            else:
+                yield await self._wait(session)
         finally:
-            if admitted in self.queue:
-                self.queue.remove(admitted)
+            self.playing.discard(session)
+            if session in self.queue:
+                self.queue.remove(session)
             self.sockets[address] -= 1
             self.sockets += Counter()  # removes addresses without sockets
             self._admit_next()
 
-    async def _wait(self, socket: WebSocket, admitted: asyncio.Event) -> bool:
+    def _admit_next(self) -> None:
+        while self.queue and len(self.playing) < self.limits.players:
+            session = self.queue.pop(0)
+            self.playing.add(session)
+            session.last_input = time.monotonic()
+            session.admitted.set_result(None)
+
+    async def _wait(self, session: Session) -> bool:
         """Wait in the queue; False if the client leaves before it is admitted."""
-        gone = asyncio.create_task(until_gone(socket))
+        gone = asyncio.create_task(until_gone(session.socket))
         reported = -1
         try:
-            while not admitted.is_set():
-                position = self.queue.index(admitted) + 1
+            while not session.admitted.done() and not gone.done():
+                position = self.queue.index(session) + 1
                 if position != reported:
-                    await send(socket, json.dumps({"type": "queue", "place": position}))
+                    await tell(session.socket, "queue", place=position)
                     reported = position
-                called = asyncio.create_task(admitted.wait())
-                done, _ = await asyncio.wait((gone, called), timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-                called.cancel()
-                if gone in done:
-                    return False
-            return True
+                await asyncio.wait((gone, session.admitted), timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            return not gone.done()
         except WebSocketDisconnect:
             return False
         finally:
@@ -103,25 +95,20 @@ class AdmissionQueue:
             with suppress(asyncio.CancelledError):
                 await gone
 
-    def _admit_next(self) -> None:
-        free = self.limits.players - self.admitted
-        for admitted in self.queue[: max(0, free)]:
-            admitted.set()
-
-    async def end_idle_sessions(self, tick: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+    async def end_idle_sessions(self) -> None:
         """End the sessions of players who have left their pages alone, for ever."""
         while True:
-            await asyncio.sleep(tick)
-            await asyncio.gather(*(self._end(s, clock()) for s in self.playing if self._is_idle(s, clock())))
+            await asyncio.sleep(1.0)
+            await asyncio.gather(*(self._end(session) for session in self.playing if self._is_idle(session)))
 
-    def _is_idle(self, session: Session, now: float) -> bool:
+    def _is_idle(self, session: Session) -> bool:
         patience = self.limits.idle_seconds_when_full if self.queue else self.limits.idle_seconds
         if self.queue and session.control.history is None:
             patience = self.limits.start_seconds_when_full
-        return now - session.last_input > patience
+        return time.monotonic() - session.last_input > patience
 
-    async def _end(self, session: Session, now: float) -> None:
-        session.last_input = now  # closing takes a moment
+    async def _end(self, session: Session) -> None:
+        session.last_input = time.monotonic()  # closing takes a moment
         sentence = "you have not played for a while: reload the page to go on"
         with suppress(TimeoutError):  # a client that does not even read keeps nobody waiting
             async with asyncio.timeout(5.0):
@@ -150,7 +137,7 @@ class MessageRate:
 async def refuse(socket: WebSocket, sentence: str, code: int = TRY_AGAIN_LATER) -> None:
     """Send an error and close."""
     with suppress(WebSocketDisconnect, RuntimeError):
-        await send(socket, json.dumps({"type": "error", "message": sentence}))
+        await tell(socket, "error", message=sentence)
         await socket.close(code)
 
 
@@ -158,6 +145,11 @@ async def until_gone(socket: WebSocket) -> None:
     """Ignore the messages of a client that waits, until it leaves."""
     while (await socket.receive())["type"] != "websocket.disconnect":
         await asyncio.sleep(0.01)
+
+
+async def tell(socket: WebSocket, type: str, **fields: str | int) -> None:
+    """Send a JSON message."""
+    await send(socket, json.dumps({"type": type, **fields}))
 
 
 async def send(socket: WebSocket, message: str | bytes) -> None:

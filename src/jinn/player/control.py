@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -10,10 +11,16 @@ from typing import Any
 
 from torch import Tensor
 
-from jinn.models.maskgit import SamplingConfig
+from jinn.errors import JinnError
 from jinn.player.history import History
 from jinn.player.scheduler import Frame, Job, Priority, Scheduler
 from jinn.world.world import World
+
+log = logging.getLogger(__name__)
+
+
+class ModelError(JinnError):
+    """The model failed, for which the player can do nothing."""
 
 
 class RolloutControl:
@@ -26,14 +33,14 @@ class RolloutControl:
 
     Attributes:
         history: the roll-out so far; None before the first start.
-        sampling: sampling settings of the coming frames; None: the world's own.
+        sampling: sampling settings of the coming frames.
         ahead: jobs for the next frame, by action, submitted before the player has chosen one.
     """
 
     def __init__(self, world: World, scheduler: Scheduler, history_bytes: int) -> None:
         self.world, self.scheduler, self.history_bytes = world, scheduler, history_bytes
         self.history: History | None = None
-        self.sampling: SamplingConfig | None = None
+        self.sampling = world.config.sampling
         self.ahead: dict[int, Job] = {}
         self.what_if_task: asyncio.Task[None] | None = None
 
@@ -121,4 +128,10 @@ class RolloutControl:
 
 async def result(job: Job) -> Frame:
     """Wait for the frame of a job."""
-    return await asyncio.wrap_future(job.frame)
+    try:
+        return await asyncio.wrap_future(job.frame)
+    except JinnError:
+        raise
+    except Exception as error:
+        log.exception("the model failed")
+        raise ModelError("Internal model error; see the server log.") from error
