@@ -183,8 +183,8 @@ class Session:
             acknowledged = self.acked == self.sent
             if acknowledged and self.request is not None:
                 return  # a request does not wait for the beat
-            waiting = self.next_action() is None
-            if acknowledged and not waiting:
+            playing = acknowledged and self.next_action() is not None
+            if playing:
                 timeout = due - time.monotonic()
                 # Nor does a key that goes down, up to the highest pace.
                 if self.pressed is not None:
@@ -192,7 +192,7 @@ class Session:
                 if timeout <= 0:
                     scheduler.set_due(self, None)
                     return
-            scheduler.set_due(self, due if acknowledged and not waiting else None)
+            scheduler.set_due(self, due if playing else None)
             self.changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.changed.wait(), timeout)
