@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from jinn.errors import JinnError
 from jinn.player.protocol import Limits
 
 if TYPE_CHECKING:
@@ -39,28 +40,30 @@ class AdmissionQueue:
     sockets: Counter[str] = field(default_factory=Counter)
 
     @asynccontextmanager
-    async def admit(self, session: Session) -> AsyncIterator[bool]:
-        """Wait until a session may play, and report its position in the queue meanwhile.
+    async def admit(self, session: Session) -> AsyncIterator[None]:
+        """Wait for a place among those who play, tell the client its position meanwhile, and keep the place.
 
-        Yields:
-            Whether it may play; False if it was refused or the client has left.
+        Raises:
+            JinnError: the session is refused.
         """
-        limits, socket = self.limits, session.socket
-        address = socket.client.host if socket.client else ""
+        limits, client = self.limits, session.socket.client
+        address = client.host if client else ""
         if limits.sockets_per_address is not None and self.sockets[address] >= limits.sockets_per_address:
-            await refuse(socket, "too many pages of this world are open at your address: close some")
-            yield False
-            return
+            raise JinnError("too many pages of this world are open at your address: close some")
         self.sockets[address] += 1
         self.queue.append(session)
         self._admit_next()
         try:
             if len(self.queue) > limits.max_queue:
-                self.queue.remove(session)
-                await refuse(socket, "all sessions are taken, and the queue is full: try again later")
-                yield False
-            else:
-                yield await self._wait(session)
+                raise JinnError("all sessions are taken, and the queue is full: try again later")
+            reported = 0
+            while not session.admitted.done():
+                position = self.queue.index(session) + 1
+                if position != reported:
+                    await tell(session.socket, "queue", place=position)
+                    reported = position
+                await asyncio.wait([session.admitted], timeout=1.0)
+            yield
         finally:
             self.playing.discard(session)
             if session in self.queue:
@@ -75,25 +78,6 @@ class AdmissionQueue:
             self.playing.add(session)
             session.last_input = time.monotonic()
             session.admitted.set_result(None)
-
-    async def _wait(self, session: Session) -> bool:
-        """Wait in the queue; False if the client leaves before it is admitted."""
-        gone = asyncio.create_task(until_gone(session.socket))
-        reported = -1
-        try:
-            while not session.admitted.done() and not gone.done():
-                position = self.queue.index(session) + 1
-                if position != reported:
-                    await tell(session.socket, "queue", place=position)
-                    reported = position
-                await asyncio.wait((gone, session.admitted), timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-            return not gone.done()
-        except WebSocketDisconnect:
-            return False
-        finally:
-            gone.cancel()
-            with suppress(asyncio.CancelledError):
-                await gone
 
     async def end_idle_sessions(self) -> None:
         """End the sessions of players who have left their pages alone, for ever."""
@@ -139,12 +123,6 @@ async def refuse(socket: WebSocket, sentence: str, code: int = TRY_AGAIN_LATER) 
     with suppress(WebSocketDisconnect, RuntimeError):
         await tell(socket, "error", message=sentence)
         await socket.close(code)
-
-
-async def until_gone(socket: WebSocket) -> None:
-    """Ignore the messages of a client that waits, until it leaves."""
-    while (await socket.receive())["type"] != "websocket.disconnect":
-        await asyncio.sleep(0.01)
 
 
 async def tell(socket: WebSocket, type: str, **fields: str | int) -> None:

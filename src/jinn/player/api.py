@@ -175,18 +175,15 @@ async def post_film(request: Request) -> Response:
 
 
 async def play(websocket: WebSocket) -> None:
-    """One player's session, once there is one free."""
+    """One player's session."""
     shared: Shared = websocket.app.state.shared
     await websocket.accept()
     session = Session(websocket, shared)
-    async with shared.admission.admit(session) as admitted:
-        if not admitted:
-            return
-        try:
-            with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
-                await session.run()
-        finally:
-            park(session, shared)
+    try:
+        with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
+            await session.run()
+    finally:
+        park(session, shared)
 
 
 def park(session: Session, shared: Shared) -> None:

@@ -47,16 +47,19 @@ def read_pictures(
             f"the picture has {len(data) / 2**20:.1f} MB and at most {limits.max_upload_bytes // 2**20} MB "
             "are accepted: save it smaller"
         )
+    too_many_pixels = (
+        f"the picture has more than {limits.max_picture_pixels // 10**6} million pixels: save it smaller"
+    )
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
     except Image.DecompressionBombError:
-        raise JinnError(_too_many_pixels(limits)) from None
+        raise JinnError(too_many_pixels) from None
     except Exception:
         raise JinnError(
             "this is not a picture that jinn can read: use a PNG, JPEG, WebP, GIF or BMP"
         ) from None
     if image.width * image.height > limits.max_picture_pixels:
-        raise JinnError(_too_many_pixels(limits))
+        raise JinnError(too_many_pixels)
     try:
         count = getattr(image, "n_frames", 1) if max_frames > 1 else 1
     except Exception:
@@ -132,7 +135,3 @@ def to_png(frame_HWC: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(frame_HWC).save(file, "PNG", compress_level=1)
     return file.getvalue()
-
-
-def _too_many_pixels(limits: Limits) -> str:
-    return f"the picture has more than {limits.max_picture_pixels // 10**6} million pixels: save it smaller"

@@ -245,7 +245,7 @@ def _check(name: str, value: Any, limits: Limits) -> Any:
             fits = type(value) in (int, float) and low <= value <= high
             wanted = f"a number from {low:g} to {high:g}"
         case _:
-            first, last = _range(name, limits)
+            first, last = _whole_numbers(limits)[name]
             fits = value is None or (type(value) is int and first <= value <= last)
             wanted = f"a whole number from {first} to {last}"
     if not fits:
@@ -253,19 +253,19 @@ def _check(name: str, value: Any, limits: Limits) -> Any:
     return round(value, 2) if isinstance(value, float) else value
 
 
-def _range(name: str, limits: Limits) -> tuple[int, int]:
-    """The smallest and the largest value of a whole number."""
-    match name:
-        case "prompt":
-            return 0, limits.prompts - 1
-        case "frames":
-            return 0, limits.max_clip_frames
-        case "seed":
-            return 0, 2**63 - 1
-        case "action" | "idle":
-            return 0, limits.actions - 1
-        case "depth":
-            return 1, limits.max_what_if_frames
-        case "steps":
-            return limits.steps_range
-    return 0, 2**32 - 1  # an id, a step or the number of a frame
+def _whole_numbers(limits: Limits) -> dict[str, tuple[int, int]]:
+    """The smallest and the largest value of each field that is a whole number."""
+    uint32 = 0, 2**32 - 1
+    actions = 0, limits.actions - 1
+    return {
+        "prompt": (0, limits.prompts - 1),
+        "frames": (0, limits.max_clip_frames),
+        "seed": (0, 2**63 - 1),
+        "action": actions,
+        "idle": actions,
+        "id": uint32,
+        "step": uint32,
+        "frame": uint32,
+        "depth": (1, limits.max_what_if_frames),
+        "steps": limits.steps_range,
+    }

@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from torch import Tensor
 
 from jinn.errors import JinnError
-from jinn.player.admission import AdmissionQueue, MessageRate, send, tell
+from jinn.player.admission import AdmissionQueue, MessageRate, refuse, send, tell
 from jinn.player.control import ModelError, RolloutControl
 from jinn.player.history import History
 from jinn.player.pictures import read_pictures
@@ -101,6 +101,10 @@ class Session:
     Args:
         socket: an accepted WebSocket.
         shared: what the sessions of this server share.
+
+    Attributes:
+        admitted: done when the session may play.
+        last_input: the time of the client's last message other than an acknowledgement.
     """
 
     def __init__(self, socket: WebSocket, shared: Shared) -> None:
@@ -124,9 +128,8 @@ class Session:
         self.changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Play until the socket closes."""
-        await tell(self.socket, "session", session=self.name)
-        tasks = {asyncio.create_task(self._receive()), asyncio.create_task(self._play())}
+        """Wait for a place and play, until the socket closes."""
+        tasks = {asyncio.create_task(self._queue_and_play()), asyncio.create_task(self._receive())}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -140,6 +143,14 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _queue_and_play(self) -> None:
+        try:
+            async with self.shared.admission.admit(self):
+                await tell(self.socket, "session", session=self.name)
+                await self._play()
+        except JinnError as error:
+            await refuse(self.socket, str(error))
 
     # ---- Frames ---------------------------------------------------------------------------------------
 
@@ -243,6 +254,8 @@ class Session:
                         f"more than {self.limits.messages_per_second} messages a second are too many"
                     )
                     return await self.socket.close(POLICY_VIOLATION)
+            if not self.admitted.done():
+                continue  # messages of a client in the queue are ignored
             try:
                 if (data := received.get("bytes")) is not None:
                     await self._take_upload(data)
