@@ -27,12 +27,10 @@ from torch import Tensor
 
 from jinn.errors import JinnError
 from jinn.files import weights_hash
-from jinn.player.admission import AdmissionQueue
 from jinn.player.auth import Auth
 from jinn.player.film import MEDIA_TYPE, FilmFormat, encode_film
 from jinn.player.pictures import fit_picture, palette, to_png
 from jinn.player.protocol import Limits
-from jinn.player.scheduler import Scheduler
 from jinn.player.session import NO_TEXT_MODEL, Session, Shared, TextToImage
 from jinn.world.world import World
 
@@ -41,7 +39,6 @@ REPORTED_LIMITS = (
     "actions prompts fps_range steps_range temperature_range max_clip_frames max_what_if_frames max_text "
     "max_upload_bytes"
 )
-IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")
 
 
 def create_app(
@@ -61,16 +58,13 @@ def create_app(
         text_to_image: makes uint8 pictures of the world's size from texts.
     """
     prompts = _prompts(world, prompt)
-    names = world.action_names or []
     limits = replace(limits or Limits(), actions=world.num_actions, prompts=len(prompts))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        admission, film_slots = AdmissionQueue(limits), asyncio.Semaphore(limits.max_films)
-        idle = next((k for k, name in enumerate(names) if name.strip().lower() in IDLE_NAMES), None)
-        shared = Shared(world, Scheduler(world), limits, admission, prompts, idle, text_to_image, film_slots)
+        shared = Shared(world, limits, prompts, text_to_image)
         app.state.shared, app.state.description = shared, describe_world(shared)
-        ending_idle = asyncio.create_task(admission.end_idle_sessions())
+        ending_idle = asyncio.create_task(shared.admission.end_idle_sessions())
         yield
         ending_idle.cancel()
         await asyncio.to_thread(shared.scheduler.close)
@@ -202,9 +196,9 @@ async def read_body(request: Request, max_bytes: int) -> bytearray:
     """The body of a request; empty if it is larger than the limit."""
     body = bytearray()
     async for part in request.stream():
-        if len(body) + len(part) > max_bytes:
-            return bytearray()
         body += part
+        if len(body) > max_bytes:
+            return bytearray()
     return body
 
 

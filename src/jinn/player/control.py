@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -11,16 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from jinn.errors import JinnError
 from jinn.player.history import History
 from jinn.player.scheduler import Frame, Job, Priority, Scheduler
 from jinn.world.world import World
-
-log = logging.getLogger(__name__)
-
-
-class ModelError(JinnError):
-    """The model failed, for which the player can do nothing."""
 
 
 class RolloutControl:
@@ -48,7 +40,8 @@ class RolloutControl:
         """Start a roll-out from a prompt, uint8 with B = 1; a seed of None is a random one."""
         seeds = [secrets.randbelow(2**31) if seed is None else seed]
         self.cancel_ahead()
-        frame = await result(self.scheduler.start(lambda: self.world.reset(frames_BTHWC, seed=seeds)))
+        job = Job(start=lambda: self.world.reset(frames_BTHWC, seed=seeds))
+        frame = await result(self.scheduler.submit(job))
         self.history = History(frames_BTHWC, frame, self.history_bytes)
         return frame
 
@@ -60,7 +53,7 @@ class RolloutControl:
         self.cancel_ahead()
         ready = job is not None and job.frame.done()
         if job is None:
-            job = self.scheduler.step(history.now.state, action, sampling)
+            job = self.scheduler.submit(Job(history.now.state, action, sampling))
         frame = await result(self.scheduler.raise_priority(job))
         history.add(action, sampling, frame)
         return frame, ready
@@ -75,7 +68,7 @@ class RolloutControl:
         frame = history.cache[current]
         while current < step:
             current += 1
-            frame = await result(self.scheduler.step(frame.state, *history.input_of(current)))
+            frame = await result(self.scheduler.submit(Job(frame.state, *history.input_of(current))))
         history.go_back(step, frame)
         return frame
 
@@ -84,9 +77,8 @@ class RolloutControl:
         if self.history is None or self.ahead:
             return
         for action in dict.fromkeys([*likely, *range(self.world.num_actions)]):
-            self.ahead[action] = self.scheduler.step(
-                self.history.now.state, action, self.sampling, Priority.LOOK_AHEAD
-            )
+            job = Job(self.history.now.state, action, self.sampling, Priority.LOOK_AHEAD)
+            self.ahead[action] = self.scheduler.submit(job)
 
     def cancel_ahead(self) -> None:
         """Cancel the jobs that were submitted ahead, and the what-if."""
@@ -117,7 +109,7 @@ class RolloutControl:
             for ahead in range(1, depth + 1):
                 job = self.ahead.get(action) if ahead == 1 else None
                 if job is None:
-                    job = self.scheduler.step(state, action, sampling, Priority.WHAT_IF)
+                    job = self.scheduler.submit(Job(state, action, sampling, Priority.WHAT_IF))
                 # Look-ahead shares the job: cancelling the what-if must not cancel it.
                 frame = await asyncio.shield(result(self.scheduler.raise_priority(job, Priority.WHAT_IF)))
                 await show(frame, action, first_step + ahead, time.monotonic() - started)
@@ -128,10 +120,4 @@ class RolloutControl:
 
 async def result(job: Job) -> Frame:
     """Wait for the frame of a job."""
-    try:
-        return await asyncio.wrap_future(job.frame)
-    except JinnError:
-        raise
-    except Exception as error:
-        log.exception("the model failed")
-        raise ModelError("Internal model error; see the server log.") from error
+    return await asyncio.wrap_future(job.frame)

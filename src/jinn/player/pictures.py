@@ -47,9 +47,8 @@ def read_pictures(
             f"the picture has {len(data) / 2**20:.1f} MB and at most {limits.max_upload_bytes // 2**20} MB "
             "are accepted: save it smaller"
         )
-    too_many_pixels = (
-        f"the picture has more than {limits.max_picture_pixels // 10**6} million pixels: save it smaller"
-    )
+    most = limits.max_picture_pixels // 10**6
+    too_many_pixels = f"the picture has more than {most} million pixels: save it smaller"
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
     except Image.DecompressionBombError:

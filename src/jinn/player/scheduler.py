@@ -9,6 +9,7 @@ to show its frames delays nobody.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable
@@ -18,11 +19,18 @@ from enum import IntEnum
 
 import torch
 
+from jinn.errors import JinnError
 from jinn.models.maskgit import SamplingConfig
 from jinn.world.state import State, stack, take
 from jinn.world.world import World
 
 MAX_BATCH = 64
+
+log = logging.getLogger(__name__)
+
+
+class ModelError(JinnError):
+    """The model failed, for which the player can do nothing."""
 
 
 class Priority(IntEnum):
@@ -50,13 +58,22 @@ class Frame:
 
 @dataclass(eq=False)
 class Job:
-    """A frame to compute: ``start`` gives the first of a roll-out; without it, one action is played."""
+    """A frame to compute: the one that follows when an action is played, or the first of a roll-out.
 
-    priority: Priority
-    start: Callable[[], tuple[State, torch.Tensor]] | None = None
+    Attributes:
+        state: of one player.
+        action: played in this state.
+        sampling: sampling settings; None: the world's own.
+        priority: which jobs come first.
+        start: computes the first frame of a roll-out, instead of the step that ``state`` and the others say.
+        frame: the frame, as soon as it is computed.
+    """
+
     state: State | None = None
     action: int = 0
     sampling: SamplingConfig | None = None
+    priority: Priority = Priority.PLAY
+    start: Callable[[], tuple[State, torch.Tensor]] | None = None
     frame: Future[Frame] = field(default_factory=Future)
 
     def shares_batch_with(self, other: Job) -> bool:
@@ -102,15 +119,15 @@ class Scheduler:
         for thread in self.threads:
             thread.join()
 
-    def start(self, start: Callable[[], tuple[State, torch.Tensor]]) -> Job:
-        """Submit the first frame of a roll-out."""
-        return self._submit(Job(Priority.PLAY, start=start))
-
-    def step(
-        self, state: State, action: int, sampling: SamplingConfig | None, priority: Priority = Priority.PLAY
-    ) -> Job:
-        """Submit the frame that follows when an action is played in a state of one player."""
-        return self._submit(Job(priority, state=state, action=action, sampling=sampling))
+    def submit(self, job: Job) -> Job:
+        """Let a job be computed in its turn; if the scheduler is closed, it is cancelled."""
+        with self.changed:
+            if self.closed:
+                job.frame.cancel()
+            else:
+                self.waiting.append(job)
+                self.changed.notify_all()
+        return job
 
     def raise_priority(self, job: Job, priority: Priority = Priority.PLAY) -> Job:
         """Let a waiting job be computed earlier: a player asks for its frame now."""
@@ -118,7 +135,7 @@ class Scheduler:
             if priority < job.priority and job in self.waiting:
                 self.waiting.remove(job)
                 job.priority = priority
-                self._submit(job)
+                self.submit(job)
         return job
 
     def cancel(self, jobs: Iterable[Job]) -> None:
@@ -142,21 +159,15 @@ class Scheduler:
                 self.due[player] = due
             self.changed.notify_all()
 
-    def _submit(self, job: Job) -> Job:
-        with self.changed:
-            if self.closed:
-                job.frame.cancel()
-            else:
-                self.waiting.append(job)
-                self.changed.notify_all()
-        return job
-
     def _work(self) -> None:
         while jobs := self._take():
             started = time.perf_counter()
             try:
                 frames = self._compute(jobs)
             except BaseException as error:
+                if not isinstance(error, JinnError):
+                    log.exception("the model failed")
+                    error = ModelError("Internal model error; see the server log.")
                 for job in jobs:
                     job.frame.set_exception(error)
             else:

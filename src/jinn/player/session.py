@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,13 +22,15 @@ from torch import Tensor
 
 from jinn.errors import JinnError
 from jinn.player.admission import AdmissionQueue, MessageRate, refuse, send, tell
-from jinn.player.control import ModelError, RolloutControl
+from jinn.player.control import RolloutControl
 from jinn.player.history import History
 from jinn.player.pictures import read_pictures
 from jinn.player.protocol import NO_ACTION, FrameHeader, FrameKind, Limits, Message, parse
-from jinn.player.scheduler import Frame, Scheduler
+from jinn.player.scheduler import Frame, ModelError, Scheduler
 from jinn.world.world import World
 
+# Actions of these names stand for doing nothing.
+IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")
 # Codes with which a WebSocket is closed.
 POLICY_VIOLATION, INTERNAL_ERROR = 1008, 1011
 NO_TEXT_MODEL = (
@@ -39,39 +41,38 @@ NO_TEXT_MODEL = (
 TextToImage = Callable[[str], Awaitable[np.ndarray]]
 
 
-@dataclass
 class Shared:
     """What all sessions and addresses of a server share.
 
-    Attributes:
+    Args:
         world: the world that all play.
-        scheduler: computes the frames.
         limits: what clients may ask for.
-        admission: who plays and who waits.
         prompts: uint8 ``frames_BTHWC`` (B = T = 1) to start from.
-        idle: the action that is played at first while no key is down; None: the world waits.
         text_to_image: makes pictures of texts; None: the server cannot.
+
+    Attributes:
+        scheduler: computes the frames.
+        admission: who plays and who waits.
+        parked: roll-outs of players who lost their connection, by the name of their session.
         film_slots: limits the films that are encoded at a time.
         filming: the network addresses whose films are being made.
-        parked: roll-outs of players who lost their connection, by the name of their session.
+        fps: frames per second at first: the world's own, within the limits.
+        idle: the action that is played at first while no key is down; None: the world waits.
     """
 
-    world: World
-    scheduler: Scheduler
-    limits: Limits
-    admission: AdmissionQueue
-    prompts: list[Tensor]
-    idle: int | None
-    text_to_image: TextToImage | None
-    film_slots: asyncio.Semaphore
-    filming: set[str] = field(default_factory=set)
-    parked: dict[str, History] = field(default_factory=dict)
-
-    @property
-    def fps(self) -> float:
-        """Frames per second at first: the world's own, within the limits."""
-        low, high = self.limits.fps_range
-        return min(max(self.world.fps, low), high)
+    def __init__(
+        self, world: World, limits: Limits, prompts: list[Tensor], text_to_image: TextToImage | None
+    ) -> None:
+        self.world, self.limits, self.prompts, self.text_to_image = world, limits, prompts, text_to_image
+        self.scheduler = Scheduler(world)
+        self.admission = AdmissionQueue(limits)
+        self.parked: dict[str, History] = {}
+        self.film_slots = asyncio.Semaphore(limits.max_films)
+        self.filming: set[str] = set()
+        low, high = limits.fps_range
+        self.fps = min(max(world.fps, low), high)
+        names = [name.strip().lower() for name in world.action_names or []]
+        self.idle = next((action for action, name in enumerate(names) if name in IDLE_NAMES), None)
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,9 @@ class Session:
             try:
                 frame, kind, action, ready = await self._compute()
             except JinnError as error:
-                await self.report(error)
                 if isinstance(error, ModelError):
-                    return await self.socket.close(INTERNAL_ERROR)
+                    return await refuse(self.socket, str(error), INTERNAL_ERROR)
+                await self.report(error)
                 if self.request is None:  # the next step would fail as well: wait for a new start
                     self.control.history = None
                 continue
@@ -250,10 +251,9 @@ class Session:
             if early := rate.count():
                 await asyncio.sleep(early)
                 if rate.flooding > self.limits.flood_seconds:
-                    await self.report(
-                        f"more than {self.limits.messages_per_second} messages a second are too many"
-                    )
-                    return await self.socket.close(POLICY_VIOLATION)
+                    most = self.limits.messages_per_second
+                    sentence = f"more than {most} messages a second are too many"
+                    return await refuse(self.socket, sentence, POLICY_VIOLATION)
             if not self.admitted.done():
                 continue  # messages of a client in the queue are ignored
             try:
