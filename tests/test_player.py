@@ -18,11 +18,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from helpers_player import PATIENCE, Player, decode
 from jinn.contracts import JinnError
-from jinn.player import create_app, running
+from jinn.player.api import create_app
 from jinn.player.client import ReceivedFrame
 from jinn.player.history import History, num_bytes
 from jinn.player.protocol import FrameKind, Limits
 from jinn.player.scheduler import Frame, Job, Priority, Scheduler
+from jinn.player.server import running
 from jinn.world.world import World
 
 pytest_plugins = ["helpers_player"]

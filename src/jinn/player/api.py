@@ -48,7 +48,7 @@ def create_app(
     token: str | None = None,
     text_to_image: TextToImage | None = None,
 ) -> Starlette:
-    """The web application that `jinn.player.serve` runs.
+    """The web application that `jinn.player.server.serve` runs.
 
     Args:
         world: the world to play, shared by all sessions.
