@@ -103,18 +103,17 @@ class MessageRate:
     """A token bucket for one client's messages."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.allowed = float(limits.messages_at_once)
-        self.counted = time.monotonic()
+        self.seconds_each = 1 / limits.messages_per_second
+        self.burst_seconds = limits.messages_at_once * self.seconds_each
+        self.due = 0.0  # when the last message was due
         self.flooding = 0.0  # seconds by which this client was early since it last paused
 
     def count(self) -> float:
         """Count a message; returns the seconds by which it is early."""
-        rate, burst, now = self.limits.messages_per_second, self.limits.messages_at_once, time.monotonic()
-        self.allowed = min(burst, self.allowed + (now - self.counted) * rate) - 1
-        self.counted = now
-        early = max(0.0, -self.allowed / rate)
-        self.flooding = 0.0 if self.allowed > burst / 2 else self.flooding + early
+        now = time.monotonic()
+        self.due = max(self.due, now - self.burst_seconds) + self.seconds_each
+        early = max(0.0, self.due - now)
+        self.flooding = 0.0 if self.due < now - self.burst_seconds / 2 else self.flooding + early
         return early
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from torch import Tensor
@@ -72,13 +72,18 @@ class RolloutControl:
         history.go_back(step, frame)
         return frame
 
-    def look_ahead(self, likely: Iterable[int]) -> None:
-        """Submit the next frame of every action for when the model is free, the likely ones first."""
+    def look_ahead(self, next_action: int | None, idle: int | None) -> None:
+        """Submit the next frame of every action for when the model is free.
+
+        The likeliest come first: the action that is next as things are, the last one, and the idle one.
+        """
         if self.history is None or self.ahead:
             return
-        for action in dict.fromkeys([*likely, *range(self.world.num_actions)]):
-            job = Job(self.history.now.state, action, self.sampling, Priority.LOOK_AHEAD)
-            self.ahead[action] = self.scheduler.submit(job)
+        likely = [next_action, *self.history.actions[-1:], idle, *range(self.world.num_actions)]
+        for action in dict.fromkeys(likely):
+            if action is not None:
+                job = Job(self.history.now.state, action, self.sampling, Priority.LOOK_AHEAD)
+                self.ahead[action] = self.scheduler.submit(job)
 
     def cancel_ahead(self) -> None:
         """Cancel the jobs that were submitted ahead, and the what-if."""

@@ -163,16 +163,14 @@ class Scheduler:
         while jobs := self._take():
             started = time.perf_counter()
             try:
-                frames = self._compute(jobs)
+                for job, frame in zip(jobs, self._compute(jobs), strict=True):
+                    job.frame.set_result(frame)
             except BaseException as error:
                 if not isinstance(error, JinnError):
                     log.exception("the model failed")
                     error = ModelError("Internal model error; see the server log.")
                 for job in jobs:
                     job.frame.set_exception(error)
-            else:
-                for job, frame in zip(jobs, frames, strict=True):
-                    job.frame.set_result(frame)
             if jobs[0].priority is Priority.LOOK_AHEAD:
                 with self.changed:
                     self.running_ahead -= 1
@@ -218,10 +216,7 @@ class Scheduler:
             actions_B = torch.tensor([job.action for job in jobs])
             batch = states[0] if len(states) == 1 else stack(states)
             state, frames_BHWC = self.world.step(batch, actions_B, jobs[0].sampling)
-        pixels_BHWC = frames_BHWC.cpu().numpy()
+        pixels = [frame_HWC.tobytes() for frame_HWC in frames_BHWC.cpu().numpy()]
         model_ms = 1000 * (time.perf_counter() - started)
         states_out = [state] if len(jobs) == 1 else [take(state, [row]) for row in range(len(jobs))]
-        return [
-            Frame(state, pixels_HWC.tobytes(), model_ms)
-            for state, pixels_HWC in zip(states_out, pixels_BHWC, strict=True)
-        ]
+        return [Frame(*frame, model_ms) for frame in zip(states_out, pixels, strict=True)]

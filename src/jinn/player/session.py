@@ -174,7 +174,7 @@ class Session:
             except JinnError as error:
                 if isinstance(error, ModelError):
                     return await refuse(self.socket, str(error), INTERNAL_ERROR)
-                await self.report(error)
+                await tell(self.socket, "error", message=str(error))
                 if self.request is None:  # the next step would fail as well: wait for a new start
                     self.control.history = None
                 continue
@@ -240,7 +240,7 @@ class Session:
             try:
                 await work()
             except JinnError as error:
-                await self.report(error)
+                await tell(self.socket, "error", message=str(error))
 
     # ---- Messages -------------------------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ class Session:
                 else:
                     await self.handle(parse(received.get("text") or "", self.limits))
             except JinnError as error:
-                await self.report(error)
+                await tell(self.socket, "error", message=str(error))
             self.changed.set()
 
     async def handle(self, message: Message) -> None:
@@ -313,10 +313,8 @@ class Session:
             raise JinnError(f"frame must be a whole number from 0 to {self.sent}")
         self.acked = max(self.acked, frame)
         # Not before the acknowledgement: until then the processor is busy with showing the frame.
-        if self.acked == self.sent and self.settings.look_ahead and self.control.history is not None:
-            actions = self.control.history.actions
-            likely = (self.next_action(), actions[-1] if actions else None, self.settings.idle)
-            self.control.look_ahead(action for action in likely if action is not None)
+        if self.acked == self.sent and self.settings.look_ahead:
+            self.control.look_ahead(self.next_action(), self.settings.idle)
 
     def _apply(self, changes: Mapping[str, Any]) -> None:
         settings = self.settings = replace(self.settings, **changes)
@@ -369,7 +367,3 @@ class Session:
         if self.control.history is None:
             raise JinnError('there is no roll-out yet: send {"type": "start", "prompt": 0} first')
         return self.control.history
-
-    async def report(self, error: JinnError | str) -> None:
-        """Send a sentence to be shown to the player."""
-        await tell(self.socket, "error", message=str(error))
