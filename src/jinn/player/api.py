@@ -87,10 +87,12 @@ def describe_world(shared: Shared) -> dict[str, Any]:
     """The properties of a world and the limits of its server, as ``/api/world`` reports them."""
     world, limits = shared.world, shared.limits
     own, (height, width) = world.config.sampling, world.size_hw
+    # Worlds with the same digest and backend give the same frames for the same input.
+    digest = hashlib.sha256(f"{world.config!r} {weights_hash(world)}".encode()).hexdigest()
     return {
         **{name: getattr(limits, name) for name in REPORTED_LIMITS.split()},
         "name": world.name,
-        "id": world_id(world),
+        "id": f"{digest[:16]}-{world.backend.name}",
         "legend": [asdict(meaning) for meaning in world.legend] if world.legend else None,
         "idle": shared.idle,
         "height": height,
@@ -99,19 +101,10 @@ def describe_world(shared: Shared) -> dict[str, Any]:
         "sampling": {"steps": own.steps, "temperature": own.temperature},
         "window": world.config.dynamics.transformer.window,
         "palette": palette(np.concatenate([frames_BTHWC[0].numpy() for frames_BTHWC in shared.prompts])),
-        "max_film_frames": limits.max_film_frames(height, width),
+        "max_film_frames": limits.max_film_bytes // (3 * height * width),
         "text": shared.text_to_image is not None,
         "text_why_not": "" if shared.text_to_image else NO_TEXT_MODEL,
     }
-
-
-def world_id(world: World) -> str:
-    """The id in saved sessions: worlds with the same id give the same frames for the same input.
-
-    It depends on the world's weights and settings, and on how its frames are computed.
-    """
-    digest = hashlib.sha256(f"{world.config!r} {weights_hash(world)}".encode()).hexdigest()
-    return f"{digest[:16]}-{world.backend.name}"
 
 
 # ---- Addresses --------------------------------------------------------------------------------------------
@@ -154,7 +147,7 @@ async def post_film(request: Request) -> Response:
         async with asyncio.timeout(limits.film_upload_seconds):
             pixels = await read_body(request, limits.max_film_bytes)
         if not pixels or len(pixels) % (3 * height * width):
-            most = limits.max_film_frames(height, width)
+            most = request.app.state.description["max_film_frames"]
             return refusal(400, f"a film must have 1 to {most} RGB frames of {width} x {height} pixels")
         frames_THWC = np.frombuffer(pixels, np.uint8).reshape(-1, height, width, 3)
         async with shared.film_slots:
@@ -170,26 +163,9 @@ async def post_film(request: Request) -> Response:
 
 async def play(websocket: WebSocket) -> None:
     """One player's session."""
-    shared: Shared = websocket.app.state.shared
     await websocket.accept()
-    session = Session(websocket, shared)
-    try:
-        with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
-            await session.run()
-    finally:
-        park(session, shared)
-
-
-def park(session: Session, shared: Shared) -> None:
-    """Keep the roll-out of a session for a while, so that it can be resumed after a lost connection."""
-    history, limits, parked = session.control.history, shared.limits, shared.parked
-    if history is None:
-        return
-    while len(parked) >= limits.max_parked:
-        parked.pop(next(iter(parked)))
-    history.thin_out(limits.parked_states)
-    parked[session.name] = history
-    asyncio.get_running_loop().call_later(limits.parked_seconds, parked.pop, session.name, None)
+    with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
+        await Session(websocket, websocket.app.state.shared).run()
 
 
 async def read_body(request: Request, max_bytes: int) -> bytearray:

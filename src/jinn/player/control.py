@@ -52,8 +52,7 @@ class RolloutControl:
         job = self.ahead.pop(action, None)
         self.cancel_ahead()
         ready = job is not None and job.frame.done()
-        if job is None:
-            job = self.scheduler.submit(Job(history.now.state, action, sampling))
+        job = job or self.scheduler.submit(Job(history.now.state, action, sampling))
         frame = await result(self.scheduler.raise_priority(job))
         history.add(action, sampling, frame)
         return frame, ready
@@ -110,15 +109,13 @@ class RolloutControl:
         first_state, first_step, started = history.now.state, history.step, time.monotonic()
 
         async def hold(action: int) -> None:
-            state = first_state
+            state, job = first_state, self.ahead.get(action)
             for ahead in range(1, depth + 1):
-                job = self.ahead.get(action) if ahead == 1 else None
-                if job is None:
-                    job = self.scheduler.submit(Job(state, action, sampling, Priority.WHAT_IF))
+                job = job or self.scheduler.submit(Job(state, action, sampling, Priority.WHAT_IF))
                 # Look-ahead shares the job: cancelling the what-if must not cancel it.
                 frame = await asyncio.shield(result(self.scheduler.raise_priority(job, Priority.WHAT_IF)))
                 await show(frame, action, first_step + ahead, time.monotonic() - started)
-                state = frame.state
+                state, job = frame.state, None
 
         await asyncio.gather(*(hold(action) for action in range(self.world.num_actions)))
 

@@ -17,8 +17,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 def read_picture(data: bytes, size_hw: tuple[int, int]) -> np.ndarray:
     """The (first) frame of `read_pictures`, uint8 (H, W, 3)."""
-    first: np.ndarray = read_pictures(data, size_hw, 1, 1.0)[0]
-    return first
+    return read_pictures(data, size_hw, 1, 1.0)[0]
 
 
 def read_pictures(
@@ -125,8 +124,7 @@ def fit_picture(image: Image.Image, size_hw: tuple[int, int]) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    frame_HWC: np.ndarray = crop_resize(np.array(image.convert("RGB"))[None], size_hw)[0]
-    return frame_HWC
+    return crop_resize(np.array(image.convert("RGB"))[None], size_hw)[0]
 
 
 def to_png(frame_HWC: np.ndarray) -> bytes:

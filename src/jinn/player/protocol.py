@@ -86,10 +86,6 @@ class Limits:
     parked_states: int = 3
     history_bytes: int = 32 * 2**20
 
-    def max_film_frames(self, height: int, width: int) -> int:
-        """The number of RGB frames that a film may have."""
-        return self.max_film_bytes // (3 * height * width)
-
 
 DEFAULT_LIMITS = Limits()
 

@@ -143,7 +143,19 @@ class Session:
             tasks |= {task for task in (self.control.what_if_task, self.text_task) if task}
             for task in tasks:
                 task.cancel()
+            self._park()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _park(self) -> None:
+        """Keep the roll-out for a while, so that it can be resumed after a lost connection."""
+        history, parked = self.control.history, self.shared.parked
+        if history is None:
+            return
+        while len(parked) >= self.limits.max_parked:
+            parked.pop(next(iter(parked)))
+        history.thin_out(self.limits.parked_states)
+        parked[self.name] = history
+        asyncio.get_running_loop().call_later(self.limits.parked_seconds, parked.pop, self.name, None)
 
     async def _queue_and_play(self) -> None:
         try:
@@ -189,7 +201,6 @@ class Session:
 
     async def _wait_for_turn(self, due: float) -> None:
         """Wait until there is something to play, the last frame was acknowledged and the next one is due."""
-        scheduler = self.shared.scheduler
         while True:
             timeout = None
             acknowledged = self.acked == self.sent
@@ -202,9 +213,9 @@ class Session:
                 if self.pressed is not None:
                     timeout -= 1 / self.settings.fps - 1 / self.limits.fps_range[1]
                 if timeout <= 0:
-                    scheduler.set_due(self, None)
+                    self.shared.scheduler.set_due(self, None)
                     return
-            scheduler.set_due(self, due if playing else None)
+            self.shared.scheduler.set_due(self, due if playing else None)
             self.changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.changed.wait(), timeout)
@@ -318,9 +329,8 @@ class Session:
 
     def _apply(self, changes: Mapping[str, Any]) -> None:
         settings = self.settings = replace(self.settings, **changes)
-        before = self.control.sampling
-        sampling = replace(before, steps=settings.steps, temperature=settings.temperature)
-        if sampling != before or not settings.look_ahead:
+        sampling = replace(self.control.sampling, steps=settings.steps, temperature=settings.temperature)
+        if sampling != self.control.sampling or not settings.look_ahead:
             self.control.cancel_ahead()
         self.control.sampling = sampling
 
