@@ -130,6 +130,7 @@ class Session:
 
     async def run(self) -> None:
         """Wait for a place and play, until the socket closes."""
+        # In this order: a session that need not wait is admitted before its first message is read.
         tasks = {asyncio.create_task(self._queue_and_play()), asyncio.create_task(self._receive())}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
