@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from jinn.player import create_app, running
+from jinn.player.api import create_app
+from jinn.player.server import running
 from jinn.world.world import World
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")

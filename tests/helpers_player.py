@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jinn.player import Client, create_app, running
+from jinn.player import Client
+from jinn.player.api import create_app
 from jinn.player.client import ReceivedFrame
+from jinn.player.server import running
 from jinn.world.world import World
 from tiny_world import tiny_world
 

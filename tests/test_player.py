@@ -18,11 +18,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from helpers_player import PATIENCE, Player, decode
 from jinn.contracts import JinnError
-from jinn.player import create_app, running
+from jinn.player.api import create_app
 from jinn.player.client import ReceivedFrame
 from jinn.player.history import History, num_bytes
 from jinn.player.protocol import FrameKind, Limits
-from jinn.player.scheduler import Frame, Priority, Scheduler
+from jinn.player.scheduler import Frame, Job, Priority, Scheduler
+from jinn.player.server import running
 from jinn.world.world import World
 
 pytest_plugins = ["helpers_player"]
@@ -337,12 +338,16 @@ def test_look_ahead_gives_the_same_frames(address: str) -> None:
 def test_looks_ahead_while_nothing_is_due(world: World) -> None:
     scheduler = Scheduler(world)
     try:
-        state = scheduler.start(lambda: world.reset(world.prompts[:1][None])).frame.result(PATIENCE).state
-        ahead = [scheduler.step(state, action, None, Priority.LOOK_AHEAD) for action in range(5)]
+        state = (
+            scheduler.submit(Job(start=lambda: world.reset(world.prompts[:1][None])))
+            .frame.result(PATIENCE)
+            .state
+        )
+        ahead = [scheduler.submit(Job(state, action, None, Priority.LOOK_AHEAD)) for action in range(5)]
         assert len({job.frame.result(PATIENCE).pixels for job in ahead}) > 1
         scheduler.set_due("somebody", time.monotonic())  # a frame is due: now nothing may run ahead
-        late = scheduler.step(state, 0, None, Priority.LOOK_AHEAD)
-        played = scheduler.step(state, 1, None)
+        late = scheduler.submit(Job(state, 0, None, Priority.LOOK_AHEAD))
+        played = scheduler.submit(Job(state, 1))
         assert played.frame.result(PATIENCE).pixels == ahead[1].frame.result().pixels
         assert not late.frame.running()
         assert not late.frame.done()

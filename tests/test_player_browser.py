@@ -19,8 +19,9 @@ from helpers_browser import (
     single_steps,
     until,
 )
-from jinn.player import create_app, running
+from jinn.player.api import create_app
 from jinn.player.film import encode_film
+from jinn.player.server import running
 from jinn.player.text import TextToImage
 from jinn.world.world import World
 

@@ -19,7 +19,9 @@ from helpers_browser import (
     single_steps,
     until,
 )
-from jinn.player import Limits, create_app, running
+from jinn.player import Limits
+from jinn.player.api import create_app
+from jinn.player.server import running
 from jinn.player.text import TextToImage
 from jinn.world.world import World
 

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from firefox import Page, opened
-from jinn.player import create_app, running
+from jinn.player.api import create_app
+from jinn.player.server import running
 from tiny_world import tiny_world
 
 STATE = "{frames: jinn.frames, connected: jinn.connected, error: jinn.error, status: document.body.innerText}"

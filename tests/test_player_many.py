@@ -27,9 +27,9 @@ from websockets.sync.client import connect
 from helpers_player import PATIENCE, Player
 from jinn.contracts import JinnError
 from jinn.models.maskgit import SamplingConfig
-from jinn.player import create_app, running
+from jinn.player.api import create_app
 from jinn.player.protocol import FrameHeader, FrameKind, Limits
-from jinn.player.server import listen
+from jinn.player.server import listen, running
 from jinn.world.state import State
 from jinn.world.world import World
 
@@ -243,7 +243,7 @@ def test_bad_addresses_are_told(host: str, port: int) -> None:
 def serving(world: World, folder: Path, **options: object) -> tuple[subprocess.Popen[str], str]:
     """A server in a process of its own, and the address that it prints."""
     world.save(folder)
-    program = "import sys; from jinn.player import serve; from jinn import World; "
+    program = "import sys; from jinn.player.server import serve; from jinn import World; "
     program += f"serve(World.load(sys.argv[1]), open_browser=False, **{options!r})"
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(folder)],

@@ -15,9 +15,10 @@ from PIL import Image
 
 from helpers_player import PATIENCE, Player, decode, encode, noise
 from jinn.contracts import JinnError
-from jinn.player import create_app, read_picture, running
-from jinn.player.pictures import palette, read_pictures
+from jinn.player.api import create_app
+from jinn.player.pictures import palette, read_picture, read_pictures
 from jinn.player.protocol import FrameKind
+from jinn.player.server import running
 from jinn.world.world import World
 
 pytest_plugins = ["helpers_player"]

@@ -8,25 +8,7 @@ import sys
 import pytest
 
 from jinn.errors import JinnError
-from jinn.player.protocol import (
-    NO_ACTION,
-    Ack,
-    Back,
-    Clip,
-    FrameHeader,
-    FrameKind,
-    Keys,
-    Limits,
-    Message,
-    Press,
-    Reset,
-    Resume,
-    Settings,
-    Start,
-    Text,
-    WhatIf,
-    parse,
-)
+from jinn.player.protocol import NO_ACTION, FrameHeader, FrameKind, Limits, Message, parse
 
 LIMITS = Limits(actions=5, prompts=3)
 
@@ -34,26 +16,41 @@ LIMITS = Limits(actions=5, prompts=3)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"type": "start", "prompt": 2, "seed": 7}', Start(2, 7)),
-        ('{"type": "start"}', Start(0, None)),
-        ('{"type": "clip", "frames": 32, "seed": 9223372036854775807}', Clip(32, 2**63 - 1)),
-        ('{"type": "text", "text": "a cave"}', Text("a cave", None)),
-        ('{"type": "reset", "seed": null}', Reset(None)),
-        ('{"type": "keys", "action": null, "id": 4294967295}', Keys(None, 2**32 - 1)),
-        ('{"type": "keys", "action": 4}', Keys(4, None)),
-        ('{"type": "action", "action": 0, "id": 1}', Press(0, 1)),
-        ('{"type": "back", "step": 17}', Back(17)),
-        ('{"type": "back"}', Back(None)),
-        ('{"type": "what_if", "depth": 16}', WhatIf(16)),
-        ('{"type": "what_if"}', WhatIf(4)),
-        ('{"type": "settings"}', Settings(None, None, None, "unchanged", None, None)),
+        ('{"type": "start", "prompt": 2, "seed": 7}', Message("start", prompt=2, seed=7)),
+        ('{"type": "start"}', Message("start", prompt=0, seed=None)),
+        ('{"type": "start", "prompt": null}', Message("start", prompt=0)),
+        (
+            '{"type": "clip", "frames": 32, "seed": 9223372036854775807}',
+            Message("clip", frames=32, seed=2**63 - 1),
+        ),
+        ('{"type": "text", "text": "a cave"}', Message("text", text="a cave", seed=None)),
+        ('{"type": "reset", "seed": null}', Message("reset", seed=None)),
+        ('{"type": "keys", "action": null, "id": 4294967295}', Message("keys", action=None, id=2**32 - 1)),
+        ('{"type": "keys", "action": 4}', Message("keys", action=4, id=None)),
+        ('{"type": "action", "action": 0, "id": 1}', Message("action", action=0, id=1)),
+        ('{"type": "back", "step": 17}', Message("back", step=17)),
+        ('{"type": "back"}', Message("back", step=None)),
+        ('{"type": "what_if", "depth": 16}', Message("what_if", depth=16)),
+        ('{"type": "what_if"}', Message("what_if", depth=4)),
+        ('{"type": "settings"}', Message("settings", settings={})),
+        ('{"type": "settings", "steps": null}', Message("settings", settings={})),
         (
             '{"type": "settings", "fps": 12, "paused": true, "idle": null, "steps": 2, "temperature": 0.123, '
             '"look_ahead": false}',
-            Settings(12.0, True, False, None, 2, 0.12),
+            Message(
+                "settings",
+                settings={
+                    "fps": 12,
+                    "paused": True,
+                    "idle": None,
+                    "steps": 2,
+                    "temperature": 0.12,
+                    "look_ahead": False,
+                },
+            ),
         ),
-        ('{"type": "resume", "session": "abc"}', Resume("abc")),
-        ('{"type": "ack", "frame": 41, "more": []}', Ack(41)),
+        ('{"type": "resume", "session": "abc"}', Message("resume", session="abc")),
+        ('{"type": "ack", "frame": 41, "more": [], "seed": "x"}', Message("ack", frame=41)),
     ],
 )
 def test_messages_are_parsed(text: str, message: Message) -> None:

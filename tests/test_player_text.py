@@ -11,8 +11,9 @@ import pytest
 
 from helpers_player import Player
 from jinn.contracts import JinnError
-from jinn.player import create_app, running
+from jinn.player.api import create_app
 from jinn.player.protocol import DEFAULT_LIMITS, FrameKind
+from jinn.player.server import running
 from jinn.player.text import TextToImage
 from tiny_pipeline import save_pipeline
 from tiny_world import tiny_world

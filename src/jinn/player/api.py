@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,38 +27,18 @@ from torch import Tensor
 
 from jinn.errors import JinnError
 from jinn.files import weights_hash
-from jinn.player.admission import AdmissionQueue
 from jinn.player.auth import Auth
 from jinn.player.film import MEDIA_TYPE, FilmFormat, encode_film
 from jinn.player.pictures import fit_picture, palette, to_png
 from jinn.player.protocol import Limits
-from jinn.player.scheduler import Scheduler
 from jinn.player.session import NO_TEXT_MODEL, Session, Shared, TextToImage
 from jinn.world.world import World
 
 STATIC = Path(__file__).parent / "static"
-IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")
-
-
-@dataclass
-class App:
-    """What the addresses of one application share, as ``app.state.jinn``.
-
-    Attributes:
-        shared: what its sessions share.
-        admission: who plays and who waits.
-        description: the answer of ``/api/world``.
-        prompt_pngs: the prompts as PNG files.
-        film_slots: limits the films that are encoded at a time.
-        filming: the network addresses whose films are being made.
-    """
-
-    shared: Shared
-    admission: AdmissionQueue
-    description: dict[str, Any]
-    prompt_pngs: list[bytes]
-    film_slots: asyncio.Semaphore
-    filming: set[str] = field(default_factory=set)
+REPORTED_LIMITS = (
+    "actions prompts fps_range steps_range temperature_range max_clip_frames max_what_if_frames max_text "
+    "max_upload_bytes"
+)
 
 
 def create_app(
@@ -68,7 +48,7 @@ def create_app(
     token: str | None = None,
     text_to_image: TextToImage | None = None,
 ) -> Starlette:
-    """The web application that `jinn.player.serve` runs.
+    """The web application that `jinn.player.server.serve` runs.
 
     Args:
         world: the world to play, shared by all sessions.
@@ -82,14 +62,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        idle = _idle_action(world.action_names)
-        shared = Shared(world, Scheduler(world), limits, prompts, idle, text_to_image)
-        admission = AdmissionQueue(limits)
-        pngs = [to_png(frames_BTHWC[0, 0].numpy()) for frames_BTHWC in prompts]
-        app.state.jinn = App(
-            shared, admission, describe_world(shared), pngs, asyncio.Semaphore(limits.max_films)
-        )
-        ending_idle = asyncio.create_task(admission.end_idle_sessions())
+        shared = Shared(world, limits, prompts, text_to_image)
+        app.state.shared, app.state.description = shared, describe_world(shared)
+        ending_idle = asyncio.create_task(shared.admission.end_idle_sessions())
         yield
         ending_idle.cancel()
         await asyncio.to_thread(shared.scheduler.close)
@@ -111,33 +86,25 @@ def create_app(
 def describe_world(shared: Shared) -> dict[str, Any]:
     """The properties of a world and the limits of its server, as ``/api/world`` reports them."""
     world, limits = shared.world, shared.limits
-    low, high = limits.fps_range
     own, (height, width) = world.config.sampling, world.size_hw
+    # Worlds with the same digest and backend give the same frames for the same input.
+    digest = hashlib.sha256(f"{world.config!r} {weights_hash(world)}".encode()).hexdigest()
     return {
-        **limits.reported(),
+        **{name: getattr(limits, name) for name in REPORTED_LIMITS.split()},
         "name": world.name,
-        "id": world_id(world),
+        "id": f"{digest[:16]}-{world.backend.name}",
         "legend": [asdict(meaning) for meaning in world.legend] if world.legend else None,
         "idle": shared.idle,
         "height": height,
         "width": width,
-        "fps": min(max(world.fps, low), high),
+        "fps": shared.fps,
         "sampling": {"steps": own.steps, "temperature": own.temperature},
         "window": world.config.dynamics.transformer.window,
         "palette": palette(np.concatenate([frames_BTHWC[0].numpy() for frames_BTHWC in shared.prompts])),
-        "max_film_frames": limits.max_film_frames(height, width),
+        "max_film_frames": limits.max_film_bytes // (3 * height * width),
         "text": shared.text_to_image is not None,
         "text_why_not": "" if shared.text_to_image else NO_TEXT_MODEL,
     }
-
-
-def world_id(world: World) -> str:
-    """The id in saved sessions: worlds with the same id give the same frames for the same input.
-
-    It depends on the world's weights and settings, and on how its frames are computed.
-    """
-    digest = hashlib.sha256(f"{world.config!r} {weights_hash(world)}".encode()).hexdigest()
-    return f"{digest[:16]}-{world.backend.name}"
 
 
 # ---- Addresses --------------------------------------------------------------------------------------------
@@ -150,86 +117,64 @@ async def get_page(request: Request) -> Response:
 
 async def get_world(request: Request) -> Response:
     """The world's properties and the server's limits."""
-    return JSONResponse(request.app.state.jinn.description)
+    return JSONResponse(request.app.state.description)
 
 
 async def get_prompt(request: Request) -> Response:
     """A prompt of the world as a PNG."""
-    pngs, index = request.app.state.jinn.prompt_pngs, request.path_params["index"]
-    if index >= len(pngs):
-        return refusal(404, f"this world has the prompts 0 to {len(pngs) - 1}")
-    return Response(pngs[index], media_type="image/png")
+    prompts, index = request.app.state.shared.prompts, request.path_params["index"]
+    if index >= len(prompts):
+        return refusal(404, f"this world has the prompts 0 to {len(prompts) - 1}")
+    return Response(to_png(prompts[index][0, 0].numpy()), media_type="image/png")
 
 
 async def post_film(request: Request) -> Response:
     """A film of the frames in the body: RGB, row by row. One at a time for each network address."""
-    app: App = request.app.state.jinn
-    limits, (height, width) = app.shared.limits, app.shared.world.size_hw
+    shared: Shared = request.app.state.shared
+    limits, (height, width) = shared.limits, shared.world.size_hw
     format, (low, high) = request.path_params["format"], limits.fps_range
     try:
-        fps = float(request.query_params.get("fps", app.description["fps"]))
+        fps = float(request.query_params.get("fps", shared.fps))
     except ValueError:
         fps = 0.0
     if format not in get_args(FilmFormat) or not low <= fps <= high:
         return refusal(400, f"a film must be mp4 or gif, of {low:g} to {high:g} frames a second")
     address = request.client.host if request.client else ""
-    if address in app.filming:
+    if address in shared.filming:
         return refusal(429, "another film of yours is being made: wait for it")
-    app.filming.add(address)
+    shared.filming.add(address)
     try:
         async with asyncio.timeout(limits.film_upload_seconds):
             pixels = await read_body(request, limits.max_film_bytes)
         if not pixels or len(pixels) % (3 * height * width):
-            most = limits.max_film_frames(height, width)
+            most = request.app.state.description["max_film_frames"]
             return refusal(400, f"a film must have 1 to {most} RGB frames of {width} x {height} pixels")
         frames_THWC = np.frombuffer(pixels, np.uint8).reshape(-1, height, width, 3)
-        async with app.film_slots:
+        async with shared.film_slots:
             data = await asyncio.to_thread(encode_film, frames_THWC, fps, format)
     except TimeoutError:
         return refusal(408, "the frames arrived too slowly: keep a shorter film")
     except JinnError as error:
         return refusal(501, str(error))
     finally:
-        app.filming.discard(address)
+        shared.filming.discard(address)
     return Response(data, media_type=MEDIA_TYPE[format])
 
 
 async def play(websocket: WebSocket) -> None:
-    """One player's session, once there is one free."""
-    app: App = websocket.app.state.jinn
+    """One player's session."""
     await websocket.accept()
-    async with app.admission.admit(websocket) as admitted:
-        if not admitted:
-            return
-        session = Session(websocket, app.shared)
-        app.admission.playing.add(session)
-        try:
-            with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
-                await session.run()
-        finally:
-            app.admission.playing.discard(session)
-            park(session, app.shared)
-
-
-def park(session: Session, shared: Shared) -> None:
-    """Keep the roll-out of a session for a while, so that it can be resumed after a lost connection."""
-    history, limits, parked = session.control.history, shared.limits, shared.parked
-    if history is None:
-        return
-    while len(parked) >= limits.max_parked:
-        parked.pop(next(iter(parked)))
-    history.thin_out(limits.parked_states)
-    parked[session.name] = history
-    asyncio.get_running_loop().call_later(limits.parked_seconds, parked.pop, session.name, None)
+    with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
+        await Session(websocket, websocket.app.state.shared).run()
 
 
 async def read_body(request: Request, max_bytes: int) -> bytearray:
     """The body of a request; empty if it is larger than the limit."""
     body = bytearray()
     async for part in request.stream():
-        if len(body) + len(part) > max_bytes:
-            return bytearray()
         body += part
+        if len(body) > max_bytes:
+            return bytearray()
     return body
 
 
@@ -246,8 +191,3 @@ def _prompts(world: World, prompt: np.ndarray | None) -> list[Tensor]:
     if prompt.dtype != np.uint8 or prompt.ndim != 3 or prompt.shape[-1] != 3:
         raise JinnError(f"a prompt must be a uint8 picture (H, W, 3), got {prompt.dtype} {prompt.shape}")
     return [torch.from_numpy(fit_picture(Image.fromarray(prompt), world.size_hw))[None, None], *frames]
-
-
-def _idle_action(names: list[str] | None) -> int | None:
-    """The action that stands for doing nothing, if one is named so."""
-    return next((k for k, name in enumerate(names or []) if name.strip().lower() in IDLE_NAMES), None)

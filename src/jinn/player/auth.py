@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from http.cookies import SimpleCookie
 from ipaddress import ip_address
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -48,11 +48,10 @@ class Auth:
         """Pass a request on, or answer it with 403."""
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        query_token = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
-        refusal = self._refusal(headers, query_token)
+        connection = HTTPConnection(scope)
+        refusal = self._refusal(connection)
         if scope["type"] == "websocket":
-            if refusal or not same_origin(headers):
+            if refusal or not same_origin(connection.headers):
                 await receive()
                 return await send({"type": "websocket.close", "code": 1008})  # the browser sees 403
             return await self.app(scope, receive, send)
@@ -60,7 +59,7 @@ class Auth:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *HEADERS.items()]
-                if self.token is not None and query_token and not refusal:
+                if self.token is not None and "token" in connection.query_params and not refusal:
                     cookie = f"{COOKIE}={quote(self.token)}; Path=/; HttpOnly; SameSite=Strict"
                     message["headers"].append((b"set-cookie", cookie.encode()))
             await send(message)
@@ -68,19 +67,17 @@ class Auth:
         app = PlainTextResponse(refusal, 403) if refusal else self.app
         await app(scope, receive, send_with_headers)
 
-    def _refusal(self, headers: Mapping[str, str], query_token: str) -> str:
+    def _refusal(self, connection: HTTPConnection) -> str:
         """The sentence with which a client is refused; empty if it has access."""
         if self.token is None:
-            host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+            host = urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""
             local = "Only local connections are allowed; restart with --token to allow others."
             return "" if is_loopback(host) else local
-        cookie = SimpleCookie()
-        try:
-            cookie.load(headers.get("cookie", ""))
-        except Exception:  # anything may be sent as a cookie
-            cookie.clear()
-        bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        given = (query_token, bearer, unquote(cookie[COOKIE].value) if COOKIE in cookie else "")
+        given = (
+            connection.query_params.get("token", ""),
+            connection.headers.get("authorization", "").removeprefix("Bearer "),
+            unquote(connection.cookies.get(COOKIE, "")),
+        )
         if any(hmac.compare_digest(token.encode(), self.token.encode()) for token in given):
             return ""
         return "A token is needed: open the address that jinn printed, with ?token=... at its end."

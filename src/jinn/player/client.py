@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
@@ -55,18 +53,13 @@ class Client:
             self.world: dict[str, Any] = json.load(answer)
         self.seconds = seconds
         self.messages: list[dict[str, Any]] = []
-        self.closing = ExitStack()
-        self.socket = self.closing.enter_context(
-            connect(address.replace("http", "ws", 1) + "/ws" + query, **options)
-        )
+        self.socket = connect(address.replace("http", "ws", 1) + "/ws" + query, **options)
 
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        self.closing.close()
+    def __exit__(self, *error: object) -> None:
+        self.socket.close()
 
     def send(self, type: str, **fields: object) -> None:
         """Send a message of the protocol."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from torch import Tensor
 
-from jinn.models.maskgit import SamplingConfig
 from jinn.player.history import History
 from jinn.player.scheduler import Frame, Job, Priority, Scheduler
 from jinn.world.world import World
@@ -26,14 +25,14 @@ class RolloutControl:
 
     Attributes:
         history: the roll-out so far; None before the first start.
-        sampling: sampling settings of the coming frames; None: the world's own.
+        sampling: sampling settings of the coming frames.
         ahead: jobs for the next frame, by action, submitted before the player has chosen one.
     """
 
     def __init__(self, world: World, scheduler: Scheduler, history_bytes: int) -> None:
         self.world, self.scheduler, self.history_bytes = world, scheduler, history_bytes
         self.history: History | None = None
-        self.sampling: SamplingConfig | None = None
+        self.sampling = world.config.sampling
         self.ahead: dict[int, Job] = {}
         self.what_if_task: asyncio.Task[None] | None = None
 
@@ -41,7 +40,8 @@ class RolloutControl:
         """Start a roll-out from a prompt, uint8 with B = 1; a seed of None is a random one."""
         seeds = [secrets.randbelow(2**31) if seed is None else seed]
         self.cancel_ahead()
-        frame = await result(self.scheduler.start(lambda: self.world.reset(frames_BTHWC, seed=seeds)))
+        job = Job(start=lambda: self.world.reset(frames_BTHWC, seed=seeds))
+        frame = await result(self.scheduler.submit(job))
         self.history = History(frames_BTHWC, frame, self.history_bytes)
         return frame
 
@@ -52,8 +52,7 @@ class RolloutControl:
         job = self.ahead.pop(action, None)
         self.cancel_ahead()
         ready = job is not None and job.frame.done()
-        if job is None:
-            job = self.scheduler.step(history.now.state, action, sampling)
+        job = job or self.scheduler.submit(Job(history.now.state, action, sampling))
         frame = await result(self.scheduler.raise_priority(job))
         history.add(action, sampling, frame)
         return frame, ready
@@ -68,18 +67,22 @@ class RolloutControl:
         frame = history.cache[current]
         while current < step:
             current += 1
-            frame = await result(self.scheduler.step(frame.state, *history.input_of(current)))
+            frame = await result(self.scheduler.submit(Job(frame.state, *history.input_of(current))))
         history.go_back(step, frame)
         return frame
 
-    def look_ahead(self, likely: Iterable[int]) -> None:
-        """Submit the next frame of every action for when the model is free, the likely ones first."""
+    def look_ahead(self, next_action: int | None, idle: int | None) -> None:
+        """Submit the next frame of every action for when the model is free.
+
+        The likeliest come first: the action that is next as things are, the last one, and the idle one.
+        """
         if self.history is None or self.ahead:
             return
-        for action in dict.fromkeys([*likely, *range(self.world.num_actions)]):
-            self.ahead[action] = self.scheduler.step(
-                self.history.now.state, action, self.sampling, Priority.LOOK_AHEAD
-            )
+        likely = [next_action, *self.history.actions[-1:], idle, *range(self.world.num_actions)]
+        for action in dict.fromkeys(likely):
+            if action is not None:
+                job = Job(self.history.now.state, action, self.sampling, Priority.LOOK_AHEAD)
+                self.ahead[action] = self.scheduler.submit(job)
 
     def cancel_ahead(self) -> None:
         """Cancel the jobs that were submitted ahead, and the what-if."""
@@ -106,15 +109,13 @@ class RolloutControl:
         first_state, first_step, started = history.now.state, history.step, time.monotonic()
 
         async def hold(action: int) -> None:
-            state = first_state
+            state, job = first_state, self.ahead.get(action)
             for ahead in range(1, depth + 1):
-                job = self.ahead.get(action) if ahead == 1 else None
-                if job is None:
-                    job = self.scheduler.step(state, action, sampling, Priority.WHAT_IF)
+                job = job or self.scheduler.submit(Job(state, action, sampling, Priority.WHAT_IF))
                 # Look-ahead shares the job: cancelling the what-if must not cancel it.
                 frame = await asyncio.shield(result(self.scheduler.raise_priority(job, Priority.WHAT_IF)))
                 await show(frame, action, first_step + ahead, time.monotonic() - started)
-                state = frame.state
+                state, job = frame.state, None
 
         await asyncio.gather(*(hold(action) for action in range(self.world.num_actions)))
 

@@ -7,7 +7,6 @@ computed again from the cached state before it, and comes out the same.
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -19,33 +18,28 @@ MIN_CACHED = 4  # states, however large
 EVERY = 8  # frames between two cached states, as long as there is memory
 
 
-@dataclass
 class History:
     """A roll-out from its prompt to its newest frame, in bounded memory.
 
-    Attributes:
+    Args:
         prompt_BTHWC: uint8, B = 1: the prompt.
         first: the prompt's frame; its state holds the seed.
         max_bytes: memory for the cached states. (One of the built-in world takes about 3 MB.)
+
+    Attributes:
+        now: the newest frame.
         actions: the action that led to each frame after the prompt.
-        samplings: the sampling settings of each of these frames, as indices of `settings`.
-        settings: the different sampling settings that were used; None: the world's own.
+        samplings: the sampling settings of each of these frames; None: the world's own.
         cache: some of the frames with their states, by step; 0 is the prompt's.
         max_cached: the number of states that fit into ``max_bytes``.
     """
 
-    prompt_BTHWC: Tensor
-    first: Frame
-    max_bytes: int
-    actions: array[int] = field(default_factory=lambda: array("H"))
-    samplings: array[int] = field(default_factory=lambda: array("H"))
-    settings: list[SamplingConfig | None] = field(default_factory=list)
-    cache: dict[int, Frame] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.now = self.first
-        self.cache[0] = self.first
-        self.max_cached = max(MIN_CACHED, self.max_bytes // num_bytes(self.first.state))
+    def __init__(self, prompt_BTHWC: Tensor, first: Frame, max_bytes: int) -> None:
+        self.prompt_BTHWC, self.now = prompt_BTHWC, first
+        self.actions = array("H")
+        self.samplings: list[SamplingConfig | None] = []
+        self.cache = {0: first}
+        self.max_cached = max(MIN_CACHED, max_bytes // num_bytes(first.state))
 
     @property
     def step(self) -> int:
@@ -54,10 +48,8 @@ class History:
 
     def add(self, action: int, sampling: SamplingConfig | None, frame: Frame) -> None:
         """Append the newest frame, with the action and the sampling settings that led to it."""
-        if sampling not in self.settings:
-            self.settings.append(sampling)
         self.actions.append(action)
-        self.samplings.append(self.settings.index(sampling))
+        self.samplings.append(sampling)
         self.now = frame
         if self.step % EVERY == 0:
             self.cache[self.step] = frame
@@ -66,12 +58,9 @@ class History:
     def thin_out(self, max_cached: int) -> None:
         """Cache fewer states, so that going back takes longer. The most closely spaced ones go first."""
         while len(self.cache) > max_cached:
-            steps = list(self.cache)  # in order
-            gaps = {
-                step: after - before
-                for before, step, after in zip(steps[:-1], steps[1:], [*steps[2:], self.step], strict=True)
-            }
-            del self.cache[min(gaps, key=lambda step: gaps[step])]
+            steps = [*self.cache, self.step]  # in order
+            closest = min(range(1, len(self.cache)), key=lambda i: steps[i + 1] - steps[i - 1])
+            del self.cache[steps[closest]]
 
     def cached_before(self, step: int) -> int:
         """The last cached step that is not after the given one."""
@@ -79,7 +68,7 @@ class History:
 
     def input_of(self, step: int) -> tuple[int, SamplingConfig | None]:
         """The action and the sampling settings that led to a frame."""
-        return self.actions[step - 1], self.settings[self.samplings[step - 1]]
+        return self.actions[step - 1], self.samplings[step - 1]
 
     def go_back(self, step: int, frame: Frame) -> None:
         """Forget what came after a frame."""

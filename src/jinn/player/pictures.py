@@ -17,8 +17,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 def read_picture(data: bytes, size_hw: tuple[int, int]) -> np.ndarray:
     """The (first) frame of `read_pictures`, uint8 (H, W, 3)."""
-    first: np.ndarray = read_pictures(data, size_hw, 1, 1.0)[0]
-    return first
+    return read_pictures(data, size_hw, 1, 1.0)[0]
 
 
 def read_pictures(
@@ -47,16 +46,18 @@ def read_pictures(
             f"the picture has {len(data) / 2**20:.1f} MB and at most {limits.max_upload_bytes // 2**20} MB "
             "are accepted: save it smaller"
         )
+    most = limits.max_picture_pixels // 10**6
+    too_many_pixels = f"the picture has more than {most} million pixels: save it smaller"
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
     except Image.DecompressionBombError:
-        raise JinnError(_too_many_pixels(limits)) from None
+        raise JinnError(too_many_pixels) from None
     except Exception:
         raise JinnError(
             "this is not a picture that jinn can read: use a PNG, JPEG, WebP, GIF or BMP"
         ) from None
     if image.width * image.height > limits.max_picture_pixels:
-        raise JinnError(_too_many_pixels(limits))
+        raise JinnError(too_many_pixels)
     try:
         count = getattr(image, "n_frames", 1) if max_frames > 1 else 1
     except Exception:
@@ -123,8 +124,7 @@ def fit_picture(image: Image.Image, size_hw: tuple[int, int]) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    frame_HWC: np.ndarray = crop_resize(np.array(image.convert("RGB"))[None], size_hw)[0]
-    return frame_HWC
+    return crop_resize(np.array(image.convert("RGB"))[None], size_hw)[0]
 
 
 def to_png(frame_HWC: np.ndarray) -> bytes:
@@ -132,7 +132,3 @@ def to_png(frame_HWC: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(frame_HWC).save(file, "PNG", compress_level=1)
     return file.getvalue()
-
-
-def _too_many_pixels(limits: Limits) -> str:
-    return f"the picture has more than {limits.max_picture_pixels // 10**6} million pixels: save it smaller"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from enum import IntEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from jinn.errors import JinnError
 
@@ -86,18 +86,6 @@ class Limits:
     parked_states: int = 3
     history_bytes: int = 32 * 2**20
 
-    def max_film_frames(self, height: int, width: int) -> int:
-        """The number of RGB frames that a film may have."""
-        return self.max_film_bytes // (3 * height * width)
-
-    def reported(self) -> dict[str, Any]:
-        """The limits that ``/api/world`` reports to clients."""
-        names = (
-            "actions prompts fps_range steps_range temperature_range max_clip_frames max_what_if_frames "
-            "max_text max_upload_bytes"
-        )
-        return {name: getattr(self, name) for name in names.split()}
-
 
 DEFAULT_LIMITS = Limits()
 
@@ -155,104 +143,53 @@ class FrameHeader:
 
 # ---- Messages, from a client ----------------------------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class Start:
-    """Start from a prompt of the world; seed None: a random one."""
-
-    prompt: int
-    seed: int | None
-
-
-@dataclass(frozen=True)
-class Clip:
-    """The next ``frames`` uploads are one prompt; 0: the next upload is a prompt by itself."""
-
-    frames: int
-    seed: int | None
-
-
-@dataclass(frozen=True)
-class Text:
-    """Start from a picture of a text."""
-
-    text: str
-    seed: int | None
+# The types of messages and their fields.
+FIELDS = {
+    "start": ("prompt", "seed"),
+    "clip": ("frames", "seed"),
+    "text": ("text", "seed"),
+    "reset": ("seed",),
+    "keys": ("action", "id"),
+    "action": ("action", "id"),
+    "back": ("step",),
+    "what_if": ("depth",),
+    "settings": ("fps", "paused", "look_ahead", "idle", "steps", "temperature"),
+    "resume": ("session",),
+    "ack": ("frame",),
+}
 
 
 @dataclass(frozen=True)
-class Reset:
-    """Start again from the same prompt."""
-
-    seed: int | None
-
-
-@dataclass(frozen=True)
-class Keys:
-    """The action that is held from now on; None: no key is down. An id of None leaves the last one."""
-
-    action: int | None
-    id: int | None
-
-
-@dataclass(frozen=True)
-class Press:
-    """Play one frame of an action, even if paused."""
-
-    action: int | None
-    id: int | None
-
-
-@dataclass(frozen=True)
-class Back:
-    """Go back to a step of this roll-out; None: the newest."""
-
-    step: int | None
-
-
-@dataclass(frozen=True)
-class WhatIf:
-    """Send the frames that each action would lead to, were it held for ``depth`` frames."""
-
-    depth: int
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings to change; a setting of None stays as it is.
+class Message:
+    """A message of a client, as docs/protocol.md describes it. What it does not say has the default.
 
     Attributes:
-        fps: frames per second.
-        paused: whether only presses are played.
-        look_ahead: whether frames are computed before the player asks for them.
-        idle: the action that is played while no key is down; None: the world waits.
-        steps: MaskGIT steps per frame.
-        temperature: sampling temperature, in hundredths: the server remembers every setting that was used.
+        type: a key of `FIELDS`.
+        prompt: index of the prompt to start from.
+        frames: the number of uploads that are one prompt; 0: the next upload is a prompt by itself.
+        text: start from a picture of it.
+        seed: seed of the roll-out; None: a random one.
+        action: the action to hold or to play; None: no key is down.
+        id: number of this key message; None leaves the last one.
+        step: the step of this roll-out to go back to; None: the newest.
+        depth: frames for which a what-if holds each action.
+        session: name of the session to continue.
+        frame: the client has shown all frames up to this number.
+        settings: the settings to change.
     """
 
-    fps: float | None
-    paused: bool | None
-    look_ahead: bool | None
-    idle: int | Literal["unchanged"] | None
-    steps: int | None
-    temperature: float | None
-
-
-@dataclass(frozen=True)
-class Resume:
-    """Continue a session that lost its connection."""
-
-    session: str
-
-
-@dataclass(frozen=True)
-class Ack:
-    """The client has shown all frames up to this number."""
-
-    frame: int
-
-
-Message = Start | Clip | Text | Reset | Keys | Press | Back | WhatIf | Settings | Resume | Ack
+    type: str
+    prompt: int = 0
+    frames: int = 0
+    text: str = ""
+    seed: int | None = None
+    action: int | None = None
+    id: int | None = None
+    step: int | None = None
+    depth: int = 4
+    session: str = ""
+    frame: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse(text: str, limits: Limits) -> Message:
@@ -265,38 +202,6 @@ def parse(text: str, limits: Limits) -> Message:
     Raises:
         JinnError: the text is not a message of the protocol; the sentence names the field.
     """
-    fields = _read_object(text, limits)
-    uint32 = 0, 2**32 - 1
-    match fields.get("type"):
-        case "start":
-            return Start(_whole(fields, "prompt", 0, limits.prompts - 1) or 0, _seed(fields))
-        case "clip":
-            return Clip(_whole(fields, "frames", 0, limits.max_clip_frames) or 0, _seed(fields))
-        case "text":
-            return Text(_text(fields, limits), _seed(fields))
-        case "reset":
-            return Reset(_seed(fields))
-        case "keys":
-            return Keys(_whole(fields, "action", 0, limits.actions - 1), _whole(fields, "id", *uint32))
-        case "action":
-            return Press(_whole(fields, "action", 0, limits.actions - 1), _whole(fields, "id", *uint32))
-        case "back":
-            return Back(_whole(fields, "step", *uint32))
-        case "what_if":
-            return WhatIf(_whole(fields, "depth", 1, limits.max_what_if_frames) or 4)
-        case "settings":
-            return _settings(fields, limits)
-        case "resume":
-            return Resume(_session(fields))
-        case "ack":
-            return Ack(_whole(fields, "frame", *uint32) or 0)
-    raise JinnError(
-        "the type of a message must be start, clip, text, reset, keys, action, back, what_if, settings, "
-        "resume or ack"
-    )
-
-
-def _read_object(text: str, limits: Limits) -> dict[str, Any]:
     try:  # other sessions would wait while a long message is parsed
         fields = json.loads(text) if len(text) <= limits.max_message else None
     except (ValueError, RecursionError):
@@ -306,64 +211,57 @@ def _read_object(text: str, limits: Limits) -> dict[str, Any]:
             f"a message must be a JSON object of at most {limits.max_message} characters, such as "
             '{"type": "reset"}'
         )
-    return fields
+    kind = str(fields.get("type"))
+    if kind not in FIELDS:
+        *others, last = FIELDS
+        raise JinnError(f"the type of a message must be {', '.join(others)} or {last}")
+    values: dict[str, Any] = {}
+    for name in FIELDS[kind]:
+        if name in fields or kind != "settings":
+            value = _check(name, fields.get(name), limits)
+            if value is not None or name == "idle":
+                values[name] = value
+    return Message(kind, settings=values) if kind == "settings" else Message(kind, **values)
 
 
-def _settings(fields: Mapping[str, Any], limits: Limits) -> Settings:
-    temperature = _number(fields, "temperature", *limits.temperature_range)
-    return Settings(
-        fps=_number(fields, "fps", *limits.fps_range),
-        paused=_flag(fields, "paused"),
-        look_ahead=_flag(fields, "look_ahead"),
-        idle=_whole(fields, "idle", 0, limits.actions - 1) if "idle" in fields else "unchanged",
-        steps=_whole(fields, "steps", *limits.steps_range),
-        temperature=None if temperature is None else round(temperature, 2),
-    )
+def _check(name: str, value: Any, limits: Limits) -> Any:
+    """The value of a field. Whole numbers may be None; other numbers are rounded to hundredths."""
+    match name:
+        case "text":
+            fits = isinstance(value, str) and value.strip() and len(value) <= limits.max_text
+            wanted = f"a description of 1 to {limits.max_text} characters"
+        case "session":
+            fits = isinstance(value, str)
+            wanted = "the name that the server gave to a session"
+        case "paused" | "look_ahead":
+            fits = isinstance(value, bool)
+            wanted = "true or false"
+        case "fps" | "temperature":
+            low, high = limits.fps_range if name == "fps" else limits.temperature_range
+            fits = type(value) in (int, float) and low <= value <= high
+            wanted = f"a number from {low:g} to {high:g}"
+        case _:
+            first, last = _whole_numbers(limits)[name]
+            fits = value is None or (type(value) is int and first <= value <= last)
+            wanted = f"a whole number from {first} to {last}"
+    if not fits:
+        raise JinnError(f"{name} must be {wanted}")
+    return round(value, 2) if isinstance(value, float) else value
 
 
-def _seed(fields: Mapping[str, Any]) -> int | None:
-    return _whole(fields, "seed", 0, 2**63 - 1)
-
-
-def _text(fields: Mapping[str, Any], limits: Limits) -> str:
-    text = fields.get("text")
-    if not isinstance(text, str) or not text.strip() or len(text) > limits.max_text:
-        raise JinnError(f"text must be a description of 1 to {limits.max_text} characters")
-    return text
-
-
-def _session(fields: Mapping[str, Any]) -> str:
-    session = fields.get("session")
-    if not isinstance(session, str):
-        raise JinnError("session must be the name that the server gave to a session")
-    return session
-
-
-def _whole(fields: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
-    """A whole number from low to high; None if there is none of that name."""
-    value = fields.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise JinnError(f"{name} must be a whole number from {low} to {high}")
-    return value
-
-
-def _number(fields: Mapping[str, Any], name: str, low: float, high: float) -> float | None:
-    """A number from low to high; None if there is none of that name."""
-    if name not in fields:
-        return None
-    value = fields[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise JinnError(f"{name} must be a number from {low:g} to {high:g}")
-    return float(value)
-
-
-def _flag(fields: Mapping[str, Any], name: str) -> bool | None:
-    """True or false; None if there is none of that name."""
-    if name not in fields:
-        return None
-    value = fields[name]
-    if not isinstance(value, bool):
-        raise JinnError(f"{name} must be true or false")
-    return value
+def _whole_numbers(limits: Limits) -> dict[str, tuple[int, int]]:
+    """The smallest and the largest value of each field that is a whole number."""
+    uint32 = 0, 2**32 - 1
+    actions = 0, limits.actions - 1
+    return {
+        "prompt": (0, limits.prompts - 1),
+        "frames": (0, limits.max_clip_frames),
+        "seed": (0, 2**63 - 1),
+        "action": actions,
+        "idle": actions,
+        "id": uint32,
+        "step": uint32,
+        "frame": uint32,
+        "depth": (1, limits.max_what_if_frames),
+        "steps": limits.steps_range,
+    }

@@ -1,17 +1,17 @@
 """Which frame is computed when: the frames of all players on the threads that a world may use.
 
-A job is one frame of one player. Jobs wait in three queues: frames that a player waits for, frames of a
-what-if, and frames that a player may never ask for (look-ahead). A thread takes the first job of the first
-queue that has one; where the world computes many players as one batch, it also takes the jobs behind it with
-the same sampling settings. Every player has at most one frame in the first queue, so n players take turns,
-and a client that is slow to show its frames delays nobody.
+A job is one frame of one player. Jobs have three priorities: frames that a player waits for, frames of a
+what-if, and frames that a player may never ask for (look-ahead). A thread takes the first job of the highest
+priority; where the world computes many players as one batch, it also takes the jobs behind it with the same
+sampling settings. Every player waits for at most one frame, so n players take turns, and a client that is slow
+to show its frames delays nobody.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,15 +19,22 @@ from enum import IntEnum
 
 import torch
 
+from jinn.errors import JinnError
 from jinn.models.maskgit import SamplingConfig
 from jinn.world.state import State, stack, take
 from jinn.world.world import World
 
 MAX_BATCH = 64
 
+log = logging.getLogger(__name__)
+
+
+class ModelError(JinnError):
+    """The model failed, for which the player can do nothing."""
+
 
 class Priority(IntEnum):
-    """The queue that a job waits in."""
+    """Which jobs come first."""
 
     PLAY = 0
     WHAT_IF = 1
@@ -51,13 +58,22 @@ class Frame:
 
 @dataclass(eq=False)
 class Job:
-    """A frame to compute: ``start`` gives the first of a roll-out; without it, one action is played."""
+    """A frame to compute: the one that follows when an action is played, or the first of a roll-out.
 
-    priority: Priority
-    start: Callable[[], tuple[State, torch.Tensor]] | None = None
+    Attributes:
+        state: of one player.
+        action: played in this state.
+        sampling: sampling settings; None: the world's own.
+        priority: which jobs come first.
+        start: computes the first frame of a roll-out, instead of the step that ``state`` and the others say.
+        frame: the frame, as soon as it is computed.
+    """
+
     state: State | None = None
     action: int = 0
     sampling: SamplingConfig | None = None
+    priority: Priority = Priority.PLAY
+    start: Callable[[], tuple[State, torch.Tensor]] | None = None
     frame: Future[Frame] = field(default_factory=Future)
 
     def shares_batch_with(self, other: Job) -> bool:
@@ -79,7 +95,7 @@ class Scheduler:
         self.batch = batch if world.backend.threads == 1 else 1
         # Look-ahead jobs in a batch: on a GPU a batch takes as long as one player, on a CPU it does not.
         self.batch_ahead = batch if world.device.type == "cuda" else 1
-        self.queues: tuple[deque[Job], ...] = tuple(deque() for _ in Priority)
+        self.waiting: list[Job] = []  # in the order in which they came
         self.due: dict[Hashable, float] = {}
         self.ahead_seconds = 0.0  # that the last look-ahead batch took
         self.running_ahead = 0
@@ -96,39 +112,38 @@ class Scheduler:
         """Cancel the waiting jobs, and wait for the others to finish."""
         with self.changed:
             self.closed = True
-            for queue in self.queues:
-                while queue:
-                    queue.popleft().frame.cancel()
+            for job in self.waiting:
+                job.frame.cancel()
+            self.waiting = []
             self.changed.notify_all()
         for thread in self.threads:
             thread.join()
 
-    def start(self, start: Callable[[], tuple[State, torch.Tensor]]) -> Job:
-        """Submit the first frame of a roll-out."""
-        return self._submit(Job(Priority.PLAY, start=start))
-
-    def step(
-        self, state: State, action: int, sampling: SamplingConfig | None, priority: Priority = Priority.PLAY
-    ) -> Job:
-        """Submit the frame that follows when an action is played in a state of one player."""
-        return self._submit(Job(priority, state=state, action=action, sampling=sampling))
+    def submit(self, job: Job) -> Job:
+        """Let a job be computed in its turn; if the scheduler is closed, it is cancelled."""
+        with self.changed:
+            if self.closed:
+                job.frame.cancel()
+            else:
+                self.waiting.append(job)
+                self.changed.notify_all()
+        return job
 
     def raise_priority(self, job: Job, priority: Priority = Priority.PLAY) -> Job:
-        """Move a waiting job to a queue that is served earlier: a player asks for its frame now."""
+        """Let a waiting job be computed earlier: a player asks for its frame now."""
         with self.changed:
-            if priority < job.priority and job in self.queues[job.priority]:
-                self.queues[job.priority].remove(job)
+            if priority < job.priority and job in self.waiting:
+                self.waiting.remove(job)
                 job.priority = priority
-                self.queues[priority].append(job)
-                self.changed.notify_all()
+                self.submit(job)
         return job
 
     def cancel(self, jobs: Iterable[Job]) -> None:
         """Cancel those of these jobs that are still waiting."""
         with self.changed:
             for job in jobs:
-                if job.frame.cancel() and job in self.queues[job.priority]:
-                    self.queues[job.priority].remove(job)
+                if job.frame.cancel() and job in self.waiting:
+                    self.waiting.remove(job)
 
     def set_due(self, player: Hashable, due: float | None) -> None:
         """Set when a player's next frame will be submitted, so that no look-ahead delays it.
@@ -139,31 +154,23 @@ class Scheduler:
         """
         with self.changed:
             if due is None:
-                if self.due.pop(player, None) is not None:
-                    self.changed.notify_all()
+                self.due.pop(player, None)
             else:
                 self.due[player] = due
-
-    def _submit(self, job: Job) -> Job:
-        with self.changed:
-            if self.closed:
-                job.frame.cancel()
-            else:
-                self.queues[job.priority].append(job)
-                self.changed.notify_all()
-        return job
+            self.changed.notify_all()
 
     def _work(self) -> None:
         while jobs := self._take():
             started = time.perf_counter()
             try:
-                frames = self._compute(jobs)
+                for job, frame in zip(jobs, self._compute(jobs), strict=True):
+                    job.frame.set_result(frame)
             except BaseException as error:
+                if not isinstance(error, JinnError):
+                    log.exception("the model failed")
+                    error = ModelError("Internal model error; see the server log.")
                 for job in jobs:
                     job.frame.set_exception(error)
-            else:
-                for job, frame in zip(jobs, frames, strict=True):
-                    job.frame.set_result(frame)
             if jobs[0].priority is Priority.LOOK_AHEAD:
                 with self.changed:
                     self.running_ahead -= 1
@@ -174,14 +181,25 @@ class Scheduler:
         """Wait for the next jobs to compute, each of them claimed; none when the scheduler is closed."""
         with self.changed:
             while not self.closed:
-                for queue, batch in zip(self.queues, (self.batch, self.batch, self.batch_ahead), strict=True):
-                    if queue is self.queues[Priority.LOOK_AHEAD] and not self._has_time():
+                for priority in Priority:
+                    ahead = priority is Priority.LOOK_AHEAD
+                    if ahead and not self._has_time():
                         continue
-                    if jobs := claim(queue, batch):
-                        self.running_ahead += jobs[0].priority is Priority.LOOK_AHEAD
+                    if jobs := self._claim(priority, self.batch_ahead if ahead else self.batch):
+                        self.running_ahead += ahead
                         return jobs
                 self.changed.wait()
         return []
+
+    def _claim(self, priority: Priority, batch: int) -> list[Job]:
+        """Take the first job of a priority that was not cancelled, and those that share a batch with it."""
+        jobs: list[Job] = []
+        for job in [job for job in self.waiting if job.priority is priority]:
+            if len(jobs) < batch and (not jobs or jobs[0].shares_batch_with(job)):
+                self.waiting.remove(job)
+                if job.frame.set_running_or_notify_cancel():
+                    jobs.append(job)
+        return jobs
 
     def _has_time(self) -> bool:
         """Whether a look-ahead frame would be finished before the next frame is due."""
@@ -198,24 +216,7 @@ class Scheduler:
             actions_B = torch.tensor([job.action for job in jobs])
             batch = states[0] if len(states) == 1 else stack(states)
             state, frames_BHWC = self.world.step(batch, actions_B, jobs[0].sampling)
-        pixels_BHWC = frames_BHWC.cpu().numpy()
+        pixels = [frame_HWC.tobytes() for frame_HWC in frames_BHWC.cpu().numpy()]
         model_ms = 1000 * (time.perf_counter() - started)
         states_out = [state] if len(jobs) == 1 else [take(state, [row]) for row in range(len(jobs))]
-        return [
-            Frame(state, pixels_HWC.tobytes(), model_ms)
-            for state, pixels_HWC in zip(states_out, pixels_BHWC, strict=True)
-        ]
-
-
-def claim(queue: deque[Job], batch: int) -> list[Job]:
-    """Take the first job of a queue that was not cancelled, and those that share a batch with it."""
-    jobs: list[Job] = []
-    passed: list[Job] = []
-    while queue and len(jobs) < batch:
-        job = queue.popleft()
-        if jobs and not jobs[0].shares_batch_with(job):
-            passed.append(job)
-        elif job.frame.set_running_or_notify_cancel():
-            jobs.append(job)
-    queue.extendleft(reversed(passed))
-    return jobs
+        return [Frame(*frame, model_ms) for frame in zip(states_out, pixels, strict=True)]

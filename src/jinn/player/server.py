@@ -144,15 +144,9 @@ def _address(listener: socket.socket) -> str:
 
 
 def _show(address: str) -> None:
-    """Open the page in a browser if there may be one; never wait, never fail."""
+    """Open the page in a browser if there may be one; never wait."""
     desktop = sys.platform in ("darwin", "win32") or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
     )
-    if not desktop or os.environ.get("SSH_CONNECTION"):
-        return
-
-    def show() -> None:
-        with suppress(Exception):
-            webbrowser.open(address)
-
-    threading.Thread(target=show, daemon=True).start()
+    if desktop and not os.environ.get("SSH_CONNECTION"):
+        threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()

@@ -7,13 +7,13 @@ sends a frame when it is due and the one before it was acknowledged. So a slow c
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,35 +21,18 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from torch import Tensor
 
 from jinn.errors import JinnError
-from jinn.player.admission import MessageRate, send
+from jinn.player.admission import AdmissionQueue, MessageRate, refuse, send, tell
 from jinn.player.control import RolloutControl
 from jinn.player.history import History
 from jinn.player.pictures import read_pictures
-from jinn.player.protocol import (
-    NO_ACTION,
-    Ack,
-    Back,
-    Clip,
-    FrameHeader,
-    FrameKind,
-    Keys,
-    Limits,
-    Message,
-    Press,
-    Reset,
-    Resume,
-    Settings,
-    Start,
-    Text,
-    WhatIf,
-    parse,
-)
-from jinn.player.scheduler import Frame, Scheduler
+from jinn.player.protocol import NO_ACTION, FrameHeader, FrameKind, Limits, Message, parse
+from jinn.player.scheduler import Frame, ModelError, Scheduler
 from jinn.world.world import World
 
+# Actions of these names stand for doing nothing.
+IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")
 # Codes with which a WebSocket is closed.
 POLICY_VIOLATION, INTERNAL_ERROR = 1008, 1011
-MODEL_FAILED = "Internal model error; see the server log."
 NO_TEXT_MODEL = (
     "this server has no text-to-image model: start it with jinn play --text MODEL, a model of diffusers"
 )
@@ -57,47 +40,60 @@ NO_TEXT_MODEL = (
 # Makes a uint8 (H, W, 3) picture of the world's size from a text; raises `JinnError`.
 TextToImage = Callable[[str], Awaitable[np.ndarray]]
 
-log = logging.getLogger(__name__)
 
-
-@dataclass
 class Shared:
-    """What all sessions of a server share.
+    """What all sessions and addresses of a server share.
 
-    Attributes:
+    Args:
         world: the world that all play.
-        scheduler: computes the frames.
         limits: what clients may ask for.
         prompts: uint8 ``frames_BTHWC`` (B = T = 1) to start from.
-        idle: the action that is played at first while no key is down; None: the world waits.
         text_to_image: makes pictures of texts; None: the server cannot.
+
+    Attributes:
+        scheduler: computes the frames.
+        admission: who plays and who waits.
         parked: roll-outs of players who lost their connection, by the name of their session.
+        film_slots: limits the films that are encoded at a time.
+        filming: the network addresses whose films are being made.
+        fps: frames per second at first: the world's own, within the limits.
+        idle: the action that is played at first while no key is down; None: the world waits.
     """
 
-    world: World
-    scheduler: Scheduler
-    limits: Limits
-    prompts: list[Tensor]
-    idle: int | None = None
-    text_to_image: TextToImage | None = None
-    parked: dict[str, History] = field(default_factory=dict)
+    def __init__(
+        self, world: World, limits: Limits, prompts: list[Tensor], text_to_image: TextToImage | None
+    ) -> None:
+        self.world, self.limits, self.prompts, self.text_to_image = world, limits, prompts, text_to_image
+        self.scheduler = Scheduler(world)
+        self.admission = AdmissionQueue(limits)
+        self.parked: dict[str, History] = {}
+        self.film_slots = asyncio.Semaphore(limits.max_films)
+        self.filming: set[str] = set()
+        low, high = limits.fps_range
+        self.fps = min(max(world.fps, low), high)
+        names = [name.strip().lower() for name in world.action_names or []]
+        self.idle = next((action for action, name in enumerate(names) if name in IDLE_NAMES), None)
 
 
 @dataclass(frozen=True)
-class NewRollout:
-    """A request to start from ``frames_BTHWC``; with ``show``, these frames are sent to the client too."""
+class Settings:
+    """What a player may set.
 
-    frames_BTHWC: Tensor
-    seed: int | None
-    show: bool
+    Attributes:
+        fps: frames per second.
+        idle: the action that is played while no key is down; None: the world waits.
+        steps: MaskGIT steps per frame.
+        temperature: sampling temperature.
+        paused: whether only presses are played.
+        look_ahead: whether frames are computed before the player asks for them.
+    """
 
-
-@dataclass(frozen=True)
-class Rewind:
-    """A request to go back to a step of a roll-out, this session's own or one that is resumed."""
-
-    step: int
-    history: History
+    fps: float
+    idle: int | None
+    steps: int
+    temperature: float
+    paused: bool = False
+    look_ahead: bool = True
 
 
 class Session:
@@ -106,22 +102,26 @@ class Session:
     Args:
         socket: an accepted WebSocket.
         shared: what the sessions of this server share.
+
+    Attributes:
+        admitted: done when the session may play.
+        last_input: the time of the client's last message other than an acknowledgement.
     """
 
     def __init__(self, socket: WebSocket, shared: Shared) -> None:
         self.socket, self.shared, self.limits = socket, shared, shared.limits
         self.control = RolloutControl(shared.world, shared.scheduler, shared.limits.history_bytes)
         self.name = secrets.token_urlsafe(16)
-        low, high = self.limits.fps_range
-        self.fps = min(max(shared.world.fps, low), high)
-        self.idle = shared.idle
-        self.paused = False
-        self.look_ahead = True
+        self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        sampling = self.control.sampling
+        self.settings = Settings(shared.fps, shared.idle, sampling.steps, sampling.temperature)
         self.held: int | None = None
         self.pressed: int | None = None  # an action to play once, even if its key is up again
         self.key_id = 0
-        self.request: NewRollout | Rewind | None = None
-        self.expected = Clip(0, None)  # the uploads that belong together
+        # A frame that does not wait for the beat: the first of a roll-out, or one to go back to.
+        self.request: tuple[FrameKind, Callable[[], Awaitable[Frame]]] | None = None
+        self.uploads = 0  # that belong together
+        self.seed: int | None = None  # of the roll-out that starts from them
         self.clip: list[Tensor] = []  # those of them that have arrived
         self.text_task: asyncio.Task[None] | None = None
         self.sent = self.acked = 0
@@ -129,9 +129,9 @@ class Session:
         self.changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Play until the socket closes."""
-        await self._send(json.dumps({"type": "session", "session": self.name}))
-        tasks = {asyncio.create_task(self._receive()), asyncio.create_task(self._play())}
+        """Wait for a place and play, until the socket closes."""
+        # In this order: a session that need not wait is admitted before its first message is read.
+        tasks = {asyncio.create_task(self._queue_and_play()), asyncio.create_task(self._receive())}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -144,7 +144,27 @@ class Session:
             tasks |= {task for task in (self.control.what_if_task, self.text_task) if task}
             for task in tasks:
                 task.cancel()
+            self._park()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _park(self) -> None:
+        """Keep the roll-out for a while, so that it can be resumed after a lost connection."""
+        history, parked = self.control.history, self.shared.parked
+        if history is None:
+            return
+        while len(parked) >= self.limits.max_parked:
+            parked.pop(next(iter(parked)))
+        history.thin_out(self.limits.parked_states)
+        parked[self.name] = history
+        asyncio.get_running_loop().call_later(self.limits.parked_seconds, parked.pop, self.name, None)
+
+    async def _queue_and_play(self) -> None:
+        try:
+            async with self.shared.admission.admit(self):
+                await tell(self.socket, "session", session=self.name)
+                await self._play()
+        except JinnError as error:
+            await refuse(self.socket, str(error))
 
     # ---- Frames ---------------------------------------------------------------------------------------
 
@@ -152,9 +172,9 @@ class Session:
         """The action to play next; None: the world waits."""
         if self.control.history is None:
             return None
-        if self.pressed is not None or self.paused:
+        if self.pressed is not None or self.settings.paused:
             return self.pressed
-        return self.held if self.held is not None else self.idle
+        return self.held if self.held is not None else self.settings.idle
 
     async def _play(self) -> None:
         """Compute and send one frame after the other, each in its turn."""
@@ -165,80 +185,74 @@ class Session:
             try:
                 frame, kind, action, ready = await self._compute()
             except JinnError as error:
-                await self.report(error)
+                if isinstance(error, ModelError):
+                    return await refuse(self.socket, str(error), INTERNAL_ERROR)
+                await tell(self.socket, "error", message=str(error))
                 if self.request is None:  # the next step would fail as well: wait for a new start
                     self.control.history = None
                 continue
-            except WebSocketDisconnect:
-                raise
-            except Exception:
-                log.exception("the model failed")
-                await self.report(MODEL_FAILED)
-                return await self.socket.close(INTERNAL_ERROR)
             # A frame that is a little late keeps the beat; one that is early or very late starts a new beat.
-            on_beat = due <= turn < due + 0.5 / self.fps
-            due = (due if on_beat else turn) + 1 / self.fps
+            on_beat = due <= turn < due + 0.5 / self.settings.fps
+            due = (due if on_beat else turn) + 1 / self.settings.fps
             self.sent += 1
             step = self.control.history.step if self.control.history else 0
             waited_ms = 1000 * (time.monotonic() - turn)
             header = FrameHeader(kind, ready, action, self.sent, key_id, step, frame.model_ms, waited_ms)
-            await self._send(header.pack() + frame.pixels)
+            await send(self.socket, header.pack() + frame.pixels)
 
     async def _wait_for_turn(self, due: float) -> None:
         """Wait until there is something to play, the last frame was acknowledged and the next one is due."""
-        scheduler = self.shared.scheduler
         while True:
             timeout = None
             acknowledged = self.acked == self.sent
             if acknowledged and self.request is not None:
                 return  # a request does not wait for the beat
-            waiting = self.next_action() is None
-            if acknowledged and not waiting:
+            playing = acknowledged and self.next_action() is not None
+            if playing:
                 timeout = due - time.monotonic()
                 # Nor does a key that goes down, up to the highest pace.
                 if self.pressed is not None:
-                    timeout -= 1 / self.fps - 1 / self.limits.fps_range[1]
+                    timeout -= 1 / self.settings.fps - 1 / self.limits.fps_range[1]
                 if timeout <= 0:
-                    scheduler.set_due(self, None)
+                    self.shared.scheduler.set_due(self, None)
                     return
-            scheduler.set_due(self, due if acknowledged and not waiting else None)
+            self.shared.scheduler.set_due(self, due if playing else None)
             self.changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.changed.wait(), timeout)
 
     async def _compute(self) -> tuple[Frame, FrameKind, int, bool]:
         """The next frame, its kind, the action that led to it, and whether it was computed already."""
-        request, self.request = self.request, None
-        if isinstance(request, NewRollout):
-            frame = await self.control.start(request.frames_BTHWC, request.seed)
-            if request.show:
-                header = FrameHeader(FrameKind.PROMPT, False, NO_ACTION, 0, self.key_id, 0, 0.0, 0.0).pack()
-                for frame_HWC in request.frames_BTHWC[0]:
-                    await self._send(header + frame_HWC.cpu().numpy().tobytes())
-            return frame, FrameKind.START, NO_ACTION, False
-        if isinstance(request, Rewind):
-            return await self.control.back(request.history, request.step), FrameKind.BACK, NO_ACTION, False
+        if self.request is not None:
+            (kind, compute), self.request = self.request, None
+            return await compute(), kind, NO_ACTION, False
         action = self.next_action()
         assert action is not None  # or it would not be our turn
         self.pressed = None
         frame, ready = await self.control.step(action)
         return frame, FrameKind.NEXT, action, ready
 
-    async def _what_if(self, depth: int) -> None:
-        async def show(frame: Frame, action: int, step: int, seconds: float) -> None:
-            times_ms = frame.model_ms, 1000 * seconds
-            header = FrameHeader(FrameKind.WHAT_IF, False, action, 0, self.key_id, step, *times_ms)
-            await self._send(header.pack() + frame.pixels)
+    async def _start(self, frames_BTHWC: Tensor, seed: int | None, show: bool) -> Frame:
+        """The first frame of a roll-out; with ``show``, its prompt is sent to the client too."""
+        frame = await self.control.start(frames_BTHWC, seed)
+        if show:
+            header = FrameHeader(FrameKind.PROMPT, False, NO_ACTION, 0, self.key_id, 0, 0.0, 0.0).pack()
+            for frame_HWC in frames_BTHWC[0]:
+                await send(self.socket, header + frame_HWC.cpu().numpy().tobytes())
+        return frame
 
-        try:
-            await self.control.what_if(depth, show)
-        except WebSocketDisconnect:
-            pass
-        except JinnError as error:
-            await self.report(error)
-        except Exception:
-            log.exception("the model failed")
-            await self.report(MODEL_FAILED)
+    async def _show_what_if(self, frame: Frame, action: int, step: int, seconds: float) -> None:
+        times_ms = frame.model_ms, 1000 * seconds
+        header = FrameHeader(FrameKind.WHAT_IF, False, action, 0, self.key_id, step, *times_ms)
+        await send(self.socket, header.pack() + frame.pixels)
+
+    async def _aside(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do what the play does not wait for, and report it if it cannot be done."""
+        with suppress(WebSocketDisconnect):
+            try:
+                await work()
+            except JinnError as error:
+                await tell(self.socket, "error", message=str(error))
 
     # ---- Messages -------------------------------------------------------------------------------------
 
@@ -249,17 +263,18 @@ class Session:
             if early := rate.count():
                 await asyncio.sleep(early)
                 if rate.flooding > self.limits.flood_seconds:
-                    await self.report(
-                        f"more than {self.limits.messages_per_second} messages a second are too many"
-                    )
-                    return await self.socket.close(POLICY_VIOLATION)
+                    most = self.limits.messages_per_second
+                    sentence = f"more than {most} messages a second are too many"
+                    return await refuse(self.socket, sentence, POLICY_VIOLATION)
+            if not self.admitted.done():
+                continue  # messages of a client in the queue are ignored
             try:
                 if (data := received.get("bytes")) is not None:
                     await self._take_upload(data)
                 else:
                     await self.handle(parse(received.get("text") or "", self.limits))
             except JinnError as error:
-                await self.report(error)
+                await tell(self.socket, "error", message=str(error))
             self.changed.set()
 
     async def handle(self, message: Message) -> None:
@@ -268,65 +283,57 @@ class Session:
         Raises:
             JinnError: the message does not fit the state of this session.
         """
-        if not isinstance(message, Ack):
-            self.last_input = time.monotonic()
-        match message:
-            case Ack(frame):
-                self._acknowledge(frame)
-            case Start(prompt, seed):
-                self._request_start(self.shared.prompts[prompt], seed, show=False)
-            case Reset(seed):
-                self._request_start(self._history().prompt_BTHWC, seed, show=False)
-            case Clip():
-                self.expected, self.clip = message, []
-            case Text():
-                self._start_text(message)
-            case Keys(action, id):
-                self.held, self.key_id = action, self.key_id if id is None else id
-            case Press(action, id):
-                self.pressed, self.key_id = action, self.key_id if id is None else id
-            case Back(step):
+        if message.type == "ack":
+            return self._acknowledge(message.frame)
+        self.last_input = time.monotonic()
+        match message.type:
+            case "start":
+                self._request_start(self.shared.prompts[message.prompt], message.seed)
+            case "reset":
+                self._request_start(self._history().prompt_BTHWC, message.seed)
+            case "clip":
+                self.uploads, self.seed, self.clip = message.frames, message.seed, []
+            case "text":
+                self._start_text(message.text, message.seed)
+            case "keys":
+                self.held = message.action
+            case "action":
+                self.pressed = message.action
+            case "back":
                 history = self._history()
-                if step is not None and step > history.step:
+                step = history.step if message.step is None else message.step
+                if step > history.step:
                     raise JinnError(f"step must be a whole number from 0 to {history.step}")
                 self.held = self.pressed = None
-                self.request = Rewind(history.step if step is None else step, history)
-            case WhatIf(depth):
+                self._request_back(history, step)
+            case "what_if":
                 self._history()
-                self.control.start_what_if(self._what_if(depth))
-            case Settings():
-                self._apply(message)
-            case Resume(session):
-                parked = self.shared.parked.pop(session, None)
+                what_if = partial(self.control.what_if, message.depth, self._show_what_if)
+                self.control.start_what_if(self._aside(what_if))
+            case "settings":
+                self._apply(message.settings)
+            case "resume":
+                parked = self.shared.parked.pop(message.session, None)
                 if parked is None:
-                    return await self._send(json.dumps({"type": "gone"}))
-                self.request = Rewind(parked.step, parked)
+                    return await tell(self.socket, "gone")
+                self._request_back(parked, parked.step)
+        if message.id is not None:
+            self.key_id = message.id
 
     def _acknowledge(self, frame: int) -> None:
         if frame > self.sent:
             raise JinnError(f"frame must be a whole number from 0 to {self.sent}")
         self.acked = max(self.acked, frame)
         # Not before the acknowledgement: until then the processor is busy with showing the frame.
-        if self.acked == self.sent and self.look_ahead and self.control.history is not None:
-            actions = self.control.history.actions
-            likely = (self.next_action(), actions[-1] if actions else None, self.idle)
-            self.control.look_ahead(action for action in likely if action is not None)
+        if self.acked == self.sent and self.settings.look_ahead:
+            self.control.look_ahead(self.next_action(), self.settings.idle)
 
-    def _apply(self, settings: Settings) -> None:
-        own = self.shared.world.config.sampling
-        current = self.control.sampling or own
-        sampling = replace(
-            current,
-            steps=current.steps if settings.steps is None else settings.steps,
-            temperature=current.temperature if settings.temperature is None else settings.temperature,
-        )
-        self.fps = self.fps if settings.fps is None else settings.fps
-        self.paused = self.paused if settings.paused is None else settings.paused
-        self.look_ahead = self.look_ahead if settings.look_ahead is None else settings.look_ahead
-        self.idle = self.idle if settings.idle == "unchanged" else settings.idle
-        if sampling != current or not self.look_ahead:
+    def _apply(self, changes: Mapping[str, Any]) -> None:
+        settings = self.settings = replace(self.settings, **changes)
+        sampling = replace(self.control.sampling, steps=settings.steps, temperature=settings.temperature)
+        if sampling != self.control.sampling or not settings.look_ahead:
             self.control.cancel_ahead()
-        self.control.sampling = None if sampling == own else sampling
+        self.control.sampling = sampling
 
     async def _take_upload(self, data: bytes) -> None:
         self.last_input = time.monotonic()
@@ -335,18 +342,18 @@ class Session:
         try:
             read = await asyncio.to_thread(read_pictures, data, world.size_hw, most, world.fps, self.limits)
         except JinnError:
-            self.expected, self.clip = replace(self.expected, frames=0), []
+            self.uploads, self.clip = 0, []
             raise
         frames_THWC = torch.from_numpy(read)
-        if self.expected.frames:
+        if self.uploads:
             self.clip.append(frames_THWC[-1:])
-            if len(self.clip) < self.expected.frames:
+            if len(self.clip) < self.uploads:
                 return
             frames_THWC = torch.cat(self.clip)
-        seed, self.expected, self.clip = self.expected.seed, Clip(0, None), []
-        self._request_start(frames_THWC[None], seed, show=True)
+        self.uploads, self.clip = 0, []
+        self._request_start(frames_THWC[None], self.seed, show=True)
 
-    def _start_text(self, message: Text) -> None:
+    def _start_text(self, text: str, seed: int | None) -> None:
         text_to_image = self.shared.text_to_image
         if text_to_image is None:
             raise JinnError(NO_TEXT_MODEL)
@@ -354,29 +361,20 @@ class Session:
             raise JinnError("the picture of the last text is not finished: wait for it")
 
         async def generate_and_start() -> None:
-            try:
-                picture_HWC = await text_to_image(message.text)
-            except JinnError as error:
-                with suppress(WebSocketDisconnect):
-                    await self.report(error)
-                return
-            self._request_start(torch.from_numpy(picture_HWC)[None, None], message.seed, show=True)
+            picture_HWC = await text_to_image(text)
+            self._request_start(torch.from_numpy(picture_HWC)[None, None], seed, show=True)
             self.changed.set()
 
-        self.text_task = asyncio.create_task(generate_and_start())
+        self.text_task = asyncio.create_task(self._aside(generate_and_start))
 
-    def _request_start(self, frames_BTHWC: Tensor, seed: int | None, show: bool) -> None:
-        self.request, self.pressed = NewRollout(frames_BTHWC, seed, show), None
-        self.expected = replace(self.expected, seed=None)
+    def _request_start(self, frames_BTHWC: Tensor, seed: int | None, show: bool = False) -> None:
+        self.request = FrameKind.START, partial(self._start, frames_BTHWC, seed, show)
+        self.pressed = self.seed = None
+
+    def _request_back(self, history: History, step: int) -> None:
+        self.request = FrameKind.BACK, partial(self.control.back, history, step)
 
     def _history(self) -> History:
         if self.control.history is None:
             raise JinnError('there is no roll-out yet: send {"type": "start", "prompt": 0} first')
         return self.control.history
-
-    async def report(self, error: JinnError | str) -> None:
-        """Send a sentence to be shown to the player."""
-        await self._send(json.dumps({"type": "error", "message": str(error)}))
-
-    async def _send(self, message: str | bytes) -> None:
-        await send(self.socket, message)

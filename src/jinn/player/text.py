@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -65,14 +64,14 @@ class TextToImage:
                 self.pipeline = self._load()
             options = {} if self.steps is None else {"num_inference_steps": self.steps}
             generator = torch.Generator().manual_seed(0)
-            images: Sequence[Image.Image] = self.pipeline(text, generator=generator, **options).images
+            image: Image.Image = self.pipeline(text, generator=generator, **options).images[0]
         except JinnError:
             raise
         except Exception as error:
             raise JinnError(
                 f"the text-to-image model failed ({type(error).__name__}): see the server log"
             ) from error
-        return fit_picture(images[0].convert("RGB"), self.size_hw)
+        return fit_picture(image.convert("RGB"), self.size_hw)
 
     def _load(self) -> Any:
         from diffusers import AutoPipelineForText2Image
