@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jinn.data.store_format import NO_SEED, Index, Layout, check_files, read_index, read_layout, shard_path
+from jinn.data.store_format import NO_SEED, Index, Layout, read_store, shard_path
 
 
 class FrameStore:
@@ -40,7 +40,7 @@ class FrameStore:
     """
 
     def __init__(self, path: Path, layout: Layout, index: Index) -> None:
-        self.path, self.size_hw, self.fps = path, layout.size_hw, layout.fps
+        self.path, self.size_hw, self.fps = path, (layout.height, layout.width), layout.fps
         self.starts, self.lengths = index.columns["start"], index.columns["length"]
         self.heldout, self.groups = index.columns["heldout"], index.columns["group"]
         self.num_frames, self.num_episodes = index.num_frames, len(self.starts)
@@ -57,10 +57,7 @@ class FrameStore:
         Raises:
             JinnError: The store is missing or damaged, or was written by a newer version of jinn.
         """
-        path = Path(path)
-        layout, index = read_layout(path), read_index(path)
-        check_files(path, layout, index)
-        return cls(path, layout, index)
+        return cls(Path(path), *read_store(Path(path)))
 
     def select(self, split: str) -> np.ndarray:
         """Ids (int64, ascending) of the episodes in ``"train"``, ``"heldout"`` or ``"all"``."""
