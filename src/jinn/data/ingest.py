@@ -68,7 +68,6 @@ class _Play:
     levels: tuple[int, int] | None
     policy: str
     repeat: int
-    size_hw: tuple[int, int]
 
 
 def ingest(
@@ -112,14 +111,14 @@ def ingest(
     if fps <= 0 or min(size_hw) < 1 or (frames is not None and frames < 1):
         raise JinnError("the rate, the size and the number of frames must be above zero")
     plays = [
-        _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, rate, fps), size_hw)
+        _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, rate, fps))
         for source, (rate, _) in native.items()
     ]
-    num_actions = max((count for _, count in native.values()), default=0) or None
+    num_actions = max((count for _, count in native.values()), default=0)
     try:
         with StoreWriter(out, size_hw, fps, num_actions) as writer:
             old_episodes, old_frames = writer.num_episodes, writer.num_frames
-            resumed, skipped, warnings = _add_videos(writer, videos, fps, size_hw, progress)
+            resumed, skipped, warnings = _add_videos(writer, videos, progress)
             resumed += sum(_add_play(writer, play, progress) for play in plays)
             episodes, added = writer.num_episodes - old_episodes, writer.num_frames - old_frames
     except OSError as error:
@@ -155,11 +154,7 @@ def _rate_and_size(
 
 
 def _add_videos(
-    writer: StoreWriter,
-    videos: list[tuple[Path, str]],
-    fps: float,
-    size_hw: tuple[int, int],
-    progress: Progress,
+    writer: StoreWriter, videos: list[tuple[Path, str]], progress: Progress
 ) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
     """Write the videos that the store lacks; returns `resumed`, `skipped` and `warnings` of the `Summary`."""
     resumed, skipped, warnings = 0, [], []
@@ -176,7 +171,7 @@ def _add_videos(
             continue
         first = writer.num_frames
         try:
-            for chunk_THWC in read_video(path, fps, size_hw):
+            for chunk_THWC in read_video(path, writer.fps, writer.size_hw):
                 writer.append(chunk_THWC)
                 progress(number, len(videos), f"{name} ({writer.num_frames - first:,} frames)")
         except VideoError as error:
@@ -215,7 +210,9 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
         else:
             name = f"{chunk},frames={length}"
             done = played
-            for episode in _episodes(replace(play, frames=length, seed=group_hash(chunk) % 2**31)):
+            for episode in _episodes(
+                replace(play, frames=length, seed=group_hash(chunk) % 2**31), writer.size_hw
+            ):
                 level = episode.level_seed
                 group = f"{chunk} {episode.attempt}" if level is None else level_name(play.source, level)
                 writer.append(episode.frames_THWC)
@@ -228,20 +225,20 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
     return resumed
 
 
-def _episodes(play: _Play) -> Iterator[Episode]:
+def _episodes(play: _Play, size_hw: tuple[int, int]) -> Iterator[Episode]:
     source, frames, seed, levels, policy = play.source, play.frames, play.seed, play.levels, play.policy
     if not source.startswith("synthetic:"):
         num_envs = 16 if source.startswith("envpool:") else 1
-        yield from collect(source, frames, seed, levels, policy, num_envs, play.repeat, play.size_hw)
+        yield from collect(source, frames, seed, levels, policy, num_envs, play.repeat, size_hw)
         return
-    if levels is not None or policy != "random" or play.size_hw[0] % CELL or play.size_hw[1] % CELL:
+    if levels is not None or policy != "random" or size_hw[0] % CELL or size_hw[1] % CELL:
         raise JinnError(
             f"{source} is played at random, every episode is another level, and its sides are multiples of "
             f"{CELL} pixels: leave levels and policy out"
         )
     for attempt, start in enumerate(range(0, frames, GAME_LENGTH)):
         level = seed + attempt
-        frames_THWC, actions_T = game_rollout(level, min(GAME_LENGTH, frames - start), play.size_hw)
+        frames_THWC, actions_T = game_rollout(level, min(GAME_LENGTH, frames - start), size_hw)
         yield Episode(frames_THWC, actions_T, level, attempt)
 
 

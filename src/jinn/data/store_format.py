@@ -110,15 +110,12 @@ def read_layout(path: Path) -> Layout:
         if version == VERSION:
             height, width, size = (int(content[key]) for key in ("height", "width", "shard_frames"))
             layout = Layout(height, width, float(content["fps"]), size)
-            if min(height, width, layout.fps, size) > 0:
-                return layout
+            if min(height, width, layout.fps, size) <= 0:
+                raise ValueError("sizes and rates are above zero")
+            return layout
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(file) from error
-    if version != VERSION:
-        raise JinnError(
-            f"{path} is a frame store of version {version}, this jinn reads {VERSION}: update jinn"
-        )
-    raise _damaged(file)
+    raise JinnError(f"{path} is a frame store of version {version}, this jinn reads {VERSION}: update jinn")
 
 
 def read_index(path: Path) -> Index:

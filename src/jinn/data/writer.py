@@ -36,6 +36,11 @@ class StoreWriter:
     block by an exception drops everything after the last finished source. A store that is still empty at the
     end is removed again.
 
+    Attributes:
+        size_hw, fps, num_actions: As below.
+        done_sources: Names of the sources that are complete.
+        num_frames: Number of frames written, those of the open episode included.
+
     Args:
         path: Directory of the store, which is made if it is missing.
         size_hw: Height and width of the frames, pixels.
@@ -57,7 +62,7 @@ class StoreWriter:
         num_actions: int | None = None,
         shard_bytes: int = SHARD_BYTES,
     ) -> None:
-        self.path = Path(path)
+        self.path, self.size_hw, self.fps = Path(path), size_hw, fps
         height, width = size_hw
         layout = Layout(height, width, float(fps), max(1, shard_bytes // (height * width * 3)))
         self._lock = lock_store(self.path)
