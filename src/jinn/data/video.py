@@ -42,26 +42,21 @@ def read_video(path: str | Path, fps: float, size_hw: tuple[int, int]) -> Iterat
         VideoError: The file is no video, or breaks off, after all frames before that were yielded.
         JinnError: PyAV is not installed.
     """
-    path = Path(path)
     chunk: list[np.ndarray] = []
     broken: VideoError | None = None
-    with _open(path) as container:
-        frames = _resample(container, fps, size_hw)
-        while True:
-            try:
-                chunk.append(next(frames))
-            except StopIteration:
-                break
-            except VideoError as error:  # yield what was decoded first
-                broken = error
-                break
-            if len(chunk) == CHUNK:
-                yield np.stack(chunk)
-                chunk.clear()
+    with _open(Path(path)) as container:
+        try:
+            for frame_HWC in _resample(container, fps, size_hw):
+                chunk.append(frame_HWC)
+                if len(chunk) == CHUNK:
+                    yield np.stack(chunk)
+                    chunk.clear()
+        except VideoError as error:  # what was decoded comes first
+            broken = error
         if chunk:
             yield np.stack(chunk)
-    if broken:
-        raise broken
+        if broken:
+            raise broken
 
 
 def _resample(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
