@@ -221,12 +221,10 @@ def _checked(policy: Policy, games: Games) -> Policy:
         actions = np.asarray(policy(obs_BHWC))
         if actions.shape[:1] != (games.num_envs,):
             raise JinnError(f"the policy gave actions of shape {actions.shape} for {games.num_envs} games")
-        if games.num_actions is not None and not (
-            np.issubdtype(actions.dtype, np.integer)
-            and actions.ndim == 1
-            and ((actions >= 0) & (actions < games.num_actions)).all()
-        ):
-            raise JinnError(f"the policy must give whole numbers from 0 to {games.num_actions - 1}")
+        if games.num_actions is not None:
+            whole = actions.ndim == 1 and np.issubdtype(actions.dtype, np.integer)
+            if not whole or actions.min() < 0 or actions.max() >= games.num_actions:
+                raise JinnError(f"the policy must give whole numbers from 0 to {games.num_actions - 1}")
         return actions
 
     return act
