@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,11 +67,8 @@ def collect(
     Raises:
         JinnError: As of `open_games`; or there is no such policy.
     """
-    games = open_games(env_id, seed, levels, num_envs)
-    try:
+    with closing(open_games(env_id, seed, levels, num_envs)) as games:
         yield from _play(games, _choose(policy, games, seed, repeat), frames, repeat, size_hw)
-    finally:
-        games.close()
 
 
 class _Recorder:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jinn.data.store_format import NO_SEED, Index, Layout, read_store, shard_path
+from jinn.data.store_format import NO_SEED, Index, Layout, count_frames, read_store, shard_path
 
 
 class FrameStore:
@@ -43,7 +43,7 @@ class FrameStore:
         self.path, self.size_hw, self.fps = path, (layout.height, layout.width), layout.fps
         self.starts, self.lengths = index.columns["start"], index.columns["length"]
         self.heldout, self.groups = index.columns["heldout"], index.columns["group"]
-        self.num_frames, self.num_episodes = index.num_frames, len(self.starts)
+        self.num_frames, self.num_episodes = count_frames(index.columns), len(self.starts)
         self.num_actions = index.num_actions
         self.done_sources = index.done
         self._layout, self._index = layout, index

@@ -59,10 +59,6 @@ class Index:
     done: frozenset[str]
     num_actions: int | None
 
-    @property
-    def num_frames(self) -> int:
-        return count_frames(self.columns)
-
 
 def count_frames(columns: Mapping[str, Sequence[int] | np.ndarray]) -> int:
     """Number of frames of all episodes, of which there may be none."""
@@ -88,7 +84,7 @@ def is_heldout(group: int) -> bool:
 def read_store(path: Path) -> tuple[Layout, Index]:
     """Read both files; `JinnError` if the store is missing, damaged or too new."""
     layout, index = read_layout(path), read_index(path)
-    frames, size = index.num_frames, layout.shard_frames
+    frames, size = count_frames(index.columns), layout.shard_frames
     wanted = {path / "actions.bin": 2 * frames} if frames else {}
     for first in range(0, frames, size):
         wanted[shard_path(path, first // size)] = min(size, frames - first) * layout.frame_bytes
@@ -126,9 +122,8 @@ def read_index(path: Path) -> Index:
             columns = {name: arrays[name].astype(dtype, casting="safe") for name, dtype in COLUMNS.items()}
             content = json.loads(arrays["names"].tobytes())
         sources = tuple(content["sources"])
-        index = Index(
-            columns, sources, frozenset(sources[i] for i in content["done"]), content["num_actions"]
-        )
+        done = frozenset(sources[number] for number in content["done"])
+        index = Index(columns, sources, done, content["num_actions"])
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise _damaged(file) from error
     starts, lengths = columns["start"], columns["length"]
@@ -152,11 +147,9 @@ def write_index(path: Path, index: Index) -> None:
 def create(path: Path, layout: Layout) -> None:
     """Write an empty store. store.json is written last: where it exists, the rest does too."""
     ours = ("writer.lock", "index.npz")
-    others = [file.name for file in path.iterdir() if file.name not in ours and file.suffix != ".tmp"]
-    if others:
-        raise JinnError(
-            f"{path} holds other files ({others[0]}): name an empty or new directory for the store"
-        )
+    for file in path.iterdir():
+        if file.name not in ours and file.suffix != ".tmp":
+            raise JinnError(f"{path} holds other files ({file.name}): name an empty or new directory")
     columns = {name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}
     write_index(path, Index(columns, (), frozenset(), None))
     content = {"format": "jinn frame store", "version": VERSION, **asdict(layout)}

@@ -81,8 +81,8 @@ class StoreWriter:
         self._layout = old
         self.num_actions = max(num_actions or 0, index.num_actions or 0) or None
         self.done_sources = set(index.done)
-        self.num_frames = index.num_frames
         self._columns = {name: column.tolist() for name, column in index.columns.items()}
+        self.num_frames = count_frames(self._columns)
         self._sources = {name: number for number, name in enumerate(index.sources)}
         self._heldout_groups = set(index.columns["group"][index.columns["heldout"]].tolist())
         self._safe = (self.num_episodes, len(self._sources))  # episodes and sources that a rollback keeps
