@@ -101,13 +101,13 @@ def ingest(
     out = Path(out)
     games = [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
     videos = [found for source in sources if source not in games for found in _find_videos(Path(source), out)]
-    if not sources:
-        raise JinnError("name at least one source: a video, a folder of videos, or envpool:CoinrunHard-v0")
-    _check_play(games, frames, levels)
+    _check(sources, games, frames, levels)
     native = {source: _rate_and_actions(source) for source in games}
-    fps, size_hw = _rate_and_size(
-        out, fps, size_hw, set() if videos else {rate for rate, _ in native.values()}
-    )
+    old = FrameStore.open(out) if (out / "store.json").exists() else None
+    if fps is None:
+        rates = set() if videos else {rate for rate, _ in native.values()}
+        fps = old.fps if old else rates.pop() if len(rates) == 1 else DEFAULT_FPS
+    size_hw = size_hw or (old.size_hw if old else DEFAULT_SIZE_HW)
     if fps <= 0 or min(size_hw) < 1 or (frames is not None and frames < 1):
         raise JinnError("the rate, the size and the number of frames must be above zero")
     plays = [
@@ -136,21 +136,15 @@ def level_name(source: str, level: int) -> str:
     return f"{source} level {level}"
 
 
-def _check_play(games: list[str], frames: int | None, levels: tuple[int, int] | None) -> None:
+def _check(
+    sources: Sequence[str], games: list[str], frames: int | None, levels: tuple[int, int] | None
+) -> None:
+    if not sources:
+        raise JinnError("name at least one source: a video, a folder of videos, or envpool:CoinrunHard-v0")
     if not games and (frames is not None or levels is not None):
         raise JinnError("frames and levels are for environments, videos are read whole: leave them out")
     if levels is not None and (levels[0] < 0 or levels[1] < 1):
         raise JinnError(f"levels are a first seed >= 0 and a number >= 1, not {levels[0]}:{levels[1]}")
-
-
-def _rate_and_size(
-    out: Path, fps: float | None, size_hw: tuple[int, int] | None, native: set[float]
-) -> tuple[float, tuple[int, int]]:
-    """What the user asks for, or else what the store has, or else the one native rate and 64 x 64."""
-    old = FrameStore.open(out) if (out / "store.json").exists() else None
-    if fps is None:
-        fps = old.fps if old else native.pop() if len(native) == 1 else DEFAULT_FPS
-    return fps, size_hw or (old.size_hw if old else DEFAULT_SIZE_HW)
 
 
 def _add_videos(

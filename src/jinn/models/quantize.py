@@ -45,9 +45,7 @@ class VQConfig:
 
     def __post_init__(self) -> None:
         if self.codes < 2 or self.dim < 1:
-            raise ValueError(
-                f"a codebook needs at least 2 codes and 1 dimension, got {self.codes}, {self.dim}"
-            )
+            raise ValueError(f"a codebook has at least 2 codes and 1 dimension, got {self.codes}, {self.dim}")
 
 
 @dataclass(frozen=True)
