@@ -244,12 +244,8 @@ class STBlock(nn.Module):
         hidden = max(1, round(config.feedforward * config.width))
         self.spatial_norm = nn.LayerNorm(config.width, bias=False)
         self.spatial = Attention(config)
-        # Declared for all blocks, so that the code below reads the same with and without temporal attention.
-        self.temporal_norm: nn.LayerNorm | None = None
-        self.temporal: Attention | None = None
-        if temporal:
-            self.temporal_norm = nn.LayerNorm(config.width, bias=False)
-            self.temporal = Attention(config)
+        self.temporal_norm = nn.LayerNorm(config.width, bias=False) if temporal else None
+        self.temporal = Attention(config) if temporal else None
         self.feedforward_norm = nn.LayerNorm(config.width, bias=False)
         self.feedforward = nn.Sequential(
             nn.Linear(config.width, hidden, bias=False),

@@ -104,8 +104,6 @@ class MotionLatentActionModel(LatentActionModel):
     def preprocess(self, frames_BTHWC: Tensor) -> Tensor:
         """uint8 frames to float pixels in [0, 1], downsampled."""
         pixels_BTHWC = to_float(frames_BTHWC)
-        if self.config.downsample == 1:
-            return pixels_BTHWC
         H, W = self.config.small_hw
         k = self.config.downsample
         cropped = pixels_BTHWC[:, :, : H * k, : W * k]
