@@ -122,8 +122,7 @@ class FrameStore:
             size = self._layout.shard_frames
             frames = min(size, self.num_frames - shard * size)
             shape = (frames, *self._layout.frame_shape)
+            mapped = np.memmap(shard_path(self.path, shard), np.uint8, "r", shape=shape)
             # A plain array over the mapping: slicing a np.memmap costs microseconds more each time.
-            self._shards[shard] = np.asarray(
-                np.memmap(shard_path(self.path, shard), np.uint8, "r", shape=shape)
-            )
+            self._shards[shard] = np.asarray(mapped)
         return self._shards[shard]

@@ -126,8 +126,7 @@ def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, conve
     if transposed:
         pixels_HWC, pixel_aspect = pixels_HWC.swapaxes(0, 1), 1 / pixel_aspect
     upright_HWC = pixels_HWC[:: -1 if flip_h else 1, :: -1 if flip_w else 1]
-    frame_HWC: np.ndarray = crop_resize(upright_HWC[None], size_hw, pixel_aspect)[0]
-    return frame_HWC
+    return crop_resize(upright_HWC[None], size_hw, pixel_aspect)[0]
 
 
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
