@@ -58,7 +58,7 @@ def test_what_it_was_trained_on_is_what_chunks_may_show(tmp_path: Path) -> None:
     stream = FrameStream(COINRUN, CONFIG, tmp_path / "a")
     shown = np.concatenate([s.groups[s.select("train")] for s in map(stream.chunk, range(3))])
     assert set(shown.tolist()) <= set(stream.trained_on.tolist())
-    assert not set(stream.test.groups.tolist()) & set(stream.trained_on.tolist())
+    assert not set(stream.previews[0].groups.tolist()) & set(stream.trained_on.tolist())
     assert len(stream.trained_on) <= 40
     stream.close()
 

@@ -13,7 +13,8 @@ import json
 import os
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -40,39 +41,47 @@ def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
     Raises:
         JinnError: the values do not fit the dataclass.
     """
+    keys = set(values) if isinstance(values, dict) else {str(values)}
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        if values is None and type(None) in typing.get_args(kind):
-            return typing.cast(T, None)
         for option in typing.get_args(kind):
             if dataclasses.is_dataclass(option):
-                if set(values) == {field.name for field in dataclasses.fields(option)}:
-                    return typing.cast(T, from_dict(typing.cast(type, option), values, where))
-            elif option is not type(None):
-                return typing.cast(T, from_dict(option, values, where))
-        raise JinnError(f"{where}: no known config has the keys {sorted(values)}")
+                fits = keys == set(typing.get_type_hints(option))
+            else:
+                fits = (option is type(None)) == (values is None)
+            if fits:
+                return from_dict(option, values, where)
+        raise JinnError(f"{where}: no known config has the keys {sorted(keys)}")
     if origin is tuple:
-        return typing.cast(T, tuple(values))
+        return cast(T, tuple(values))
     if not dataclasses.is_dataclass(kind):
-        return typing.cast(T, values)
-    hints = typing.get_type_hints(kind)
-    fields = {field.name for field in dataclasses.fields(kind)}
-    if not isinstance(values, dict) or set(values) - fields:
-        unknown = sorted(set(values) - fields) if isinstance(values, dict) else values
-        raise JinnError(f"{where}: unknown keys {unknown}; {kind.__name__} has {sorted(fields)}")
-    if fields - set(values):
-        raise JinnError(f"{where}: {kind.__name__} lacks the keys {sorted(fields - set(values))}")
-    return kind(**{key: from_dict(hints[key], values[key], f"{where}.{key}") for key in values})
+        return cast(T, values)
+    fields = typing.get_type_hints(kind)
+    if unknown := keys - set(fields):
+        raise JinnError(f"{where}: unknown keys {sorted(unknown)}; {kind.__name__} has {sorted(fields)}")
+    if missing := set(fields) - keys:
+        raise JinnError(f"{where}: {kind.__name__} lacks the keys {sorted(missing)}")
+    return kind(**{key: from_dict(fields[key], values[key], f"{where}.{key}") for key in values})
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which then takes the place of ``path``; the file is on the disk after that."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    yield temporary
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    if os.name == "posix":  # the new name itself must reach the disk, too
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -92,29 +101,19 @@ def read_json(path: Path) -> Any:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write safetensors atomically, from any device."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, temporary)
-    temporary.chmod(0o644)  # safetensors makes files that nobody else may read
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, temporary)
+        temporary.chmod(0o644)  # safetensors makes files that nobody else may read
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read safetensors: one file, or shards beside a ``*.index.json`` as on the Hugging Face hub."""
-    index = path.with_name(path.name + ".index.json")
+    """Read safetensors; a missing or damaged file is a `JinnError`."""
+    if not path.exists():
+        raise JinnError(f"there are no weights at {path}: train first, or name another folder")
     try:
-        if path.exists():
-            return load_file(path)
-        if index.exists():
-            tensors: dict[str, Tensor] = {}
-            for name in sorted(set(read_json(index)["weight_map"].values())):
-                # A shard's name comes from a file: it must stay inside the folder.
-                tensors.update(load_file(path.parent / Path(name).name))
-            return tensors
-    except (SafetensorError, OSError, KeyError) as error:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
         raise JinnError(f"{path} is damaged ({error}): restore it or train again") from None
-    raise JinnError(f"there are no weights at {path}: train first, or name another folder")
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
@@ -148,11 +147,9 @@ def load_function(location: str) -> Callable[..., Any]:
     """
     file, _, name = location.rpartition(":")
     path = Path(file)
-    if not file or not path.is_file():
-        raise JinnError(f"there is no file {file!r}: name a function as FILE.py:FUNCTION")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
     if spec is None or spec.loader is None:
-        raise JinnError(f"{path} is no Python file: name one that ends in .py")
+        raise JinnError(f"there is no Python file {file!r}: name a function as FILE.py:FUNCTION")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

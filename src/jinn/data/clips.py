@@ -41,7 +41,7 @@ class ClipSampler:
 
     def locate(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
         """Episode ids and first frames, int64 ``(B,)`` each, of the run's n-th clips for these n."""
-        hashes = _hash(self.seed, np.asarray(numbers, dtype=np.uint64))
+        hashes = _hash(self.seed, numbers)
         # The remainder makes the first clips more likely by less than num_clips / 2^64, which is negligible.
         index = (hashes % np.uint64(self.num_clips)).astype(np.int64)
         row = np.searchsorted(self._ends, index, side="right")
@@ -54,10 +54,7 @@ class ClipSampler:
 
 
 def evenly_spaced_clips(
-    store: FrameStore,
-    frames: int,
-    split: str | np.ndarray = "heldout",
-    limit: int | None = None,
+    store: FrameStore, frames: int, split: str | np.ndarray = "heldout", limit: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Episode ids and first frames of clips for evaluation: the same every time, and without overlap.
 
@@ -104,11 +101,7 @@ def load_frames(store: FrameStore, device: torch.device, chunk: int = 4096) -> T
 
 
 def gather_clips(
-    frames_FHWC: Tensor,
-    store: FrameStore,
-    episodes: np.ndarray,
-    starts: np.ndarray,
-    frames: int,
+    frames_FHWC: Tensor, store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int
 ) -> Tensor:
     """The clips of `read_clips`, taken from the frames of `load_frames` on their device."""
     first_B = torch.from_numpy(store.starts[episodes] + starts)
@@ -119,7 +112,7 @@ def gather_clips(
 def clip_generators(seed: int, numbers: range) -> list[torch.Generator]:
     """A random generator on the CPU for each of the run's n-th clips, for these n."""
     # The inverted seed makes the generators independent of where the clips are.
-    hashes = _hash(~seed, np.asarray(numbers, dtype=np.uint64)) >> np.uint64(1)
+    hashes = _hash(~seed, numbers) >> np.uint64(1)
     return [torch.Generator().manual_seed(int(value)) for value in hashes]
 
 
@@ -128,19 +121,16 @@ def read_actions(store: FrameStore, episodes: np.ndarray, starts: np.ndarray, fr
 
     None if one of the episodes has no true actions.
     """
-    rows = [
-        store.actions(episode, start, start + frames - 1)
-        for episode, start in zip(episodes, starts, strict=True)
-    ]
-    known = [row for row in rows if row is not None]
-    if not known or len(known) < len(rows):
-        return None
-    return torch.from_numpy(np.stack(known))
+    actions = np.empty((len(episodes), frames - 1), np.int64)
+    for row, episode, start in zip(actions, episodes, starts, strict=True):
+        known = store.actions(episode, start, start + frames - 1)
+        if known is None:
+            return None
+        row[:] = known
+    return torch.from_numpy(actions)
 
 
 def _long_enough(store: FrameStore, frames: int, split: str | np.ndarray) -> np.ndarray:
-    if frames < 1:
-        raise ValueError(f"a clip has at least one frame, got {frames}")
     episodes = store.select(split) if isinstance(split, str) else split
     if not len(episodes):
         raise JinnError(
@@ -156,11 +146,11 @@ def _long_enough(store: FrameStore, frames: int, split: str | np.ndarray) -> np.
     return episodes[lengths >= frames]
 
 
-def _hash(seed: int, counter: np.ndarray) -> np.ndarray:
-    """splitmix64 (Steele et al. 2014) as a counter-based generator: uint64 in, uniform uint64 out."""
+def _hash(seed: int, numbers: range) -> np.ndarray:
+    """A uniform uint64 for each number: splitmix64 (Steele et al. 2014) as a counter-based generator."""
     with np.errstate(over="ignore"):
         key = _mix(np.array([seed], np.int64).view(np.uint64) + _GOLDEN)
-        return _mix(key + (counter + np.uint64(1)) * _GOLDEN)
+        return _mix(key + (np.array(numbers, np.uint64) + np.uint64(1)) * _GOLDEN)
 
 
 def _mix(z: np.ndarray) -> np.ndarray:

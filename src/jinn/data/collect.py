@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,63 +59,60 @@ def collect(
         policy: ``"random"`` takes a random action each step, as the paper did. ``"sticky"`` holds a random
             movement for a random number of steps, geometric with mean `MEAN_HOLD`: random actions mostly
             cancel out, held ones move the player. ``"runner"`` tries to finish levels of Procgen's
-            platformers, see `_runner`. ``"FILE.py:NAME"`` is a function in a file, see `load_policy`. A
-            callable gets the observations.
+            platformers, see `_runner`. ``"FILE.py:NAME"`` is a `Policy` in a file, which is run anew by each
+            call, so that a function's memory starts the same in each.
         repeat: Environment steps for which an action is repeated between two frames, to divide the rate.
         size_hw: Height and width to crop and resize frames to, None keeps the environment's own.
 
     Raises:
         JinnError: As of `open_games`; or there is no such policy.
     """
-    games = open_games(env_id, seed, levels, num_envs)
-    try:
+    with closing(open_games(env_id, seed, levels, num_envs)) as games:
         yield from _play(games, _choose(policy, games, seed, repeat), frames, repeat, size_hw)
-    finally:
-        games.close()
 
 
 class _Recorder:
-    """Buffers of the frames and actions of each environment's current episode, and the number of frames left."""
+    """Frames and actions of each environment's current episode, and the number of frames left."""
 
-    def __init__(
-        self, games: Games, frames: int, size_hw: tuple[int, int] | None, obs_BHWC: np.ndarray
-    ) -> None:
+    def __init__(self, games: Games, frames: int, size_hw: tuple[int, int] | None) -> None:
         self.size_hw, self.left, self.discrete = size_hw, frames, games.num_actions is not None
-        shape = (games.num_envs, MAX_FRAMES, *(size_hw or obs_BHWC.shape[1:3]), 3)
-        self.frames_BTHWC = np.empty(shape, np.uint8)
-        self.actions_BT = np.full(shape[:2], -1, np.int64)
-        self.lengths_B = np.zeros(games.num_envs, np.int64)
-        self.attempts_B = np.arange(games.num_envs)
+        self.frames: list[list[np.ndarray]] = [[] for _ in range(games.num_envs)]
+        self.actions: list[list[int]] = [[] for _ in range(games.num_envs)]
+        self.attempts = list(range(games.num_envs))
         self.levels_B: np.ndarray | None = None
 
     def add(self, envs: np.ndarray, obs_BHWC: np.ndarray) -> None:
         """Add what these environments show now, as far as frames are left."""
         envs = envs[: self.left]
-        frames = obs_BHWC[envs]
-        self.frames_BTHWC[envs, self.lengths_B[envs]] = (
-            crop_resize(frames, self.size_hw) if self.size_hw else frames
-        )
-        self.lengths_B[envs] += 1
+        frames_BHWC = obs_BHWC[envs]
+        if self.size_hw:
+            frames_BHWC = crop_resize(frames_BHWC, self.size_hw)
+        for env, frame_HWC in zip(envs, frames_BHWC, strict=True):
+            self.frames[env].append(frame_HWC)
         self.left -= len(envs)
 
-    def end(self, env: int) -> Episode:
-        """The episode of one environment, whose buffer is then empty."""
-        length = self.lengths_B[env]
-        frames_THWC = self.frames_BTHWC[env, :length].copy()
-        actions_T = self.actions_BT[env, :length].copy()
-        actions_T[-1] = -1
-        self.lengths_B[env] = 0
-        level = None if self.levels_B is None else int(self.levels_B[env])
-        return Episode(frames_THWC, actions_T if self.discrete else None, level, int(self.attempts_B[env]))
+    def act(self, actions: np.ndarray) -> None:
+        """Add what the environments that show frames do next."""
+        for frames, done, action in zip(self.frames, self.actions, actions, strict=True):
+            if frames:
+                done.append(action)
+
+    def end(self, env: int) -> Iterator[Episode]:
+        """The episode of one environment, if it has any frames; the next one is then begun."""
+        frames, actions = self.frames[env], self.actions[env]
+        self.frames[env], self.actions[env] = [], []
+        if frames:
+            actions_T = np.array([*actions[: len(frames) - 1], -1], np.int64) if self.discrete else None
+            level = None if self.levels_B is None else int(self.levels_B[env])
+            yield Episode(np.stack(frames), actions_T, level, self.attempts[env])
 
     def split(self) -> Iterator[Episode]:
-        """End episodes that fill their buffer; the next begins with the last frame, so no action is lost."""
-        for env in np.flatnonzero(self.lengths_B == MAX_FRAMES).tolist():
-            last_HWC = self.frames_BTHWC[env, -1].copy()
-            yield self.end(env)
-            if self.left:
-                self.frames_BTHWC[env, 0] = last_HWC
-                self.lengths_B[env], self.left = 1, self.left - 1
+        """End episodes that are long enough; the next begins with the last frame, so no action is lost."""
+        for env, frames in enumerate(self.frames):
+            if len(frames) == MAX_FRAMES:
+                yield from self.end(env)
+                if self.left:
+                    self.frames[env], self.left = [frames[-1]], self.left - 1
 
 
 def _play(
@@ -122,36 +120,33 @@ def _play(
 ) -> Iterator[Episode]:
     """The loop of `collect`. Frame t of an environment is what it shows after t * repeat steps."""
     obs_BHWC, level_seeds = games.reset()
-    recorder = _Recorder(games, frames, size_hw, obs_BHWC)
+    recorder = _Recorder(games, frames, size_hw)
     recorder.levels_B = level_seeds
-    everyone = np.arange(games.num_envs)
     attempts = games.num_envs
     running = np.ones(games.num_envs, bool)  # False between a final observation and the next first one
-    recorder.add(everyone, obs_BHWC)
+    recorder.add(np.arange(games.num_envs), obs_BHWC)
     while recorder.left:
         yield from recorder.split()
         actions = act(obs_BHWC)
-        if games.num_actions is not None:
-            recorder.actions_BT[everyone, np.maximum(recorder.lengths_B - 1, 0)] = actions
+        recorder.act(actions)
         for _ in range(repeat):
             obs_BHWC, level_seeds, final = games.step(actions)
             ended = np.flatnonzero(running & final)
             recorder.add(ended, obs_BHWC)
             for env in ended.tolist():
-                if recorder.lengths_B[env]:
-                    yield recorder.end(env)
+                yield from recorder.end(env)
             running[ended] = False
         recorder.add(np.flatnonzero(running), obs_BHWC)
         # An environment that ended has been reset by a later step, unless it ended in the last one. A short
         # game that ended again in the meantime has shown nothing that was recorded.
         fresh = np.flatnonzero(~running & ~final)
         running[fresh] = True
-        recorder.attempts_B[fresh] = np.arange(attempts, attempts + len(fresh))
-        attempts += len(fresh)
+        for env in fresh.tolist():
+            recorder.attempts[env], attempts = attempts, attempts + 1
         recorder.levels_B = level_seeds
         recorder.add(fresh, obs_BHWC)
-    for env in np.flatnonzero(recorder.lengths_B).tolist():
-        yield recorder.end(env)
+    for env in range(games.num_envs):
+        yield from recorder.end(env)
 
 
 def _choose(policy: str | Policy, games: Games, seed: int, repeat: int) -> Policy:
@@ -159,12 +154,16 @@ def _choose(policy: str | Policy, games: Games, seed: int, repeat: int) -> Polic
         return _checked(policy, games)
     rng = np.random.default_rng([abs(seed), 1])
     if policy == "random":
-        return lambda obs_BHWC: games.sample_actions(rng, games.num_envs, False)
+        return lambda obs_BHWC: games.sample_actions(rng, False)
     if policy == "sticky":
         return _sticky(games, rng, repeat)
     if policy == "runner":
         return _runner(games, rng, repeat)
-    return _checked(load_policy(policy), games)
+    if ":" not in policy:
+        raise JinnError(
+            f'there is no policy {policy!r}: choose "random", "sticky", "runner" or FILE.py:FUNCTION'
+        )
+    return _checked(load_function(policy), games)
 
 
 def _sticky(games: Games, rng: np.random.Generator, repeat: int) -> Policy:
@@ -173,7 +172,7 @@ def _sticky(games: Games, rng: np.random.Generator, repeat: int) -> Policy:
 
     def act(obs_BHWC: np.ndarray) -> np.ndarray:
         nonlocal held
-        sampled = games.sample_actions(rng, games.num_envs, True)
+        sampled = games.sample_actions(rng, True)
         if held is None:
             held = sampled
         # Letting go with probability p at each choice gives holding times that are geometric with mean 1 / p.
@@ -213,21 +212,6 @@ def _runner(games: Games, rng: np.random.Generator, repeat: int) -> Policy:
     return act
 
 
-def load_policy(location: str) -> Policy:
-    """The policy at ``FILE.py:NAME``: a function from uint8 ``obs_BHWC`` to an action for each of the B.
-
-    The file is run anew for each chunk of play, so that a function's memory starts the same in each.
-
-    Raises:
-        JinnError: There is no such file or function, or the file cannot be run.
-    """
-    if ":" not in location:
-        raise JinnError(
-            f'there is no policy {location!r}: choose "random", "sticky", "runner" or FILE.py:FUNCTION'
-        )
-    return load_function(location)
-
-
 def _checked(policy: Policy, games: Games) -> Policy:
     """The policy with its answers checked before they reach an environment that would crash on wrong ones."""
 
@@ -235,12 +219,10 @@ def _checked(policy: Policy, games: Games) -> Policy:
         actions = np.asarray(policy(obs_BHWC))
         if actions.shape[:1] != (games.num_envs,):
             raise JinnError(f"the policy gave actions of shape {actions.shape} for {games.num_envs} games")
-        if games.num_actions is not None and not (
-            np.issubdtype(actions.dtype, np.integer)
-            and actions.ndim == 1
-            and ((actions >= 0) & (actions < games.num_actions)).all()
-        ):
-            raise JinnError(f"the policy must give whole numbers from 0 to {games.num_actions - 1}")
+        if games.num_actions is not None:
+            whole = actions.ndim == 1 and np.issubdtype(actions.dtype, np.integer)
+            if not whole or actions.min() < 0 or actions.max() >= games.num_actions:
+                raise JinnError(f"the policy must give whole numbers from 0 to {games.num_actions - 1}")
         return actions
 
     return act

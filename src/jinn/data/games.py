@@ -32,7 +32,7 @@ class Games:
     Attributes:
         reset: () -> uint8 ``obs_BHWC`` and level seeds ``(B,)`` or None.
         step: actions -> observations, level seeds, and whether each observation is its episode's last.
-        sample_actions: (generator, count, whether only movements) -> that many random actions.
+        sample_actions: (generator, whether only movements) -> a random action for each environment.
         num_actions: Number of actions, None if they are not discrete.
         fps: The environment's own frames per second.
     """
@@ -40,7 +40,7 @@ class Games:
     reset: Callable[[], tuple[np.ndarray, np.ndarray | None]]
     step: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None, np.ndarray]]
     close: Callable[[], None]
-    sample_actions: Callable[[np.random.Generator, int, bool], np.ndarray]
+    sample_actions: Callable[[np.random.Generator, bool], np.ndarray]
     num_envs: int
     num_actions: int | None
     fps: float
@@ -106,8 +106,8 @@ def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs
         obs, _, terminated, truncated, info = env.step(np.asarray(actions, np.int32))
         return obs, info["level_seed"].copy(), terminated | truncated
 
-    def sample_actions(rng: np.random.Generator, count: int, moves: bool) -> np.ndarray:
-        return rng.integers(PROCGEN_MOVES if moves else num_actions, size=count)
+    def sample_actions(rng: np.random.Generator, moves: bool) -> np.ndarray:
+        return rng.integers(PROCGEN_MOVES if moves else num_actions, size=num_envs)
 
     return Games(reset, step, env.close, sample_actions, num_envs, num_actions, PROCGEN_FPS)
 
@@ -118,9 +118,7 @@ def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
     except ImportError as error:
         raise JinnError("Gymnasium is not installed: run pip install 'jinn[games]'") from error
     try:
-        envs: Any = gymnasium.make_vec(
-            name, num_envs=num_envs, vectorization_mode="sync", render_mode="rgb_array"
-        )
+        envs: Any = gymnasium.make_vec(name, num_envs, "sync", render_mode="rgb_array")
         envs.reset(seed=seed % 2**31)
         pictures = np.stack(envs.render())
     except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
@@ -143,12 +141,10 @@ def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
         _, _, terminated, truncated, _ = envs.step(actions + space.start if discrete else actions)
         return np.stack(envs.render()), None, terminated | truncated
 
-    def sample_actions(rng: np.random.Generator, count: int, moves: bool) -> np.ndarray:
+    def sample_actions(rng: np.random.Generator, moves: bool) -> np.ndarray:
         if discrete:
-            return rng.integers(space.n, size=count)
-        return rng.uniform(space.low, space.high, (count, *space.shape)).astype(space.dtype)
+            return rng.integers(space.n, size=num_envs)
+        return rng.uniform(space.low, space.high, (num_envs, *space.shape)).astype(space.dtype)
 
-    fps = envs.metadata.get("render_fps") or 30
-    return Games(
-        reset, step, envs.close, sample_actions, num_envs, int(space.n) if discrete else None, float(fps)
-    )
+    num_actions, fps = int(space.n) if discrete else None, float(envs.metadata.get("render_fps") or 30)
+    return Games(reset, step, envs.close, sample_actions, num_envs, num_actions, fps)

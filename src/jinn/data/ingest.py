@@ -68,7 +68,6 @@ class _Play:
     levels: tuple[int, int] | None
     policy: str
     repeat: int
-    size_hw: tuple[int, int]
 
 
 def ingest(
@@ -102,24 +101,24 @@ def ingest(
     out = Path(out)
     games = [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
     videos = [found for source in sources if source not in games for found in _find_videos(Path(source), out)]
-    if not sources:
-        raise JinnError("name at least one source: a video, a folder of videos, or envpool:CoinrunHard-v0")
-    _check_play(games, frames, levels)
+    _check(sources, games, frames, levels)
     native = {source: _rate_and_actions(source) for source in games}
-    fps, size_hw = _rate_and_size(
-        out, fps, size_hw, set() if videos else {rate for rate, _ in native.values()}
-    )
+    old = FrameStore.open(out) if (out / "store.json").exists() else None
+    if fps is None:
+        rates = set() if videos else {rate for rate, _ in native.values()}
+        fps = old.fps if old else rates.pop() if len(rates) == 1 else DEFAULT_FPS
+    size_hw = size_hw or (old.size_hw if old else DEFAULT_SIZE_HW)
     if fps <= 0 or min(size_hw) < 1 or (frames is not None and frames < 1):
         raise JinnError("the rate, the size and the number of frames must be above zero")
     plays = [
-        _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, rate, fps), size_hw)
+        _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, rate, fps))
         for source, (rate, _) in native.items()
     ]
-    num_actions = max((count for _, count in native.values()), default=0) or None
+    num_actions = max((count for _, count in native.values()), default=0)
     try:
         with StoreWriter(out, size_hw, fps, num_actions) as writer:
             old_episodes, old_frames = writer.num_episodes, writer.num_frames
-            resumed, skipped, warnings = _add_videos(writer, videos, fps, size_hw, progress)
+            resumed, skipped, warnings = _add_videos(writer, videos, progress)
             resumed += sum(_add_play(writer, play, progress) for play in plays)
             episodes, added = writer.num_episodes - old_episodes, writer.num_frames - old_frames
     except OSError as error:
@@ -137,29 +136,19 @@ def level_name(source: str, level: int) -> str:
     return f"{source} level {level}"
 
 
-def _check_play(games: list[str], frames: int | None, levels: tuple[int, int] | None) -> None:
+def _check(
+    sources: Sequence[str], games: list[str], frames: int | None, levels: tuple[int, int] | None
+) -> None:
+    if not sources:
+        raise JinnError("name at least one source: a video, a folder of videos, or envpool:CoinrunHard-v0")
     if not games and (frames is not None or levels is not None):
         raise JinnError("frames and levels are for environments, videos are read whole: leave them out")
     if levels is not None and (levels[0] < 0 or levels[1] < 1):
         raise JinnError(f"levels are a first seed >= 0 and a number >= 1, not {levels[0]}:{levels[1]}")
 
 
-def _rate_and_size(
-    out: Path, fps: float | None, size_hw: tuple[int, int] | None, native: set[float]
-) -> tuple[float, tuple[int, int]]:
-    """What the user asks for, or else what the store has, or else the one native rate and 64 x 64."""
-    old = FrameStore.open(out) if (out / "store.json").exists() else None
-    if fps is None:
-        fps = old.fps if old else native.pop() if len(native) == 1 else DEFAULT_FPS
-    return fps, size_hw or (old.size_hw if old else DEFAULT_SIZE_HW)
-
-
 def _add_videos(
-    writer: StoreWriter,
-    videos: list[tuple[Path, str]],
-    fps: float,
-    size_hw: tuple[int, int],
-    progress: Progress,
+    writer: StoreWriter, videos: list[tuple[Path, str]], progress: Progress
 ) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
     """Write the videos that the store lacks; returns `resumed`, `skipped` and `warnings` of the `Summary`."""
     resumed, skipped, warnings = 0, [], []
@@ -176,7 +165,7 @@ def _add_videos(
             continue
         first = writer.num_frames
         try:
-            for chunk_THWC in read_video(path, fps, size_hw):
+            for chunk_THWC in read_video(path, writer.fps, writer.size_hw):
                 writer.append(chunk_THWC)
                 progress(number, len(videos), f"{name} ({writer.num_frames - first:,} frames)")
         except VideoError as error:
@@ -215,7 +204,9 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
         else:
             name = f"{chunk},frames={length}"
             done = played
-            for episode in _episodes(replace(play, frames=length, seed=group_hash(chunk) % 2**31)):
+            for episode in _episodes(
+                replace(play, frames=length, seed=group_hash(chunk) % 2**31), writer.size_hw
+            ):
                 level = episode.level_seed
                 group = f"{chunk} {episode.attempt}" if level is None else level_name(play.source, level)
                 writer.append(episode.frames_THWC)
@@ -228,20 +219,20 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
     return resumed
 
 
-def _episodes(play: _Play) -> Iterator[Episode]:
+def _episodes(play: _Play, size_hw: tuple[int, int]) -> Iterator[Episode]:
     source, frames, seed, levels, policy = play.source, play.frames, play.seed, play.levels, play.policy
     if not source.startswith("synthetic:"):
         num_envs = 16 if source.startswith("envpool:") else 1
-        yield from collect(source, frames, seed, levels, policy, num_envs, play.repeat, play.size_hw)
+        yield from collect(source, frames, seed, levels, policy, num_envs, play.repeat, size_hw)
         return
-    if levels is not None or policy != "random" or play.size_hw[0] % CELL or play.size_hw[1] % CELL:
+    if levels is not None or policy != "random" or size_hw[0] % CELL or size_hw[1] % CELL:
         raise JinnError(
             f"{source} is played at random, every episode is another level, and its sides are multiples of "
             f"{CELL} pixels: leave levels and policy out"
         )
     for attempt, start in enumerate(range(0, frames, GAME_LENGTH)):
         level = seed + attempt
-        frames_THWC, actions_T = game_rollout(level, min(GAME_LENGTH, frames - start), play.size_hw)
+        frames_THWC, actions_T = game_rollout(level, min(GAME_LENGTH, frames - start), size_hw)
         yield Episode(frames_THWC, actions_T, level, attempt)
 
 

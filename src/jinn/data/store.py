@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jinn.data.store_format import NO_SEED, Index, Layout, check_files, read_index, read_layout, shard_path
+from jinn.data.store_format import NO_SEED, Index, Layout, count_frames, read_store, shard_path
 
 
 class FrameStore:
@@ -40,10 +40,10 @@ class FrameStore:
     """
 
     def __init__(self, path: Path, layout: Layout, index: Index) -> None:
-        self.path, self.size_hw, self.fps = path, layout.size_hw, layout.fps
+        self.path, self.size_hw, self.fps = path, (layout.height, layout.width), layout.fps
         self.starts, self.lengths = index.columns["start"], index.columns["length"]
         self.heldout, self.groups = index.columns["heldout"], index.columns["group"]
-        self.num_frames, self.num_episodes = index.num_frames, len(self.starts)
+        self.num_frames, self.num_episodes = count_frames(index.columns), len(self.starts)
         self.num_actions = index.num_actions
         self.done_sources = index.done
         self._layout, self._index = layout, index
@@ -57,10 +57,7 @@ class FrameStore:
         Raises:
             JinnError: The store is missing or damaged, or was written by a newer version of jinn.
         """
-        path = Path(path)
-        layout, index = read_layout(path), read_index(path)
-        check_files(path, layout, index)
-        return cls(path, layout, index)
+        return cls(Path(path), *read_store(Path(path)))
 
     def select(self, split: str) -> np.ndarray:
         """Ids (int64, ascending) of the episodes in ``"train"``, ``"heldout"`` or ``"all"``."""
@@ -125,8 +122,7 @@ class FrameStore:
             size = self._layout.shard_frames
             frames = min(size, self.num_frames - shard * size)
             shape = (frames, *self._layout.frame_shape)
+            mapped = np.memmap(shard_path(self.path, shard), np.uint8, "r", shape=shape)
             # A plain array over the mapping: slicing a np.memmap costs microseconds more each time.
-            self._shards[shard] = np.asarray(
-                np.memmap(shard_path(self.path, shard), np.uint8, "r", shape=shape)
-            )
+            self._shards[shard] = np.asarray(mapped)
         return self._shards[shard]

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from jinn.contracts import JinnError
+from jinn.files import replacing, write_text
 
 VERSION = 1
 NO_SEED = np.iinfo(np.int64).min  # stands for "no level seed" in the column
@@ -23,7 +21,7 @@ NO_SEED = np.iinfo(np.int64).min  # stands for "no level seed" in the column
 HELDOUT_FRACTION = 0.05
 
 # The columns of the index, one row per episode. `group` is the hash that decides the split.
-COLUMNS = {
+COLUMNS: dict[str, type[np.generic]] = {
     "start": np.int64,
     "length": np.int64,
     "source": np.int32,
@@ -38,17 +36,18 @@ COLUMNS = {
 class Layout:
     """The content of store.json: frame size, frames per second, and frames in a full shard."""
 
-    size_hw: tuple[int, int]
+    height: int
+    width: int
     fps: float
     shard_frames: int
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
-        return (*self.size_hw, 3)
+        return self.height, self.width, 3
 
     @property
     def frame_bytes(self) -> int:
-        return math.prod(self.frame_shape)
+        return self.height * self.width * 3
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,11 @@ class Index:
     done: frozenset[str]
     num_actions: int | None
 
-    @property
-    def num_frames(self) -> int:
-        starts, lengths = self.columns["start"], self.columns["length"]
-        return int(starts[-1] + lengths[-1]) if len(starts) else 0
+
+def count_frames(columns: Mapping[str, Sequence[int] | np.ndarray]) -> int:
+    """Number of frames of all episodes, of which there may be none."""
+    starts, lengths = columns["start"], columns["length"]
+    return int(starts[-1] + lengths[-1]) if len(starts) else 0
 
 
 def shard_path(path: Path, shard: int) -> Path:
@@ -81,6 +81,20 @@ def is_heldout(group: int) -> bool:
     return group < HELDOUT_FRACTION * 2**64
 
 
+def read_store(path: Path) -> tuple[Layout, Index]:
+    """Read both files; `JinnError` if the store is missing, damaged or too new."""
+    layout, index = read_layout(path), read_index(path)
+    frames, size = count_frames(index.columns), layout.shard_frames
+    wanted = {path / "actions.bin": 2 * frames} if frames else {}
+    for first in range(0, frames, size):
+        wanted[shard_path(path, first // size)] = min(size, frames - first) * layout.frame_bytes
+    for file, length in wanted.items():
+        found = file.stat().st_size if file.is_file() else 0
+        if found < length:
+            raise JinnError(f"{file} has {found} bytes where the index says {length}: make the store again")
+    return layout, index
+
+
 def read_layout(path: Path) -> Layout:
     """Read store.json; `JinnError` if it is missing, damaged or too new."""
     file = path / "store.json"
@@ -90,20 +104,14 @@ def read_layout(path: Path) -> Layout:
         content = json.loads(file.read_text())
         version = content["version"]
         if version == VERSION:
-            layout = Layout(
-                (int(content["height"]), int(content["width"])),
-                float(content["fps"]),
-                content["shard_frames"],
-            )
-            if min(*layout.size_hw, layout.fps, layout.shard_frames) > 0:
-                return layout
+            height, width, size = (int(content[key]) for key in ("height", "width", "shard_frames"))
+            layout = Layout(height, width, float(content["fps"]), size)
+            if min(height, width, layout.fps, size) <= 0:
+                raise ValueError("sizes and rates are above zero")
+            return layout
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(file) from error
-    if version != VERSION:
-        raise JinnError(
-            f"{path} is a frame store of version {version}, this jinn reads {VERSION}: update jinn"
-        )
-    raise _damaged(file)
+    raise JinnError(f"{path} is a frame store of version {version}, this jinn reads {VERSION}: update jinn")
 
 
 def read_index(path: Path) -> Index:
@@ -114,9 +122,8 @@ def read_index(path: Path) -> Index:
             columns = {name: arrays[name].astype(dtype, casting="safe") for name, dtype in COLUMNS.items()}
             content = json.loads(arrays["names"].tobytes())
         sources = tuple(content["sources"])
-        index = Index(
-            columns, sources, frozenset(sources[i] for i in content["done"]), content["num_actions"]
-        )
+        done = frozenset(sources[number] for number in content["done"])
+        index = Index(columns, sources, done, content["num_actions"])
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise _damaged(file) from error
     starts, lengths = columns["start"], columns["length"]
@@ -133,48 +140,20 @@ def write_index(path: Path, index: Index) -> None:
     names = {"sources": index.sources, "done": done, "num_actions": index.num_actions}
     # np.savez stores the plain columns uncompressed and never pickles them.
     arrays = {**index.columns, "names": np.frombuffer(json.dumps(names).encode(), np.uint8)}
-    with _replacing(path / "index.npz") as file:
+    with replacing(path / "index.npz") as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
 def create(path: Path, layout: Layout) -> None:
     """Write an empty store. store.json is written last: where it exists, the rest does too."""
-    others = [file.name for file in path.iterdir() if file.name not in ("writer.lock", "index.npz")]
-    if [name for name in others if not name.endswith(".tmp")]:
-        raise JinnError(
-            f"{path} holds other files ({others[0]}): name an empty or new directory for the store"
-        )
-    write_index(
-        path, Index({name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}, (), frozenset(), None)
-    )
-    height, width = layout.size_hw
-    content = {
-        "format": "jinn frame store",
-        "version": VERSION,
-        "height": height,
-        "width": width,
-        "fps": layout.fps,
-        "shard_frames": layout.shard_frames,
-    }
-    with _replacing(path / "store.json") as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
-
-
-def check_files(path: Path, layout: Layout, index: Index) -> None:
-    """Raise `JinnError` unless every file of frames and actions is as long as the index says."""
-    frames, size = index.num_frames, layout.shard_frames
-    wanted = {
-        shard_path(path, shard): min(size, frames - shard * size) * layout.frame_bytes
-        for shard in range(-(-frames // size))
-    }
-    if frames:
-        wanted[path / "actions.bin"] = 2 * frames
-    for file, size in wanted.items():
-        if not file.is_file() or file.stat().st_size < size:
-            found = f"{file.stat().st_size} bytes" if file.is_file() else "missing"
-            raise JinnError(
-                f"{file} is {found} where the index says {size} bytes: copy or make the store again"
-            )
+    ours = ("writer.lock", "index.npz")
+    for file in path.iterdir():
+        if file.name not in ours and file.suffix != ".tmp":
+            raise JinnError(f"{path} holds other files ({file.name}): name an empty or new directory")
+    columns = {name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}
+    write_index(path, Index(columns, (), frozenset(), None))
+    content = {"format": "jinn frame store", "version": VERSION, **asdict(layout)}
+    write_text(path / "store.json", json.dumps(content, indent=2) + "\n")
 
 
 def lock_store(path: Path) -> IO[bytes]:
@@ -191,20 +170,6 @@ def lock_store(path: Path) -> IO[bytes]:
         file.close()
         raise JinnError(f"{path} is being written by another process: wait for it to end") from error
     return file
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    if os.name == "posix":  # the new name itself must reach the disk, too
-        directory = os.open(path.parent, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
 
 
 def _damaged(file: Path) -> JinnError:

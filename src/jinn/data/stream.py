@@ -60,6 +60,8 @@ class FrameStream:
         config: How it is played.
         num_chunks: Number of chunks.
         size_hw: Height and width of the frames, pixels.
+        evaluation_path: Folder of the store to evaluate on, which need not exist yet.
+        stream_config: The source and how it is played, for the JSON of a run.
 
     Args:
         source, config: As above.
@@ -72,17 +74,19 @@ class FrameStream:
     def __init__(self, source: str, config: StreamConfig, folder: Path, seed: int = 0) -> None:
         self.source, self.config, self.folder, self._seed = source, config, folder, seed
         self.num_chunks = -(-config.frames // config.chunk)
+        self.evaluation_path = folder / "test"
+        self.stream_config: dict[str, Any] = {"source": source, **asdict(config)}
         self._next: Future[FrameStore] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jinn-play")
 
     @cached_property
-    def test(self) -> FrameStore:
-        """Frames of the test levels. This store is kept.
+    def previews(self) -> tuple[FrameStore, str]:
+        """The store of the test levels, which is kept, and the split that previews and prompts are taken from.
 
         Raises:
             JinnError: There is no such environment or policy.
         """
-        return self._play("test", self.config.test_frames, self.config.test_levels, -1)
+        return self._play("test", self.config.test_frames, self.config.test_levels, -1), "all"
 
     @property
     def trained_on(self) -> np.ndarray:
@@ -90,21 +94,6 @@ class FrameStream:
         first, count = self.config.levels
         groups = (group_hash(level_name(self.source, level)) for level in range(first, first + count))
         return np.unique(np.array([group for group in groups if not is_heldout(group)], np.uint64))
-
-    @property
-    def previews(self) -> tuple[FrameStore, str]:
-        """The store and the split of it that previews and prompts are taken from."""
-        return self.test, "all"
-
-    @property
-    def evaluation_path(self) -> Path:
-        """Folder of the store to evaluate on, which need not exist yet."""
-        return self.folder / "test"
-
-    @property
-    def stream_config(self) -> dict[str, Any]:
-        """The source and how it is played, for the JSON of a run."""
-        return {"source": self.source, **asdict(self.config)}
 
     def chunk(self, number: int) -> FrameStore:
         """The frames of a chunk. Starts to play the next one, and removes those before."""

@@ -44,9 +44,7 @@ def game_rollout(
         frame t to frame t + 1 and the last entry is the padding -1.
     """
     if size_hw[0] % CELL or size_hw[1] % CELL or length < 1:
-        raise ValueError(
-            f"the game needs sides that are multiples of {CELL} and a frame, got {size_hw}, {length}"
-        )
+        raise ValueError(f"sides are multiples of {CELL} and lengths at least 1, got {size_hw}, {length}")
     rng = np.random.default_rng(seed)
     grid = np.array(size_hw) // CELL
     board = _PALETTE[rng.integers(len(_PALETTE), size=tuple(grid))]
@@ -59,25 +57,18 @@ def game_rollout(
         reached = cells[t] + _MOVES_YX
         actions[t] = rng.choice(np.flatnonzero(((reached >= 0) & (reached < grid)).all(1)))
         cells[t + 1] = reached[actions[t]]
-    corners = cells * CELL
 
     frames = np.broadcast_to(background, (length, *size_hw, 3)).copy()
-    rows = corners[:, 0, None] + np.arange(CELL)
-    columns = corners[:, 1, None] + np.arange(CELL)
-    frames[np.arange(length)[:, None, None], rows[:, :, None], columns[:, None, :]] = _SPRITE
+    for frame, (y, x) in zip(frames, cells * CELL, strict=True):
+        frame[y : y + CELL, x : x + CELL] = _SPRITE
     return frames, actions
 
 
 def write_game(
-    path: str | Path,
-    episodes: int,
-    length: int,
-    seed: int = 0,
-    fps: float = 10,
-    size_hw: tuple[int, int] = (32, 32),
+    path: str | Path, episodes: int, length: int, seed: int = 0, size_hw: tuple[int, int] = (32, 32)
 ) -> FrameStore:
     """Write a store of levels ``seed .. seed + episodes - 1`` with their actions, and open it."""
-    with StoreWriter(path, size_hw, fps, num_actions=len(ACTIONS)) as writer:
+    with StoreWriter(path, size_hw, fps=10, num_actions=len(ACTIONS)) as writer:
         for level in range(seed, seed + episodes):
             frames, actions = game_rollout(level, length, size_hw)
             writer.append(frames)

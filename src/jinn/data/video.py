@@ -42,26 +42,21 @@ def read_video(path: str | Path, fps: float, size_hw: tuple[int, int]) -> Iterat
         VideoError: The file is no video, or breaks off, after all frames before that were yielded.
         JinnError: PyAV is not installed.
     """
-    path = Path(path)
     chunk: list[np.ndarray] = []
     broken: VideoError | None = None
-    with _open(path) as container:
-        frames = _resample(container, fps, size_hw)
-        while True:
-            try:
-                chunk.append(next(frames))
-            except StopIteration:
-                break
-            except VideoError as error:  # yield what was decoded first
-                broken = error
-                break
-            if len(chunk) == CHUNK:
-                yield np.stack(chunk)
-                chunk.clear()
+    with _open(Path(path)) as container:
+        try:
+            for frame_HWC in _resample(container, fps, size_hw):
+                chunk.append(frame_HWC)
+                if len(chunk) == CHUNK:
+                    yield np.stack(chunk)
+                    chunk.clear()
+        except VideoError as error:  # what was decoded comes first
+            broken = error
         if chunk:
             yield np.stack(chunk)
-    if broken:
-        raise broken
+        if broken:
+            raise broken
 
 
 def _resample(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
@@ -131,8 +126,7 @@ def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, conve
     if transposed:
         pixels_HWC, pixel_aspect = pixels_HWC.swapaxes(0, 1), 1 / pixel_aspect
     upright_HWC = pixels_HWC[:: -1 if flip_h else 1, :: -1 if flip_w else 1]
-    frame_HWC: np.ndarray = crop_resize(upright_HWC[None], size_hw, pixel_aspect)[0]
-    return frame_HWC
+    return crop_resize(upright_HWC[None], size_hw, pixel_aspect)[0]
 
 
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import IO
 
 import numpy as np
 
@@ -16,18 +14,18 @@ from jinn.data.store_format import (
     NO_SEED,
     Index,
     Layout,
-    check_files,
+    count_frames,
     create,
     group_hash,
     is_heldout,
     lock_store,
-    read_index,
-    read_layout,
+    read_store,
     shard_path,
     write_index,
 )
 
 SHARD_BYTES = 2**30
+FILES = ("frames-*.bin", "actions.bin", "index.npz", "store.json", "writer.lock", ".*.tmp")  # of a store
 
 
 class StoreWriter:
@@ -37,6 +35,11 @@ class StoreWriter:
     durable before `commit`, `finish_source` (which commits now and then) or `close`. Leaving the ``with``
     block by an exception drops everything after the last finished source. A store that is still empty at the
     end is removed again.
+
+    Attributes:
+        size_hw, fps, num_actions: As below.
+        done_sources: Names of the sources that are complete.
+        num_frames: Number of frames written, those of the open episode included.
 
     Args:
         path: Directory of the store, which is made if it is missing.
@@ -59,35 +62,31 @@ class StoreWriter:
         num_actions: int | None = None,
         shard_bytes: int = SHARD_BYTES,
     ) -> None:
-        self.path = Path(path)
+        self.path, self.size_hw, self.fps = Path(path), size_hw, fps
         height, width = size_hw
-        layout = Layout((height, width), float(fps), max(1, shard_bytes // (height * width * 3)))
+        layout = Layout(height, width, float(fps), max(1, shard_bytes // (height * width * 3)))
         self._lock = lock_store(self.path)
         try:
             if not (self.path / "store.json").exists():
                 create(self.path, layout)
-            self._layout, index = read_layout(self.path), read_index(self.path)
-            check_files(self.path, self._layout, index)
-            old = self._layout
-            if (old.size_hw, old.fps) != (layout.size_hw, layout.fps):
+            old, index = read_store(self.path)
+            if (old.frame_shape, old.fps) != (layout.frame_shape, layout.fps):
                 raise JinnError(
-                    f"{path} holds {old.size_hw[0]}x{old.size_hw[1]} frames at {old.fps:g} fps, not "
+                    f"{path} holds {old.height}x{old.width} frames at {old.fps:g} fps, not "
                     f"{height}x{width} at {fps:g}: use another directory or the same size and rate"
                 )
         except BaseException:
             self._lock.close()
             raise
+        self._layout = old
         self.num_actions = max(num_actions or 0, index.num_actions or 0) or None
         self.done_sources = set(index.done)
-        self.num_frames = index.num_frames
-        self._open_frames = 0  # how many of them belong to the episode that has not ended
         self._columns = {name: column.tolist() for name, column in index.columns.items()}
+        self.num_frames = count_frames(self._columns)
         self._sources = {name: number for number, name in enumerate(index.sources)}
-        held = index.columns["group"][index.columns["heldout"]]
-        self._heldout_groups = set(np.unique(held).tolist())
+        self._heldout_groups = set(index.columns["group"][index.columns["heldout"]].tolist())
         self._safe = (self.num_episodes, len(self._sources))  # episodes and sources that a rollback keeps
-        self._open_files: dict[Path, IO[bytes]] = {}
-        self._dirty = False
+        self._unsynced: set[Path] = set()  # files that may not be on the disk yet
         self._committed_at, self._commit_seconds = time.monotonic(), 0.0
 
     @property
@@ -104,12 +103,14 @@ class StoreWriter:
         shape = self._layout.frame_shape
         if frames_THWC.dtype != np.uint8 or frames_THWC.shape[1:] != shape or not len(frames_THWC):
             raise ValueError(
-                f"a chunk is uint8 (T > 0, {', '.join(map(str, shape))}), "
-                f"got {frames_THWC.dtype} {frames_THWC.shape}"
+                f"a chunk is uint8 (T > 0, *{shape}), got {frames_THWC.dtype} {frames_THWC.shape}"
             )
-        self._write_frames(np.ascontiguousarray(frames_THWC))
-        self.num_frames += len(frames_THWC)
-        self._open_frames += len(frames_THWC)
+        while len(frames_THWC):
+            shard, offset = divmod(self.num_frames, self._layout.shard_frames)
+            part_THWC = frames_THWC[: self._layout.shard_frames - offset]
+            self._write(shard_path(self.path, shard), offset * self._layout.frame_bytes, part_THWC)
+            self.num_frames += len(part_THWC)
+            frames_THWC = frames_THWC[len(part_THWC) :]
 
     def end_episode(
         self,
@@ -127,21 +128,17 @@ class StoreWriter:
             level_seed: Seed of the level that was played.
             group: Episodes of one group share a split; by default the level, or else the source.
         """
-        frames = self._open_frames
+        start = count_frames(self._columns)
+        frames = self.num_frames - start
         if not frames:
             raise ValueError("an episode has at least one frame: append some first")
         stored = np.full(frames, -1, "<i2")
         if actions_T is not None:
             if len(actions_T) != frames:
-                raise ValueError(
-                    f"{frames} frames need as many actions (the last is padding), got {len(actions_T)}"
-                )
+                raise ValueError(f"{frames} frames need as many actions, got {len(actions_T)}")
             stored[:-1] = actions_T[:-1]
             if frames > 1 and not 0 <= stored[:-1].min() <= stored[:-1].max() < (self.num_actions or 0):
-                raise ValueError(
-                    f"true actions must lie in [0, num_actions), num_actions is {self.num_actions}"
-                )
-        start = self.num_frames - frames
+                raise ValueError(f"true actions lie in [0, num_actions), num_actions is {self.num_actions}")
         self._write(self.path / "actions.bin", 2 * start, stored)
         if group is None:
             group = source if level_seed is None else f"level {level_seed}"
@@ -157,7 +154,6 @@ class StoreWriter:
         }
         for name, value in row.items():
             self._columns[name].append(value)
-        self._open_frames, self._dirty = 0, True
 
     def finish_source(self, source: str) -> None:
         """Record that a source is complete, so that it is not ingested again.
@@ -167,7 +163,7 @@ class StoreWriter:
         """
         self._sources.setdefault(source, len(self._sources))
         self.done_sources.add(source)
-        self._safe, self._dirty = (self.num_episodes, len(self._sources)), True
+        self._safe = (self.num_episodes, len(self._sources))
         if time.monotonic() - self._committed_at > max(2.0, 20 * self._commit_seconds):
             self.commit()
 
@@ -178,27 +174,19 @@ class StoreWriter:
             del column[episodes:]
         for name in list(self._sources)[sources:]:
             del self._sources[name]
-        starts, lengths = self._columns["start"], self._columns["length"]
-        self.num_frames, self._open_frames = starts[-1] + lengths[-1] if starts else 0, 0
+        self.num_frames = count_frames(self._columns)
 
     def commit(self) -> None:
         """Make all ended episodes durable, and visible to readers that open the store from now on."""
         started = time.monotonic()
-        for file in self._open_files.values():
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-        self._open_files.clear()  # a long run fills thousands of shards
-        write_index(
-            self.path,
-            Index(
-                {name: np.array(self._columns[name], dtype) for name, dtype in COLUMNS.items()},
-                tuple(self._sources),
-                frozenset(self.done_sources),
-                self.num_actions,
-            ),
-        )
-        self._safe, self._dirty = (self.num_episodes, len(self._sources)), False
+        for path in self._unsynced:
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        self._unsynced.clear()
+        columns = {name: np.array(self._columns[name], dtype) for name, dtype in COLUMNS.items()}
+        done = frozenset(self.done_sources)
+        write_index(self.path, Index(columns, tuple(self._sources), done, self.num_actions))
+        self._safe = (self.num_episodes, len(self._sources))
         self._committed_at = time.monotonic()
         self._commit_seconds = self._committed_at - started
 
@@ -212,15 +200,12 @@ class StoreWriter:
         if not any(self._columns["heldout"]) and len(groups) >= 4:
             smallest = min(groups)
             self._columns["heldout"] = [group == smallest for group in self._columns["group"]]
-            self._dirty = True
         self._release()
 
     def __enter__(self) -> StoreWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
         else:  # The split is completed by the run that completes the store, not by one that was stopped.
@@ -228,32 +213,18 @@ class StoreWriter:
             self._release()
 
     def _release(self) -> None:
-        if self._lock.closed:
-            return
         try:
-            if self._dirty:
+            if self.num_episodes:
                 self.commit()
-            for file in self._open_files.values():  # what was rolled back
-                file.close()
         finally:
             self._lock.close()
         if not self.num_episodes:
-            names = ("store.json", "index.npz", "actions.bin", "writer.lock")
-            for path in [*self.path.glob("frames-*.bin"), *(self.path / name for name in names)]:
-                path.unlink(missing_ok=True)
+            for path in [path for pattern in FILES for path in self.path.glob(pattern)]:
+                path.unlink()
             self.path.rmdir()
 
-    def _write_frames(self, frames: np.ndarray) -> None:
-        written, size = 0, self._layout.shard_frames
-        while written < len(frames):
-            shard, offset = divmod(self.num_frames + written, size)
-            part = frames[written : written + size - offset]
-            self._write(shard_path(self.path, shard), offset * self._layout.frame_bytes, part)
-            written += len(part)
-
     def _write(self, path: Path, offset: int, values: np.ndarray) -> None:
-        if path not in self._open_files:
-            self._open_files[path] = path.open("r+b" if path.exists() else "w+b")
-        file = self._open_files[path]
-        file.seek(offset)
-        file.write(values.data)
+        self._unsynced.add(path)
+        with path.open("rb+" if path.exists() else "wb") as file:
+            file.seek(offset)
+            file.write(np.ascontiguousarray(values).data)

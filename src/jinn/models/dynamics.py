@@ -23,9 +23,7 @@ from torch import Tensor, nn
 from jinn.contracts import Generators, to_device, uniform
 from jinn.models.embedding import TokenEmbedding
 from jinn.models.quantize import split_digits
-from jinn.models.transformer import KVCache, STTransformer, TransformerConfig
-
-Loss = tuple[Tensor, dict[str, Tensor]]
+from jinn.models.transformer import KVCache, Loss, STTransformer, TransformerConfig
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,8 @@ class TokenEmbedding(nn.Module):
     def __init__(self, levels: tuple[int, ...], width: int, std: float, mask: bool = False) -> None:
         super().__init__()
         self.levels, self.mask_token = levels, math.prod(levels)
-        self.digit_FD = nn.Parameter(torch.empty(sum(levels), width))
-        nn.init.normal_(self.digit_FD, std=std / math.sqrt(len(levels)))
-        self.mask_D: nn.Parameter | None = None
-        if mask:
-            self.mask_D = nn.Parameter(torch.empty(width))
-            nn.init.normal_(self.mask_D, std=std)
+        self.digit_FD = nn.Parameter(torch.randn(sum(levels), width) * (std / math.sqrt(len(levels))))
+        self.mask_D = nn.Parameter(torch.randn(width) * std) if mask else None
 
     def forward(self, tokens: Tensor) -> Tensor:
         """int64 tokens of any shape to vectors ``(..., D)``."""

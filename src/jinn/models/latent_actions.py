@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from jinn.contracts import check_frames, to_float
 from jinn.models.patches import grid_of, patchify, unpatchify
 from jinn.models.quantize import VQ, VQConfig
-from jinn.models.transformer import STTransformer, TransformerConfig
+from jinn.models.transformer import Loss, STTransformer, TransformerConfig
 
 
 class LatentActionModel(nn.Module):
@@ -63,9 +63,7 @@ class LatentActionModel(nn.Module):
         check_frames(frames_BTHWC, self.size_hw)
         return self.quantizer(self.encode_pixels(self.preprocess(frames_BTHWC))).codes
 
-    def loss(
-        self, frames_BTHWC: Tensor, loss_scale: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, frames_BTHWC: Tensor, loss_scale: Tensor | None = None) -> Loss:
         """The VQ-VAE objective: squared error of the next frames plus the codebook's losses.
 
         The error is divided by ``loss_scale``, that of copying the last frame: otherwise it would be
@@ -86,9 +84,7 @@ class LatentActionModel(nn.Module):
         scale = self.loss_scale(frames_BTHWC) if loss_scale is None else loss_scale
         return mse / scale + quantized.loss, {**report, "actions": quantized.codes}
 
-    def prediction_error(
-        self, pixels_BTHWC: Tensor, latents_BTm1d: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def prediction_error(self, pixels_BTHWC: Tensor, latents_BTm1d: Tensor) -> Loss:
         """Mean squared error of `predict_next` on a preprocessed clip, and the part of the log about it."""
         past_BTHWC, next_BTHWC = pixels_BTHWC[:, :-1], pixels_BTHWC[:, 1:]
         mse = (self.predict_next(past_BTHWC, latents_BTm1d).float() - next_BTHWC).square().mean()

@@ -60,16 +60,14 @@ def fill(
     tokens_BN = torch.full((B, N), mask_token, device=noise_SBNU.device)
     masked_BN = torch.ones_like(tokens_BN, dtype=torch.bool)
     for step in range(config.steps):
-        noise_BNU = noise_SBNU[step]
-        sampled_BN, confidence_BN = sample_tokens(
-            logits(tokens_BN), noise_BNU[..., :-1], config.temperature, levels
-        )
+        uniform_BNQ, choice_BN = noise_SBNU[step, ..., :-1], noise_SBNU[step, ..., -1]
+        sampled_BN, confidence_BN = sample_tokens(logits(tokens_BN), uniform_BNQ, config.temperature, levels)
         tokens_BN = torch.where(masked_BN, sampled_BN, tokens_BN)
         remaining = masked_after(step, config.steps, N)
         if remaining == 0:
             break
         fading = config.choice_temperature * (1 - (step + 1) / config.steps)
-        masked_BN = least_confident(confidence_BN, masked_BN, noise_BNU[..., -1], fading, remaining)
+        masked_BN = least_confident(confidence_BN, masked_BN, choice_BN, fading, remaining)
         tokens_BN = tokens_BN.masked_fill(masked_BN, mask_token)
     return tokens_BN
 

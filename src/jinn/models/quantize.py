@@ -45,9 +45,7 @@ class VQConfig:
 
     def __post_init__(self) -> None:
         if self.codes < 2 or self.dim < 1:
-            raise ValueError(
-                f"a codebook needs at least 2 codes and 1 dimension, got {self.codes}, {self.dim}"
-            )
+            raise ValueError(f"a codebook has at least 2 codes and 1 dimension, got {self.codes}, {self.dim}")
 
 
 @dataclass(frozen=True)
@@ -109,8 +107,7 @@ class VQ(nn.Module):
                 (docs/research-log.md).
         """
         flat_ND = latents.reshape(-1, self.dim).float()
-        best_KD: Tensor = self.codebook_KD
-        lowest = float("inf")
+        errors, codebooks = [], []
         for _ in range(starts):
             codes_KD = initial_centres(flat_ND, self.size, generator)
             for _ in range(rounds):
@@ -119,10 +116,9 @@ class VQ(nn.Module):
                 counts_K = torch.bincount(nearest_N, minlength=self.size)
                 used_K = counts_K > 0
                 codes_KD[used_K] = sums_KD[used_K] / counts_K[used_K, None]
-            error = float(torch.cdist(flat_ND, codes_KD).amin(-1).square().mean())
-            if error < lowest:
-                best_KD, lowest = codes_KD, error
-        self.codebook_KD.copy_(best_KD)
+            errors.append(float(torch.cdist(flat_ND, codes_KD).amin(-1).square().mean()))
+            codebooks.append(codes_KD)
+        self.codebook_KD.copy_(codebooks[errors.index(min(errors))])
 
 
 def initial_centres(points_ND: Tensor, count: int, generator: torch.Generator) -> Tensor:

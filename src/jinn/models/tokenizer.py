@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from jinn.contracts import check_frames, to_float, to_uint8
 from jinn.models.patches import grid_of, patchify, unpatchify
 from jinn.models.quantize import FSQ, VQ, FSQConfig, VQConfig, make_quantizer
-from jinn.models.transformer import KVCache, STTransformer, TransformerConfig
+from jinn.models.transformer import KVCache, Loss, STTransformer, TransformerConfig
 
 
 class Autoencoder(nn.Module):
@@ -77,9 +77,7 @@ class Autoencoder(nn.Module):
         """int64 tokens to uint8 ``frames_BTHWC``; frame t depends on the tokens of frames 0..t."""
         return to_uint8(self.decode_latents(self.quantizer.lookup(tokens_BTN)))
 
-    def loss(
-        self, frames_BTHWC: Tensor, loss_scale: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, frames_BTHWC: Tensor, loss_scale: Tensor | None = None) -> Loss:
         """The VQ-VAE objective: mean squared error of the pixels plus the quantiser's own loss.
 
         With a VQ the error is divided by ``loss_scale``, the variance of the pixels (as in van den Oord's

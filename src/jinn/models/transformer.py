@@ -28,6 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# What the loss of a model returns: a scalar to minimise, and values for the log.
+Loss = tuple[Tensor, dict[str, Tensor]]
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -53,9 +56,8 @@ class TransformerConfig:
     window: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "heads", "window"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if min(self.layers, self.width, self.heads, self.window) < 1:
+            raise ValueError("layers, width, heads and window must be at least 1")
         if not self.head_width and self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads: set head_width")
         if self.query_width % 2:
@@ -244,12 +246,8 @@ class STBlock(nn.Module):
         hidden = max(1, round(config.feedforward * config.width))
         self.spatial_norm = nn.LayerNorm(config.width, bias=False)
         self.spatial = Attention(config)
-        # Declared for all blocks, so that the code below reads the same with and without temporal attention.
-        self.temporal_norm: nn.LayerNorm | None = None
-        self.temporal: Attention | None = None
-        if temporal:
-            self.temporal_norm = nn.LayerNorm(config.width, bias=False)
-            self.temporal = Attention(config)
+        self.temporal_norm = nn.LayerNorm(config.width, bias=False) if temporal else None
+        self.temporal = Attention(config) if temporal else None
         self.feedforward_norm = nn.LayerNorm(config.width, bias=False)
         self.feedforward = nn.Sequential(
             nn.Linear(config.width, hidden, bias=False),

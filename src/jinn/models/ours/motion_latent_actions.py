@@ -26,7 +26,7 @@ from jinn.models.latent_actions import AttentionPooling, LatentActionModel, chec
 from jinn.models.ours.motion import matching_costs, move, neighbourhood
 from jinn.models.patches import grid_of, patchify, unpatchify
 from jinn.models.quantize import VQ, VQConfig
-from jinn.models.transformer import STTransformer, TransformerConfig
+from jinn.models.transformer import Loss, STTransformer, TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,6 @@ class MotionLatentActionModel(LatentActionModel):
     def preprocess(self, frames_BTHWC: Tensor) -> Tensor:
         """uint8 frames to float pixels in [0, 1], downsampled."""
         pixels_BTHWC = to_float(frames_BTHWC)
-        if self.config.downsample == 1:
-            return pixels_BTHWC
         H, W = self.config.small_hw
         k = self.config.downsample
         cropped = pixels_BTHWC[:, :, : H * k, : W * k]
@@ -134,7 +132,7 @@ class MotionLatentActionModel(LatentActionModel):
 
     def continuous_loss(
         self, frames_BTHWC: Tensor, noise_BTm1d: Tensor, loss_scale: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> Loss:
         """Squared error of the next frames from noisy latents that are not quantised.
 
         Args:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from jinn.contracts import Generators, to_device, uniform
-from jinn.models.dynamics import Dynamics, Loss
+from jinn.models.dynamics import Dynamics
 from jinn.models.maskgit import sample_tokens
+from jinn.models.transformer import Loss
 
 
 def self_rollout_loss(
