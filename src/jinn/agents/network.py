@@ -10,15 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError, to_float
-from jinn.files import (
-    from_dict,
-    load_weights,
-    read_json,
-    read_tensors,
-    to_dict,
-    write_json,
-    write_tensors,
-)
+from jinn.files import from_dict, load_weights, read_json, read_tensors, to_dict, write_json, write_tensors
 
 
 @dataclass(frozen=True)
@@ -81,9 +73,8 @@ class Network(nn.Module):
         nn.init.zeros_(self.policy.bias)
         nn.init.orthogonal_(self.value.weight, 1.0)
         nn.init.zeros_(self.value.bias)
-        for part in self.features.modules():
-            if isinstance(part, nn.Conv2d):  # what convolutions on a CPU are fastest with
-                part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
+        # What convolutions on a CPU are fastest with.
+        self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, frames_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 frames to ``logits_BA`` and ``values_B``."""
@@ -95,8 +86,7 @@ class Network(nn.Module):
     @torch.inference_mode()
     def act(self, frames_BHWC: Tensor, generator: torch.Generator) -> Tensor:
         """int64 ``actions_B``, sampled from the policy."""
-        logits_BA, _ = self(frames_BHWC)
-        return sample_actions(logits_BA, generator)
+        return sample_actions(self(frames_BHWC)[0], generator)
 
     def save(self, folder: Path | str) -> None:
         """Write ``config.json`` and ``policy.safetensors`` into a folder."""

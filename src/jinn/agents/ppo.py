@@ -116,7 +116,7 @@ class Player:
 
     def __init__(self, envs: Any, network: Network, scale: RewardScale, device: str | torch.device) -> None:
         self.envs, self.network, self.scale, self.device = envs, network, scale, device
-        self.frames_BHWC = tensor(envs.reset()[0], device)
+        self.frames_BHWC = torch.as_tensor(envs.reset()[0], device=device)
         self.over_B = np.zeros(envs.num_envs, bool)
         self.return_B = np.zeros(envs.num_envs)
         self.returns: list[float] = []
@@ -140,7 +140,7 @@ class Player:
             arrays = scaled_B, terminated_B, self.over_B, empty_B
             tensors = (torch.from_numpy(x.copy()).to(self.device) for x in arrays)
             rows.append((self.frames_BHWC, actions_B, logprobs_B, values_B, *tensors))
-            self.frames_BHWC = tensor(frames, self.device)
+            self.frames_BHWC = torch.as_tensor(frames, device=self.device)
         with torch.inference_mode():
             last_values_B = self.network(self.frames_BHWC)[1]
         columns = [torch.stack(part) for part in zip(*rows, strict=True)]
@@ -300,8 +300,3 @@ def learn(
             entropies.append(float(entropy.detach()))
     unexplained = F.mse_loss(values_X[real_X], returns_X[real_X]) / returns_X[real_X].var().clamp_min(1e-8)
     return {"entropy": float(np.mean(entropies)), "explained": 1 - float(unexplained)}
-
-
-def tensor(frames: Any, device: str | torch.device) -> Tensor:
-    """Frames of an environment, NumPy's or torch's, on a device."""
-    return torch.as_tensor(frames).to(device)
