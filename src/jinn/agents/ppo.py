@@ -248,7 +248,7 @@ def train_ppo(
     seed: int = 0,
     device: str | torch.device = "cpu",
     network: Network | None = None,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     on_update: Callable[[dict[str, float], Network], None] = lambda *_: None,
 ) -> Network:
     """Learn a policy by playing.
@@ -275,7 +275,7 @@ def train_ppo(
         network = new_network(NetworkConfig(int(envs.single_action_space.n), (height, width)), seed)
     learner = Learner(network.to(device).train(), config, B, seed)
     if folder:
-        learner.resume(folder)
+        learner.resume(Path(folder))
     player = Player(envs, learner, device)
     updates = max(1, config.steps // (B * config.length))
     while learner.updates < updates:
@@ -286,7 +286,7 @@ def train_ppo(
         player.returns.clear()
         on_update(report, network)
         if folder and (learner.updates % config.save_every == 0 or learner.updates == updates):
-            learner.save(folder)
+            learner.save(Path(folder))
     return network.eval()
 
 
