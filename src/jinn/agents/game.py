@@ -21,8 +21,7 @@ SOLVED = 10.0
 
 def number_of_actions(name: str) -> int:
     """How many actions a game of EnvPool has."""
-    space: Any = Game(name, 1).single_action_space
-    return int(space.n)
+    return int(make_envpool(name, 0, None, 1).action_space.n)
 
 
 class Game(gymnasium.vector.VectorEnv[Any, Any, Any]):

@@ -69,10 +69,9 @@ class Network(nn.Module):
         self.policy = nn.Linear(config.width, config.actions)
         self.value = nn.Linear(config.width, 1)
         # Nearly equal logits at first: every action is tried.
-        nn.init.orthogonal_(self.policy.weight, 0.01)
-        nn.init.zeros_(self.policy.bias)
-        nn.init.orthogonal_(self.value.weight, 1.0)
-        nn.init.zeros_(self.value.bias)
+        for head, gain in ((self.policy, 0.01), (self.value, 1.0)):
+            nn.init.orthogonal_(head.weight, gain)
+            nn.init.zeros_(head.bias)
         # What convolutions on a CPU are fastest with.
         self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

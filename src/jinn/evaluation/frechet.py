@@ -13,9 +13,6 @@ equally many samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -66,25 +63,17 @@ def frechet_interval(real_CXD: Tensor, made_CXD: Tensor, seed: int = 0, draws: i
     # The distance does not change when both sets move; in the middle of them rounding is the least.
     middle_D = _float64(real_CXD).mean((0, 1))
     real_CXD, made_CXD = _float64(real_CXD) - middle_D, _float64(made_CXD) - middle_D
-    rng = np.random.default_rng(seed)
-    with _one_thread():
+    rng, threads = np.random.default_rng(seed), torch.get_num_threads()
+    torch.set_num_threads(1)  # such matrices are too small to be shared: beside other work threads only wait
+    try:
         (mean_a, factor_a), (mean_b, factor_b) = (_resampled(c, rng, draws) for c in (real_CXD, made_CXD))
         scatter = factor_a.square().sum((1, 2)) + factor_b.square().sum((1, 2))
         distances = (mean_a - mean_b).square().sum(1) + scatter - 2 * _overlap(factor_a, factor_b)
+    finally:
+        torch.set_num_threads(threads)
     value = frechet(real_CXD.flatten(0, 1), made_CXD.flatten(0, 1))
     low, high = value + np.quantile(distances, [0.025, 0.975]) - float(distances.mean())
     return Estimate(value, max(0.0, float(low)), float(high), len(made_CXD), seed)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Matrices of a few hundred rows are too small to be shared: beside other work threads only wait."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _resampled(clips_CXD: Tensor, rng: np.random.Generator, draws: int) -> tuple[Tensor, Tensor]:

@@ -104,9 +104,8 @@ class _Convolution(nn.Conv3d):
         kernel = weights[f"params/{path}/Conv_0/kernel"]  # (time, height, width, in, out)
         *sizes, width_in, width_out = kernel.shape
         super().__init__(width_in, width_out, (sizes[0], sizes[1], sizes[2]), stride)
-        mean, variance = (
-            weights[f"batch_stats/{path}/BatchNorm_0/{name}"].flatten() for name in ("mean", "var")
-        )
+        moments = f"batch_stats/{path}/BatchNorm_0"
+        mean, variance = (weights[f"{moments}/{name}"].flatten() for name in ("mean", "var"))
         scale = (variance + 1e-3).rsqrt()
         self.weight.data = (kernel * scale).permute(4, 3, 0, 1, 2)
         assert self.bias is not None

@@ -14,10 +14,6 @@ from jinn.contracts import to_float
 
 SMALLEST = 31  # pixels a side: from fewer nothing is left for the third convolution
 
-# Mean and deviation by which the LPIPS authors normalise pixels in [-1, 1].
-_MEAN = (-0.030, -0.088, -0.188)
-_DEVIATION = (0.458, 0.448, 0.450)
-
 
 class LPIPS(nn.Module):
     """The trunk of AlexNet, and of each of its five activations how much a channel counts.
@@ -40,8 +36,9 @@ class LPIPS(nn.Module):
             convolution.bias.data = weights[f"AlexNet_0/Conv_{i}/bias"]  # type: ignore[union-attr]
             self.convolutions.append(convolution)
             self.register_buffer(f"head_{i}", weights[f"NetLinLayer_{i}/Conv_0/kernel"].flatten())
-        self.register_buffer("mean", torch.tensor(_MEAN))
-        self.register_buffer("deviation", torch.tensor(_DEVIATION))
+        # By these the LPIPS authors normalise pixels in [-1, 1].
+        self.register_buffer("mean", torch.tensor([-0.030, -0.088, -0.188]))
+        self.register_buffer("deviation", torch.tensor([0.458, 0.448, 0.450]))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval().requires_grad_(False)
 
@@ -70,11 +67,8 @@ def lpips(model: LPIPS, made: Tensor, real: Tensor, batch: int = 128) -> Tensor:
     Returns:
         float32 ``(...)`` on the model's device.
     """
-    distances = [
-        _distance(model, model(made_XHWC), model(real_XHWC))
-        for made_XHWC, real_XHWC in zip(_chunks(model, made, batch), _chunks(model, real, batch), strict=True)
-    ]
-    return torch.cat(distances).reshape(made.shape[:-3])
+    pairs = zip(_chunks(model, made, batch), _chunks(model, real, batch), strict=True)
+    return torch.cat([_distance(model, *pair) for pair in pairs]).reshape(made.shape[:-3])
 
 
 @torch.inference_mode()
@@ -100,10 +94,10 @@ def _chunks(model: LPIPS, frames: Tensor, batch: int) -> list[Tensor]:
     return [chunk.to(model.mean.device) for chunk in frames.reshape(-1, *frames.shape[-3:]).split(batch)]
 
 
-def _distance(model: LPIPS, made: list[Tensor], real: list[Tensor]) -> Tensor:
+def _distance(model: LPIPS, made_XHWC: Tensor, real_XHWC: Tensor) -> Tensor:
     """Weighted squared difference of the activations, each scaled to length 1 over its channels: ``(X,)``."""
-    total_X = torch.zeros(len(made[0]), device=made[0].device)
-    for i, pair in enumerate(zip(made, real, strict=True)):
+    total_X = torch.zeros(len(made_XHWC), device=made_XHWC.device)
+    for i, pair in enumerate(zip(model(made_XHWC), model(real_XHWC), strict=True)):
         # With the channels last, as they lie in memory, the weighting is one matrix product.
         made_XHWD, real_XHWD = (F.normalize(x.permute(0, 2, 3, 1), dim=-1, eps=1e-10) for x in pair)
         total_X += ((made_XHWD - real_XHWD).square() @ getattr(model, f"head_{i}")).mean(dim=(1, 2))

@@ -67,10 +67,7 @@ class Measure:
         held_out, networks, how = self.held_out, self.networks, self.protocol
         parts = (how.frames, how.seed, how.long_rollouts, how.long_frames)
         folder = cache_folder() / "real" / clips_digest(held_out, networks, *parts)
-
-        def short(rows: slice) -> Records:
-            return distances.real_records(networks, held_out, rows, how.seed)
-
+        short = partial(distances.real_records, networks, held_out, seed=how.seed)
         found = self._in_batches("real videos", "short", len(held_out.measured), short, folder)
         if (long := self._long_real_clips()) is not None:
 
@@ -101,10 +98,8 @@ class Measure:
     def world(self, world: World, name: str) -> WorldRecords:
         """Records of a world, which ``name`` stands for in progress reports."""
         measured, reference, how = self.held_out.measured, self.held_out.reference, self.protocol
-        folder = None
-        if self.work is not None:
-            clips_name = clips_digest(self.held_out, self.networks, how)
-            folder = self.work / digest(world_digest(world), clips_name)
+        clips_name = clips_digest(self.held_out, self.networks, how)
+        folder = self.work / digest(world_digest(world), clips_name) if self.work else None
         fitted = None
         if reference is not None:
 
