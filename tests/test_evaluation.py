@@ -121,7 +121,7 @@ def test_distances_move_in_the_right_order(game: FrameStore) -> None:
     networks = Networks(None, networks.alexnet, ())
 
     def distances(frames: Tensor) -> dict[str, float]:
-        made, own = features(networks, frames, "x"), features(networks, real, "x")
+        made, own = features(networks, {"x": frames}), features(networks, {"x": real})
         return {key: frechet(own[key].flatten(0, 1), made[key].flatten(0, 1)) for key in own}
 
     assert all(value == pytest.approx(0, abs=1e-4) for value in distances(real).values())
@@ -338,7 +338,7 @@ def test_delta_psnr_of_frame_4_is_that_of_the_fourth_frame_after_the_prompt() ->
     nothing = torch.zeros(3, 6, dtype=torch.long)
     inferred, random = real_BTHWC + errors_T, real_BTHWC + worse_T
     played = rollouts.Rollouts(
-        real_BTHWC, nothing, real_BTHWC, nothing, nothing, nothing, real_BTHWC[:, 1:], inferred, None,
+        real_BTHWC, nothing, real_BTHWC, nothing, nothing, nothing, {"inferred": inferred[:, 1:]},
         ((nothing, random),),
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from jinn.contracts import JinnError, check_frames
-from jinn.data.clips import ClipSampler, read_clips
+from jinn.data.clips import ClipSampler
 from jinn.data.store import FrameStore
 from jinn.models.maskgit import SamplingConfig
 from jinn.rewards import RewardFunction, no_reward
@@ -94,26 +94,21 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         self.as_tensors, self.render_mode = as_tensors, render_mode
         self.metadata = {**self.metadata, "render_fps": world.fps}
         self.map_U = torch.tensor(list(latent if actions is None else actions))
-        self.prompts_PTHWC: Tensor | None = None
-        self.sampler: ClipSampler | None = None
-        if prompts is None:
-            self.prompts_PTHWC = world.prompts.unsqueeze(1)
-        elif isinstance(prompts, Tensor):
-            check_frames(prompts, world.size_hw)
-            self.prompts_PTHWC = prompts
+        self.prompts: Tensor | ClipSampler
+        if isinstance(prompts, Tensor | None):
+            self.prompts = world.prompts.unsqueeze(1) if prompts is None else prompts
+            check_frames(self.prompts, world.size_hw)
         else:
             store = prompts if isinstance(prompts, FrameStore) else FrameStore.open(prompts)
             if tuple(store.size_hw) != tuple(world.size_hw):
                 raise JinnError(f"the store's frames are {store.size_hw}, the world's {world.size_hw}")
-            self.sampler = ClipSampler(store, context, 0, split)
+            self.prompts = ClipSampler(store, context, 0, split)
         self.single_observation_space = spaces.Box(0, 255, (*world.size_hw, 3), np.uint8)
         self.single_action_space = spaces.Discrete(len(self.map_U))
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.state: State | None = None
         self.frames_BHWC = torch.empty(0)
-        self.steps_B = np.zeros(num_envs, np.int64)
-        self.over_B = np.zeros(num_envs, bool)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -126,8 +121,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         """
         super().reset(seed=seed)
         self.state, self.frames_BHWC = self._start(self.num_envs)
-        self.steps_B[:] = 0
-        self.over_B[:] = False
+        self.steps_B, self.over_B = np.zeros(self.num_envs, np.int64), np.zeros(self.num_envs, bool)
         return self._output(self.frames_BHWC), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -135,17 +129,14 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         if self.state is None:
             raise JinnError("reset the environment before its first step")
         actions_B = torch.as_tensor(actions).cpu().long().reshape(-1)
-        if len(actions_B) != self.num_envs or not (
-            actions_B.min() >= 0 and actions_B.max() < len(self.map_U)
-        ):
+        known_B = (actions_B >= 0) & (actions_B < len(self.map_U))
+        if len(actions_B) != self.num_envs or not known_B.all():
             raise JinnError(f"a step takes {self.num_envs} actions from 0 to {len(self.map_U) - 1}")
         before_BHWC = self.frames_BHWC
         self.state, self.frames_BHWC = self.world.step(self.state, self.map_U[actions_B], self.sampling)
         rewards, terminated = self.reward(before_BHWC, actions_B, self.frames_BHWC)
-        rewards_B, terminated_B = (
-            rewards.cpu().numpy().astype(np.float32),
-            terminated.cpu().numpy().astype(bool),
-        )
+        rewards_B = rewards.cpu().numpy().astype(np.float32)
+        terminated_B = terminated.cpu().numpy().astype(bool)
         self.steps_B += 1
         new = np.flatnonzero(self.over_B)
         if len(new):
@@ -158,21 +149,18 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The present frames, where `render_mode` asks for them."""
-        if self.render_mode is None:
-            return None
-        return tuple(self.frames_BHWC.cpu().numpy())
+        return None if self.render_mode is None else tuple(self.frames_BHWC.cpu().numpy())
 
     def _start(self, count: int) -> tuple[State, Tensor]:
         """New roll-outs from prompts drawn by the environment's random generator."""
         seeds = self.np_random.integers(2**31, size=count).tolist()
-        if self.prompts_PTHWC is not None:
-            rows = self.np_random.integers(len(self.prompts_PTHWC), size=count)
-            return self.world.reset(self.prompts_PTHWC[torch.from_numpy(rows)], seeds)
-        assert self.sampler is not None
+        if isinstance(self.prompts, Tensor):
+            rows = self.np_random.integers(len(self.prompts), size=count)
+            return self.world.reset(self.prompts[torch.from_numpy(rows)], seeds)
+        # Batch n of batches of one is clip n.
         numbers = self.np_random.integers(2**48, size=count).tolist()
-        clips = [self.sampler.locate(range(number, number + 1)) for number in numbers]
-        episodes, starts = (np.concatenate(part) for part in zip(*clips, strict=True))
-        return self.world.reset(read_clips(self.sampler.store, episodes, starts, self.sampler.frames), seeds)
+        prompts_BTHWC = torch.cat([self.prompts.batch(number, 1) for number in numbers])
+        return self.world.reset(prompts_BTHWC, seeds)
 
     def _restart(self, rows: np.ndarray) -> None:
         """Start new episodes in some rows of the batch."""

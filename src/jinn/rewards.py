@@ -79,8 +79,7 @@ class RewardHead(nn.Module):
         before, after = to_float(before_BHWC) - 0.5, to_float(after_BHWC) - 0.5
         x_BCHW = torch.cat([before, after, after - before], -1).permute(0, 3, 1, 2)
         # A coin is small: the strongest response counts, not the mean.
-        kinds: Tensor = self.kind(self.features(x_BCHW).amax((2, 3)))
-        return kinds
+        return self.kind(self.features(x_BCHW).amax((2, 3)))
 
     @torch.inference_mode()
     def forward(self, before_BHWC: Tensor, actions_B: Tensor, after_BHWC: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,8 +21,7 @@ SOLVED = 10.0
 
 def number_of_actions(name: str) -> int:
     """How many actions a game of EnvPool has."""
-    space: Any = Game(name, 1).single_action_space
-    return int(space.n)
+    return int(make_envpool(name, 0, None, 1).action_space.n)
 
 
 class Game(gymnasium.vector.VectorEnv[Any, Any, Any]):
@@ -62,7 +61,6 @@ class Game(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self.single_action_space = spaces.Discrete(int(self.pool.action_space.n))
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.frames_BHWC = np.zeros((num_envs, *space.shape), np.uint8)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

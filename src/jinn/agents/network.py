@@ -10,15 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError, to_float
-from jinn.files import (
-    from_dict,
-    load_weights,
-    read_json,
-    read_tensors,
-    to_dict,
-    write_json,
-    write_tensors,
-)
+from jinn.files import from_dict, load_weights, read_json, read_tensors, to_dict, write_json, write_tensors
 
 
 @dataclass(frozen=True)
@@ -77,13 +69,11 @@ class Network(nn.Module):
         self.policy = nn.Linear(config.width, config.actions)
         self.value = nn.Linear(config.width, 1)
         # Nearly equal logits at first: every action is tried.
-        nn.init.orthogonal_(self.policy.weight, 0.01)
-        nn.init.zeros_(self.policy.bias)
-        nn.init.orthogonal_(self.value.weight, 1.0)
-        nn.init.zeros_(self.value.bias)
-        for part in self.features.modules():
-            if isinstance(part, nn.Conv2d):  # what convolutions on a CPU are fastest with
-                part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
+        for head, gain in ((self.policy, 0.01), (self.value, 1.0)):
+            nn.init.orthogonal_(head.weight, gain)
+            nn.init.zeros_(head.bias)
+        # What convolutions on a CPU are fastest with.
+        self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, frames_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 frames to ``logits_BA`` and ``values_B``."""
@@ -95,8 +85,7 @@ class Network(nn.Module):
     @torch.inference_mode()
     def act(self, frames_BHWC: Tensor, generator: torch.Generator) -> Tensor:
         """int64 ``actions_B``, sampled from the policy."""
-        logits_BA, _ = self(frames_BHWC)
-        return sample_actions(logits_BA, generator)
+        return sample_actions(self(frames_BHWC)[0], generator)
 
     def save(self, folder: Path | str) -> None:
         """Write ``config.json`` and ``policy.safetensors`` into a folder."""

@@ -38,9 +38,7 @@ def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
         actions_B = np.zeros(envs.num_envs, np.int64)
         actions_B[needed] = policy(torch.as_tensor(frames)[torch.from_numpy(needed)]).cpu().numpy()
         frames, rewards, terminated, truncated, _ = envs.step(actions_B)
-        returns_B += np.where(
-            over_B, 0.0, rewards
-        )  # the step that only starts the next episode has no reward
+        returns_B += np.where(over_B, 0.0, rewards)  # a step that only starts an episode has no reward
         over_B = np.asarray(terminated, bool) | np.asarray(truncated, bool)
         for i in np.flatnonzero(over_B):
             done[i].append(returns_B[i])

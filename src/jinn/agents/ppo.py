@@ -107,6 +107,100 @@ class RewardScale:
         return rewards_B / np.sqrt(self.square / self.count + 1e-8)
 
 
+class Learner:
+    """A network that learns, and all else that its training changes.
+
+    Args:
+        network: on the device where it learns.
+        config: see `PPOConfig`.
+        num_envs: B.
+        seed: of actions and minibatches.
+
+    Attributes:
+        updates: done so far.
+    """
+
+    def __init__(self, network: Network, config: PPOConfig, num_envs: int, seed: int) -> None:
+        self.network, self.config, self.updates = network, config, 0
+        self.optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, eps=1e-5)
+        self.scale = RewardScale(num_envs, config.discount)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def save(self, folder: Path) -> None:
+        """Save the agent, and ``learning.safetensors`` for `resume`."""
+        self.network.save(folder)
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for i, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{name}": value for name, value in moments.items()}
+        scale = self.scale
+        tensors["scale"] = torch.tensor([scale.count, scale.mean, scale.square], dtype=torch.float64)
+        tensors |= {"generator": self.generator.get_state(), "updates": torch.tensor(self.updates)}
+        write_tensors(folder / "learning.safetensors", tensors)
+
+    def resume(self, folder: Path) -> None:
+        """Restore what `save` wrote, if it did.
+
+        Raises:
+            JinnError: the folder holds another network.
+        """
+        path = folder / "learning.safetensors"
+        if not path.exists():
+            return
+        kept = read_tensors(path)
+        weights, state = {}, self.optimizer.state_dict()
+        for name, value in kept.items():
+            part, _, rest = name.partition(".")
+            if part == "network":
+                weights[rest] = value
+            elif part == "adam":
+                i, moment = rest.split(".")
+                state["state"].setdefault(int(i), {})[moment] = value
+        load_weights(self.network, weights, path)
+        self.optimizer.load_state_dict(state)
+        self.scale.count, self.scale.mean, self.scale.square = kept["scale"].tolist()
+        self.generator.set_state(kept["generator"])
+        self.updates = int(kept["updates"])
+
+    def learn(self, rollout: Rollout, remaining: float) -> dict[str, float]:
+        """One update: some epochs over a rollout, at this fraction of the learning rate."""
+        network, config = self.network, self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * remaining
+        advantages_TB = advantages(rollout, config.discount, config.trace)
+        returns_TB = advantages_TB + rollout.values_TB
+        real_X = (~rollout.empty_TB).flatten().nonzero().squeeze(-1)
+        frames_XHWC = rollout.frames_TBHWC.flatten(0, 1)
+        actions_X, logprobs_X, values_X, advantages_X, returns_X = (
+            x.flatten().clone()  # made in inference mode, which autograd cannot use
+            for x in (rollout.actions_TB, rollout.logprobs_TB, rollout.values_TB, advantages_TB, returns_TB)
+        )
+        entropies = []
+        for _ in range(config.epochs):
+            order = real_X[torch.randperm(len(real_X), generator=self.generator).to(real_X.device)]
+            for rows in order.chunk(config.minibatches):
+                logits_RA, now_R = network(frames_XHWC[rows].clone())
+                log_RA = logits_RA.log_softmax(-1)
+                ratio_R = (log_RA.gather(-1, actions_X[rows, None]).squeeze(-1) - logprobs_X[rows]).exp()
+                worth_R = advantages_X[rows]
+                worth_R = (worth_R - worth_R.mean()) / (worth_R.std() + 1e-8)
+                clipped_R = ratio_R.clamp(1 - config.clip, 1 + config.clip)
+                policy_loss = -torch.minimum(ratio_R * worth_R, clipped_R * worth_R).mean()
+                near_R = values_X[rows] + (now_R - values_X[rows]).clamp(-config.clip, config.clip)
+                errors_R = torch.maximum((now_R - returns_X[rows]) ** 2, (near_R - returns_X[rows]) ** 2)
+                entropy = -(log_RA.exp() * log_RA).sum(-1).mean()
+                value_loss = config.value * 0.5 * errors_R.mean()
+                loss = policy_loss + value_loss - config.entropy * remaining * entropy
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
+                self.optimizer.step()
+                entropies.append(float(entropy.detach()))
+        self.updates += 1
+        values_X, returns_X = values_X[real_X], returns_X[real_X]
+        unexplained = F.mse_loss(values_X, returns_X) / returns_X.var().clamp_min(1e-8)
+        return {"entropy": float(np.mean(entropies)), "explained": 1 - float(unexplained)}
+
+
 class Player:
     """Plays an agent in its environments, rollout after rollout; episodes go on from one to the next.
 
@@ -114,20 +208,21 @@ class Player:
         returns: of the episodes that ended since the list was last emptied.
     """
 
-    def __init__(self, envs: Any, network: Network, scale: RewardScale, device: str | torch.device) -> None:
-        self.envs, self.network, self.scale, self.device = envs, network, scale, device
-        self.frames_BHWC = tensor(envs.reset()[0], device)
+    def __init__(self, envs: Any, learner: Learner, device: str | torch.device) -> None:
+        self.envs, self.learner, self.device = envs, learner, device
+        self.frames_BHWC = torch.as_tensor(envs.reset()[0], device=device)
         self.over_B = np.zeros(envs.num_envs, bool)
         self.return_B = np.zeros(envs.num_envs)
         self.returns: list[float] = []
 
-    def rollout(self, length: int, generator: torch.Generator) -> Rollout:
-        """So many steps of all environments."""
+    def rollout(self) -> Rollout:
+        """The steps of all environments between two updates."""
+        learner = self.learner
         rows: list[tuple[Tensor, ...]] = []
-        for _ in range(length):
+        for _ in range(learner.config.length):
             with torch.inference_mode():
-                logits_BA, values_B = self.network(self.frames_BHWC)
-                actions_B = sample_actions(logits_BA, generator)
+                logits_BA, values_B = learner.network(self.frames_BHWC)
+                actions_B = sample_actions(logits_BA, learner.generator)
                 logprobs_B = logits_BA.log_softmax(-1).gather(-1, actions_B[:, None]).squeeze(-1)
             frames, rewards, terminated, truncated, _ = self.envs.step(actions_B.cpu().numpy())
             empty_B, rewards_B = self.over_B, np.asarray(rewards, np.float64)
@@ -136,13 +231,13 @@ class Player:
             self.return_B += rewards_B
             self.returns += self.return_B[self.over_B].tolist()
             self.return_B[self.over_B] = 0.0
-            scaled_B = self.scale(rewards_B, self.over_B).astype(np.float32)
+            scaled_B = learner.scale(rewards_B, self.over_B).astype(np.float32)
             arrays = scaled_B, terminated_B, self.over_B, empty_B
             tensors = (torch.from_numpy(x.copy()).to(self.device) for x in arrays)
             rows.append((self.frames_BHWC, actions_B, logprobs_B, values_B, *tensors))
-            self.frames_BHWC = tensor(frames, self.device)
+            self.frames_BHWC = torch.as_tensor(frames, device=self.device)
         with torch.inference_mode():
-            last_values_B = self.network(self.frames_BHWC)[1]
+            last_values_B = learner.network(self.frames_BHWC)[1]
         columns = [torch.stack(part) for part in zip(*rows, strict=True)]
         return Rollout(*columns, last_values_B=last_values_B)  # type: ignore[misc]
 
@@ -153,7 +248,7 @@ def train_ppo(
     seed: int = 0,
     device: str | torch.device = "cpu",
     network: Network | None = None,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     on_update: Callable[[dict[str, float], Network], None] = lambda *_: None,
 ) -> Network:
     """Learn a policy by playing.
@@ -174,75 +269,25 @@ def train_ppo(
     Raises:
         JinnError: the folder holds another network.
     """
-    generator = torch.Generator().manual_seed(seed)
     B = int(envs.num_envs)
     if network is None:
         height, width, _ = envs.single_observation_space.shape
         network = new_network(NetworkConfig(int(envs.single_action_space.n), (height, width)), seed)
-    network = network.to(device).train()
-    optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, eps=1e-5)
-    scale = RewardScale(B, config.discount)
-    first = resume(folder, network, optimizer, scale, generator) if folder else 0
-    player = Player(envs, network, scale, device)
+    learner = Learner(network.to(device).train(), config, B, seed)
+    if folder:
+        learner.resume(Path(folder))
+    player = Player(envs, learner, device)
     updates = max(1, config.steps // (B * config.length))
-    for update in range(first, updates):
-        remaining = 1 - update / updates
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * remaining
-        rollout = player.rollout(config.length, generator)
-        report = learn(network, optimizer, rollout, config, config.entropy * remaining, generator)
-        report["steps"] = (update + 1) * B * config.length
+    while learner.updates < updates:
+        report = learner.learn(player.rollout(), 1 - learner.updates / updates)
+        report["steps"] = learner.updates * B * config.length
         report["episodes"] = len(player.returns)
         report["return"] = float(np.mean(player.returns)) if player.returns else float("nan")
         player.returns.clear()
         on_update(report, network)
-        if folder and ((update + 1) % config.save_every == 0 or update + 1 == updates):
-            save(folder, network, optimizer, scale, generator, update + 1)
+        if folder and (learner.updates % config.save_every == 0 or learner.updates == updates):
+            learner.save(Path(folder))
     return network.eval()
-
-
-def save(
-    folder: Path,
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    scale: RewardScale,
-    generator: torch.Generator,
-    updates: int,
-) -> None:
-    """Save the agent, and ``learning.safetensors`` for `resume`."""
-    network.save(folder)
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for i, parameter in enumerate(network.parameters()):
-        tensors |= {f"adam.{i}.{name}": value for name, value in optimizer.state[parameter].items()}
-    tensors["scale"] = torch.tensor([scale.count, scale.mean, scale.square], dtype=torch.float64)
-    tensors |= {"generator": generator.get_state(), "updates": torch.tensor(updates)}
-    write_tensors(folder / "learning.safetensors", tensors)
-
-
-def resume(
-    folder: Path,
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    scale: RewardScale,
-    generator: torch.Generator,
-) -> int:
-    """Restore what `save` wrote; returns the number of updates done, 0 if there is nothing."""
-    path = folder / "learning.safetensors"
-    if not path.exists():
-        return 0
-    kept = read_tensors(path)
-    weights = {name.removeprefix("network."): x for name, x in kept.items() if name.startswith("network.")}
-    load_weights(network, weights, path)
-    for i, parameter in enumerate(network.parameters()):
-        names = [name for name in kept if name.startswith(f"adam.{i}.")]
-        optimizer.state[parameter] = {
-            # The count of steps stays on the CPU, where Adam looks at it.
-            name.rpartition(".")[2]: kept[name] if name.endswith(".step") else kept[name].to(parameter.device)
-            for name in names
-        }
-    scale.count, scale.mean, scale.square = kept["scale"].tolist()
-    generator.set_state(kept["generator"])
-    return int(kept["updates"])
 
 
 def advantages(rollout: Rollout, discount: float, trace: float) -> Tensor:
@@ -259,49 +304,3 @@ def advantages(rollout: Rollout, discount: float, trace: float) -> Tensor:
         later_B = errors_TB[t] + discount * trace * later_B * (1 - rollout.over_TB[t].float())
         found_TB[t] = later_B
     return found_TB
-
-
-def learn(
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    rollout: Rollout,
-    config: PPOConfig,
-    entropy_weight: float,
-    generator: torch.Generator,
-) -> dict[str, float]:
-    """One update: some epochs over a rollout."""
-    advantages_TB = advantages(rollout, config.discount, config.trace)
-    returns_TB = advantages_TB + rollout.values_TB
-    real_X = (~rollout.empty_TB).flatten().nonzero().squeeze(-1)
-    frames_XHWC = rollout.frames_TBHWC.flatten(0, 1)
-    actions_X, logprobs_X, values_X, advantages_X, returns_X = (
-        x.flatten().clone()  # made in inference mode, which autograd cannot use
-        for x in (rollout.actions_TB, rollout.logprobs_TB, rollout.values_TB, advantages_TB, returns_TB)
-    )
-    entropies = []
-    for _ in range(config.epochs):
-        order = real_X[torch.randperm(len(real_X), generator=generator).to(real_X.device)]
-        for rows in order.chunk(config.minibatches):
-            logits_RA, now_R = network(frames_XHWC[rows].clone())
-            log_RA = logits_RA.log_softmax(-1)
-            ratio_R = (log_RA.gather(-1, actions_X[rows, None]).squeeze(-1) - logprobs_X[rows]).exp()
-            worth_R = advantages_X[rows]
-            worth_R = (worth_R - worth_R.mean()) / (worth_R.std() + 1e-8)
-            clipped_R = ratio_R.clamp(1 - config.clip, 1 + config.clip)
-            policy_loss = -torch.minimum(ratio_R * worth_R, clipped_R * worth_R).mean()
-            near_R = values_X[rows] + (now_R - values_X[rows]).clamp(-config.clip, config.clip)
-            errors_R = torch.maximum((now_R - returns_X[rows]) ** 2, (near_R - returns_X[rows]) ** 2)
-            entropy = -(log_RA.exp() * log_RA).sum(-1).mean()
-            loss = policy_loss + config.value * 0.5 * errors_R.mean() - entropy_weight * entropy
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
-            optimizer.step()
-            entropies.append(float(entropy.detach()))
-    unexplained = F.mse_loss(values_X[real_X], returns_X[real_X]) / returns_X[real_X].var().clamp_min(1e-8)
-    return {"entropy": float(np.mean(entropies)), "explained": 1 - float(unexplained)}
-
-
-def tensor(frames: Any, device: str | torch.device) -> Tensor:
-    """Frames of an environment, NumPy's or torch's, on a device."""
-    return torch.as_tensor(frames).to(device)

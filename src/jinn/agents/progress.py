@@ -15,17 +15,17 @@ def train_with_progress(
     envs: Any, network: Network, config: PPOConfig, seed: int, device: str, folder: Path
 ) -> Network:
     """`train_ppo` with a bar on the terminal and one line of FOLDER/log.jsonl for each update."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress
 
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    columns = (TextColumn(folder.name), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(*columns, TimeRemainingColumn()) as bar, (folder / "log.jsonl").open("a") as log:
-        task = bar.add_task("", total=config.steps, text="")
+    with Progress() as bar, (folder / "log.jsonl").open("a") as log:
+        task = bar.add_task(folder.name, total=config.steps)
 
         def on_update(report: dict[str, float], _: Network) -> None:
             log.write(json.dumps({**report, "seconds": time.perf_counter() - started}) + "\n")
             log.flush()
-            bar.update(task, completed=report["steps"], text=f"return {report['return']:.2f}")
+            text = f"{folder.name}, return {report['return']:.2f}"
+            bar.update(task, completed=report["steps"], description=text)
 
         return train_ppo(envs, config, seed, device, network, folder, on_update)

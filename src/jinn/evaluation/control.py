@@ -16,7 +16,7 @@ from jinn.world.world import World
 def records(world: World, rollouts: Rollouts) -> Records:
     """Delta PSNR of each frame after the prompt ``BT`` (paper, section 3), and action consistency ``B``."""
     future_BTHWC = rollouts.real_BTHWC[:, 1:]
-    inferred_BT = psnr(rollouts.inferred_BTHWC[:, 1:], future_BTHWC)
+    inferred_BT = psnr(rollouts.generated["inferred"], future_BTHWC)
     random_RBT = torch.stack([psnr(frames[:, 1:], future_BTHWC) for _, frames in rollouts.random])
     encode = world.latent_actions.encode
     hits_RBT = torch.stack([encode(frames) == actions_BT for actions_BT, frames in rollouts.random])

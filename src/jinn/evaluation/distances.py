@@ -9,67 +9,62 @@ from torch import Tensor
 
 from jinn.data.clips import clip_generators
 from jinn.evaluation.catalogue import DISTANCES, SETS
-from jinn.evaluation.clips import Clips
+from jinn.evaluation.clips import HeldOut
 from jinn.evaluation.estimate import Estimate, Records
 from jinn.evaluation.frechet import frechet_interval
 from jinn.evaluation.i3d import i3d_logits
 from jinn.evaluation.lpips import frame_features
 from jinn.evaluation.motion import motion_features
 from jinn.evaluation.networks import Networks
-from jinn.evaluation.rollouts import Rollouts
+from jinn.evaluation.stability import image_statistics
 
 
-def features(networks: Networks, frames_BTHWC: Tensor, name: str) -> Records:
+def features(networks: Networks, clips: dict[str, Tensor]) -> Records:
     """Features that the distances compare: ``features/<kind>/<name>``, float32 ``BXD``, X samples a clip.
 
     X is 1 for "fvd" (logits of I3D) and "motion_distance" (see `jinn.evaluation.motion`), and T for
     "frame_distance" (AlexNet).
-    """
-    found = {"motion_distance": motion_features(frames_BTHWC).unsqueeze(1)}
-    if networks.i3d is not None:
-        found["fvd"] = i3d_logits(networks.i3d, frames_BTHWC).unsqueeze(1)
-    if networks.alexnet is not None:
-        found["frame_distance"] = frame_features(networks.alexnet, frames_BTHWC)
-    return {f"features/{kind}/{name}": values for kind, values in found.items()}
-
-
-def records(rollouts: Rollouts, networks: Networks) -> Records:
-    """Features of predicted clips."""
-    found: Records = {}
-    for name, frames_BTHWC in rollouts.generated().items():
-        found |= features(networks, frames_BTHWC, name)
-    return found
-
-
-def real_records(
-    networks: Networks, measured: Clips, reference: Clips | None, other: Clips | None, first: int, seed: int
-) -> Records:
-    """Features of real clips without their prompts, and of clips that are wrong in one known way.
 
     Args:
         networks: see `Networks`.
-        measured, reference, other: some rows of `HeldOut`.
-        first: number of the first of these rows.
+        clips: uint8 ``frames_BTHWC`` by name.
+    """
+    found: Records = {}
+    for name, frames_BTHWC in clips.items():
+        frames_BTHWC = frames_BTHWC.to(networks.device)
+        found[f"features/motion_distance/{name}"] = motion_features(frames_BTHWC).unsqueeze(1)
+        if networks.i3d is not None:
+            found[f"features/fvd/{name}"] = i3d_logits(networks.i3d, frames_BTHWC).unsqueeze(1)
+        if networks.alexnet is not None:
+            found[f"features/frame_distance/{name}"] = frame_features(networks.alexnet, frames_BTHWC)
+    return found
+
+
+def real_records(networks: Networks, held_out: HeldOut, rows: slice, seed: int) -> Records:
+    """Features of real clips without their prompts, and of clips that are wrong in one known way.
+
+    ``statistics`` are those of `image_statistics` of the real clips.
+
+    Args:
+        networks, held_out: see there.
+        rows: which of its clips.
         seed: seed of the shuffled frames.
     """
-    real_BTHWC = measured.read()
+    real_BTHWC = held_out.measured.rows(rows).read()
     future_BTHWC = real_BTHWC[:, 1:]
-    rngs = clip_generators(seed, range(first, first + len(measured)))
+    rngs = clip_generators(seed, range(rows.start, rows.stop))
     orders = [torch.randperm(future_BTHWC.shape[1], generator=rng) for rng in rngs]
     shown = {
         "real": future_BTHWC,
         "static": real_BTHWC[:, :1].expand_as(future_BTHWC),
         "shuffled": torch.stack([clip[order] for clip, order in zip(future_BTHWC, orders, strict=True)]),
     }
-    if reference is not None:
-        shown["floor"] = reference.read()[:, 1:]
-    if other is not None:
-        shown["other_level"] = other.read()[:, 1:]
-    found: Records = {}
-    for name, frames_BTHWC in shown.items():
-        found |= features(networks, frames_BTHWC.to(networks.device), name)
+    for name, clips in (("floor", held_out.reference), ("other_level", held_out.other)):
+        if clips is not None:
+            shown[name] = clips.rows(rows).read()[:, 1:]
+    found = features(networks, shown)
     found.pop("features/frame_distance/shuffled", None)  # the frames are the real ones, so the distance is 0
-    return found
+    return found | {"statistics": image_statistics(future_BTHWC)}
 
 
 def estimates(clips: Records, real: Records, seed: int) -> Iterator[tuple[str, Estimate]]:

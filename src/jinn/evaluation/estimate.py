@@ -95,14 +95,11 @@ def estimate_means(
     samples: dict[str, np.ndarray], seed: int
 ) -> tuple[dict[str, Estimate], dict[str, list[Estimate]]]:
     """Estimates and curves of `clip_samples`; a curve's mean over the horizon is the estimate of its name."""
-    estimates = {
-        name: bootstrap(values.reshape(len(values), -1).mean(1), seed) for name, values in samples.items()
-    }
-    curves = {
-        name: [bootstrap(column_B, seed) for column_B in values.T]
-        for name, values in samples.items()
-        if values.ndim == 2
-    }
+    estimates, curves = {}, {}
+    for name, values in samples.items():
+        estimates[name] = bootstrap(values.reshape(len(values), -1).mean(1), seed)
+        if values.ndim == 2:
+            curves[name] = [bootstrap(column_B, seed) for column_B in values.T]
     return estimates, curves
 
 

@@ -13,55 +13,12 @@ equally many samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from jinn.contracts import JinnError
 from jinn.evaluation.estimate import Estimate
-
-
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """Count, mean and scatter of a set of features; of a union of sets they are the sum, ``a + b``.
-
-    Attributes:
-        count: of samples.
-        mean_D: float64.
-        scatter_DD: float64, the sum over samples of the outer product of what they are off the mean.
-    """
-
-    count: int
-    mean_D: Tensor
-    scatter_DD: Tensor
-
-    @classmethod
-    def of(cls, features_XD: Tensor) -> Moments:
-        """Of one sample at least, any float type, from any device."""
-        features_XD = features_XD.detach().cpu().double()
-        mean_D = features_XD.mean(0)
-        centred_XD = features_XD - mean_D
-        return cls(len(features_XD), mean_D, centred_XD.T @ centred_XD)
-
-    def __add__(self, other: Moments) -> Moments:
-        """Of the union, without loss (Chan et al. 1979)."""
-        a, b = self.count, other.count
-        apart_D = other.mean_D - self.mean_D
-        between_DD = torch.outer(apart_D, apart_D) * (a * b / (a + b))
-        mean_D = self.mean_D + apart_D * (b / (a + b))
-        return Moments(a + b, mean_D, self.scatter_DD + other.scatter_DD + between_DD)
-
-    @property
-    def covariance(self) -> Tensor:
-        """Unbiased, float64 ``DD``. Raises `JinnError` if there is a single sample."""
-        _check(self.count)
-        return self.scatter_DD / (self.count - 1)
 
 
 def frechet(real_XD: Tensor, made_XD: Tensor) -> float:
@@ -74,7 +31,11 @@ def frechet(real_XD: Tensor, made_XD: Tensor) -> float:
     Raises:
         JinnError: a set has less than two samples.
     """
-    return _distance(*_mean_and_factor(real_XD), *_mean_and_factor(made_XD))
+    (mean_a, factor_a), (mean_b, factor_b) = (_mean_and_factor(_float64(x)) for x in (real_XD, made_XD))
+    overlap = torch.linalg.svdvals(factor_a @ factor_b.T).sum()
+    apart = (mean_a - mean_b).square().sum()
+    # Rounding apart it cannot be negative.
+    return max(0.0, float(apart + factor_a.square().sum() + factor_b.square().sum() - 2 * overlap))
 
 
 def frechet_interval(real_CXD: Tensor, made_CXD: Tensor, seed: int = 0, draws: int = 100) -> Estimate:
@@ -99,30 +60,20 @@ def frechet_interval(real_CXD: Tensor, made_CXD: Tensor, seed: int = 0, draws: i
     Raises:
         JinnError: a set has less than two clips.
     """
-    for clips in (real_CXD, made_CXD):
-        _check(len(clips))
     # The distance does not change when both sets move; in the middle of them rounding is the least.
-    middle_D = real_CXD.detach().cpu().double().mean((0, 1))
-    real_CXD, made_CXD = (clips.detach().cpu().double() - middle_D for clips in (real_CXD, made_CXD))
-    rng = np.random.default_rng(seed)
-    with _one_thread():
+    middle_D = _float64(real_CXD).mean((0, 1))
+    real_CXD, made_CXD = _float64(real_CXD) - middle_D, _float64(made_CXD) - middle_D
+    rng, threads = np.random.default_rng(seed), torch.get_num_threads()
+    torch.set_num_threads(1)  # such matrices are too small to be shared: beside other work threads only wait
+    try:
         (mean_a, factor_a), (mean_b, factor_b) = (_resampled(c, rng, draws) for c in (real_CXD, made_CXD))
         scatter = factor_a.square().sum((1, 2)) + factor_b.square().sum((1, 2))
         distances = (mean_a - mean_b).square().sum(1) + scatter - 2 * _overlap(factor_a, factor_b)
+    finally:
+        torch.set_num_threads(threads)
     value = frechet(real_CXD.flatten(0, 1), made_CXD.flatten(0, 1))
     low, high = value + np.quantile(distances, [0.025, 0.975]) - float(distances.mean())
     return Estimate(value, max(0.0, float(low)), float(high), len(made_CXD), seed)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Matrices of a few hundred rows are too small to be shared: beside other work threads only wait."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _resampled(clips_CXD: Tensor, rng: np.random.Generator, draws: int) -> tuple[Tensor, Tensor]:
@@ -132,21 +83,25 @@ def _resampled(clips_CXD: Tensor, rng: np.random.Generator, draws: int) -> tuple
         resampled_RXD = clips_CXD[torch.from_numpy(rng.integers(C, size=(draws, C)))].flatten(1, 2)
         mean_RD = resampled_RXD.mean(1)
         return mean_RD, (resampled_RXD - mean_RD.unsqueeze(1)) / (C * X - 1) ** 0.5
-    groups = [Moments.of(group.flatten(0, 1)) for group in clips_CXD.tensor_split(min(C, 64))]
+    groups = [group.flatten(0, 1) for group in clips_CXD.tensor_split(min(C, 64))]
     G = len(groups)
     times_RG = torch.from_numpy(rng.multinomial(G, np.full(G, 1 / G), draws)).double()
     # Counts, sums and squares of a union are the sums of its parts': one product makes all draws.
-    count_G = torch.tensor([group.count for group in groups], dtype=torch.float64)
-    sum_GD = torch.stack([group.count * group.mean_D for group in groups])
-    squares = [g.scatter_DD + g.count * torch.outer(g.mean_D, g.mean_D) for g in groups]
+    count_G = torch.tensor([len(group) for group in groups], dtype=torch.float64)
+    parts = zip(*map(_mean_and_scatter, groups), strict=True)
+    mean_GD, scatter_GDD = (torch.stack(part) for part in parts)
+    square_GDD = scatter_GDD + count_G.view(-1, 1, 1) * _outer(mean_GD)
     count_R = times_RG @ count_G
-    mean_RD = times_RG @ sum_GD / count_R.unsqueeze(1)
-    square_RDD = (times_RG @ torch.stack(squares).flatten(1)).view(draws, D, D)
-    roots = [
-        _root((square_DD - count * torch.outer(mean_D, mean_D)) / (count - 1))
-        for count, mean_D, square_DD in zip(count_R, mean_RD, square_RDD, strict=True)
-    ]
-    return mean_RD, torch.stack(roots)
+    mean_RD = times_RG @ (count_G.unsqueeze(1) * mean_GD) / count_R.unsqueeze(1)
+    square_RDD = (times_RG @ square_GDD.flatten(1)).view(draws, D, D)
+    scatter_RDD = square_RDD - count_R.view(-1, 1, 1) * _outer(mean_RD)
+    covariance_RDD = scatter_RDD / (count_R - 1).view(-1, 1, 1)
+    return mean_RD, torch.stack([_root(covariance_DD) for covariance_DD in covariance_RDD])
+
+
+def _outer(mean_XD: Tensor) -> Tensor:
+    """The outer product ``XDD`` of each row with itself."""
+    return mean_XD.unsqueeze(2) * mean_XD.unsqueeze(1)
 
 
 def _overlap(factor_a: Tensor, factor_b: Tensor) -> Tensor:
@@ -157,14 +112,19 @@ def _overlap(factor_a: Tensor, factor_b: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(product_RXY @ product_RXY.mT).clamp_min(0).sqrt().sum(1)
 
 
+def _mean_and_scatter(features_XD: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of samples, and the sum over them of the outer product of what they are off the mean."""
+    mean_D = features_XD.mean(0)
+    centred_XD = features_XD - mean_D
+    return mean_D, centred_XD.T @ centred_XD
+
+
 def _mean_and_factor(features_XD: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of samples, and the smaller F of which their covariance is ``F^T F``."""
     count, D = features_XD.shape
-    _check(count)
     if count > D:
-        moments = reduce(add, map(Moments.of, features_XD.split(8192)))
-        return moments.mean_D, _root(moments.covariance)
-    features_XD = features_XD.detach().cpu().double()
+        mean_D, scatter_DD = _mean_and_scatter(features_XD)
+        return mean_D, _root(scatter_DD / (count - 1))
     mean_D = features_XD.mean(0)
     return mean_D, (features_XD - mean_D) / (count - 1) ** 0.5
 
@@ -178,13 +138,10 @@ def _root(covariance_DD: Tensor) -> Tensor:
     return values_D.clamp_min(0).sqrt().unsqueeze(1) * vectors_DD.T
 
 
-def _distance(mean_a: Tensor, factor_a: Tensor, mean_b: Tensor, factor_b: Tensor) -> float:
-    """The formula, with factors ``XD`` of the covariances; rounding apart it cannot be negative."""
-    overlap = torch.linalg.svdvals(factor_a @ factor_b.T).sum()
-    apart = (mean_a - mean_b).square().sum()
-    return max(0.0, float(apart + factor_a.square().sum() + factor_b.square().sum() - 2 * overlap))
-
-
-def _check(count: int) -> None:
-    if count < 2:
-        raise JinnError(f"a Frechet distance needs two samples or clips of each set at least, got {count}")
+def _float64(features: Tensor) -> Tensor:
+    """Features of two samples or clips at least, on the CPU."""
+    if len(features) < 2:
+        raise JinnError(
+            f"a Frechet distance needs two samples or clips of each set at least, got {len(features)}"
+        )
+    return features.detach().cpu().double()

@@ -13,15 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jinn.contracts import JinnError, check_frames, to_float
-from jinn.evaluation.pretrained import i3d_weights
+from jinn.contracts import to_float
 
 SIZE = 224  # of the frames that it was trained on
 SHORTEST = 9  # frames: with fewer, less than the two steps of time that the last pooling spans are left
 
 
 class I3D(nn.Module):
-    """Floats ``(B, 3, T, 224, 224)`` in [-1, 1] to logits ``(B, 400)``."""
+    """Floats ``(B, 3, T, 224, 224)`` in [-1, 1] to logits ``(B, 400)``.
+
+    Args:
+        weights: from `jinn.evaluation.pretrained.i3d_weights`.
+    """
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         super().__init__()
@@ -50,16 +53,6 @@ class I3D(nn.Module):
         return self.head(F.avg_pool3d(x_BCTHW, (2, 7, 7), stride=1).mean(dim=(2, 3, 4)))
 
 
-def load_i3d(device: torch.device | str = "cpu") -> I3D:
-    """The network with its Kinetics-400 weights.
-
-    Raises:
-        MissingWeights: they are not installed.
-        JinnError: they are damaged, or others.
-    """
-    return I3D(i3d_weights()).to(device)
-
-
 @torch.inference_mode()
 def i3d_logits(model: I3D, frames_BTHWC: Tensor, batch: int = 4) -> Tensor:
     """The logits which stand for a clip in the Frechet video distance.
@@ -70,23 +63,14 @@ def i3d_logits(model: I3D, frames_BTHWC: Tensor, batch: int = 4) -> Tensor:
 
     Args:
         model: on the device to compute on.
-        frames_BTHWC: uint8 of any height and width, 9 frames at least, on any device.
+        frames_BTHWC: uint8 of any height and width, `SHORTEST` frames at least, on any device.
         batch: clips at once.
 
     Returns:
         float32 ``(B, 400)`` on the model's device.
-
-    Raises:
-        JinnError: no such frames, or too few of them.
     """
-    check_frames(frames_BTHWC)
-    if frames_BTHWC.shape[1] < SHORTEST:
-        raise JinnError(
-            f"I3D sees no less than {SHORTEST} frames, got clips of {frames_BTHWC.shape[1]}: take longer ones"
-        )
     device = model.head.weight.device
-    logits = [model(_resize(clips.to(device))) for clips in frames_BTHWC.split(batch)]
-    return torch.cat(logits) if logits else torch.empty(0, model.head.out_features, device=device)
+    return torch.cat([model(_resize(clips.to(device))) for clips in frames_BTHWC.split(batch)])
 
 
 def _resize(frames_BTHWC: Tensor) -> Tensor:
@@ -120,9 +104,8 @@ class _Convolution(nn.Conv3d):
         kernel = weights[f"params/{path}/Conv_0/kernel"]  # (time, height, width, in, out)
         *sizes, width_in, width_out = kernel.shape
         super().__init__(width_in, width_out, (sizes[0], sizes[1], sizes[2]), stride)
-        mean, variance = (
-            weights[f"batch_stats/{path}/BatchNorm_0/{name}"].flatten() for name in ("mean", "var")
-        )
+        moments = f"batch_stats/{path}/BatchNorm_0"
+        mean, variance = (weights[f"{moments}/{name}"].flatten() for name in ("mean", "var"))
         scale = (variance + 1e-3).rsqrt()
         self.weight.data = (kernel * scale).permute(4, 3, 0, 1, 2)
         assert self.bias is not None

@@ -10,18 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jinn.contracts import JinnError, to_float
-from jinn.evaluation.pretrained import lpips_weights
+from jinn.contracts import to_float
 
 SMALLEST = 31  # pixels a side: from fewer nothing is left for the third convolution
 
-# Mean and deviation by which the LPIPS authors normalise pixels in [-1, 1].
-_MEAN = (-0.030, -0.088, -0.188)
-_DEVIATION = (0.458, 0.448, 0.450)
-
 
 class LPIPS(nn.Module):
-    """The trunk of AlexNet, and of each of its five activations how much a channel counts."""
+    """The trunk of AlexNet, and of each of its five activations how much a channel counts.
+
+    Args:
+        weights: from `jinn.evaluation.pretrained.lpips_weights`.
+    """
 
     mean: Tensor
     deviation: Tensor
@@ -37,8 +36,9 @@ class LPIPS(nn.Module):
             convolution.bias.data = weights[f"AlexNet_0/Conv_{i}/bias"]  # type: ignore[union-attr]
             self.convolutions.append(convolution)
             self.register_buffer(f"head_{i}", weights[f"NetLinLayer_{i}/Conv_0/kernel"].flatten())
-        self.register_buffer("mean", torch.tensor(_MEAN))
-        self.register_buffer("deviation", torch.tensor(_DEVIATION))
+        # By these the LPIPS authors normalise pixels in [-1, 1].
+        self.register_buffer("mean", torch.tensor([-0.030, -0.088, -0.188]))
+        self.register_buffer("deviation", torch.tensor([0.458, 0.448, 0.450]))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval().requires_grad_(False)
 
@@ -54,42 +54,21 @@ class LPIPS(nn.Module):
         return activations
 
 
-def load_lpips(device: torch.device | str = "cpu") -> LPIPS:
-    """The network with AlexNet's ImageNet weights and the heads of LPIPS 0.1.
-
-    Raises:
-        MissingWeights: they are not installed.
-        JinnError: they are damaged, or others.
-    """
-    return LPIPS(lpips_weights()).to(device)
-
-
 @torch.inference_mode()
 def lpips(model: LPIPS, made: Tensor, real: Tensor, batch: int = 128) -> Tensor:
     """LPIPS distance of frames: 0 for equal ones, about 0.7 for pictures that have nothing in common.
 
     Args:
         model: on the device to compute on.
-        made: uint8 ``(..., H, W, 3)``, 31 pixels a side at least, on any device.
+        made: uint8 ``(..., H, W, 3)``, `SMALLEST` pixels a side at least, on any device.
         real: the same shape.
         batch: pairs at once.
 
     Returns:
         float32 ``(...)`` on the model's device.
-
-    Raises:
-        JinnError: the frames are too small, or no frames, or not of one shape.
     """
-    if made.shape != real.shape:
-        raise JinnError(
-            f"frames of {tuple(made.shape)} and {tuple(real.shape)} cannot be compared one by one: "
-            "give as many made ones as real ones, of the same size"
-        )
-    distances = [
-        _distance(model, model(made_XHWC), model(real_XHWC))
-        for made_XHWC, real_XHWC in zip(_chunks(model, made, batch), _chunks(model, real, batch), strict=True)
-    ]
-    return torch.cat(distances).reshape(made.shape[:-3])
+    pairs = zip(_chunks(model, made, batch), _chunks(model, real, batch), strict=True)
+    return torch.cat([_distance(model, *pair) for pair in pairs]).reshape(made.shape[:-3])
 
 
 @torch.inference_mode()
@@ -100,14 +79,11 @@ def frame_features(model: LPIPS, frames: Tensor, batch: int = 128) -> Tensor:
 
     Args:
         model: on the device to compute on.
-        frames: uint8 ``(..., H, W, 3)``, 31 pixels a side at least, on any device.
+        frames: uint8 ``(..., H, W, 3)``, `SMALLEST` pixels a side at least, on any device.
         batch: frames at once.
 
     Returns:
         float32 ``(..., 256)`` on the model's device.
-
-    Raises:
-        JinnError: the frames are too small, or no frames.
     """
     features = [model(frames_XHWC)[-1].mean(dim=(2, 3)) for frames_XHWC in _chunks(model, frames, batch)]
     return torch.cat(features).reshape(*frames.shape[:-3], -1)
@@ -115,27 +91,14 @@ def frame_features(model: LPIPS, frames: Tensor, batch: int = 128) -> Tensor:
 
 def _chunks(model: LPIPS, frames: Tensor, batch: int) -> list[Tensor]:
     """``(..., H, W, C)`` in portions ``XHWC`` on the model's device."""
-    if frames.ndim < 3 or frames.shape[-1] != 3 or frames.dtype != torch.uint8 or not frames.numel():
-        raise JinnError(
-            "frames must be a uint8 tensor of shape (..., height, width, 3) with a frame at least, "
-            f"got {frames.dtype} of shape {tuple(frames.shape)}"
-        )
-    if min(frames.shape[-3:-1]) < SMALLEST:
-        raise JinnError(
-            f"LPIPS needs frames of {SMALLEST} pixels a side at least, got "
-            f"{frames.shape[-3]}x{frames.shape[-2]}: store larger ones, or measure without it"
-        )
     return [chunk.to(model.mean.device) for chunk in frames.reshape(-1, *frames.shape[-3:]).split(batch)]
 
 
-def _distance(model: LPIPS, made: list[Tensor], real: list[Tensor]) -> Tensor:
+def _distance(model: LPIPS, made_XHWC: Tensor, real_XHWC: Tensor) -> Tensor:
     """Weighted squared difference of the activations, each scaled to length 1 over its channels: ``(X,)``."""
-    total_X = torch.zeros(len(made[0]), device=made[0].device)
-    for i, (made_XDHW, real_XDHW) in enumerate(zip(made, real, strict=True)):
+    total_X = torch.zeros(len(made_XHWC), device=made_XHWC.device)
+    for i, pair in enumerate(zip(model(made_XHWC), model(real_XHWC), strict=True)):
         # With the channels last, as they lie in memory, the weighting is one matrix product.
-        made_XHWD, real_XHWD = made_XDHW.permute(0, 2, 3, 1), real_XDHW.permute(0, 2, 3, 1)
-        difference_XHWD = F.normalize(made_XHWD, dim=-1, eps=1e-10) - F.normalize(
-            real_XHWD, dim=-1, eps=1e-10
-        )
-        total_X += (difference_XHWD.square() @ getattr(model, f"head_{i}")).mean(dim=(1, 2))
+        made_XHWD, real_XHWD = (F.normalize(x.permute(0, 2, 3, 1), dim=-1, eps=1e-10) for x in pair)
+        total_X += ((made_XHWD - real_XHWD).square() @ getattr(model, f"head_{i}")).mean(dim=(1, 2))
     return total_X

@@ -64,29 +64,24 @@ class Measure:
 
     def real(self) -> Records:
         """Records of all real clips, which are the same for all worlds."""
-        measured, reference, other = self.held_out.measured, self.held_out.reference, self.held_out.other
-        how = self.protocol
+        held_out, networks, how = self.held_out, self.networks, self.protocol
         parts = (how.frames, how.seed, how.long_rollouts, how.long_frames)
-        folder = cache_folder() / "real" / clips_digest(self.held_out, self.networks, *parts)
-
-        def short(rows: slice) -> Records:
-            clips = measured.rows(rows)
-            floor = reference.rows(rows) if reference else None
-            single = other.rows(rows) if other else None
-            statistics = stability.image_statistics(clips.read()[:, 1:])
-            found = distances.real_records(self.networks, clips, floor, single, rows.start, how.seed)
-            return found | {"statistics": statistics}
-
-        progress = partial(self.on_progress, "real videos")
-        found = in_batches("short", len(measured), self.batch, short, folder, progress)
+        folder = cache_folder() / "real" / clips_digest(held_out, networks, *parts)
+        short = partial(distances.real_records, networks, held_out, seed=how.seed)
+        found = self._in_batches("real videos", "short", len(held_out.measured), short, folder)
         if (long := self._long_real_clips()) is not None:
-            progress = partial(self.on_progress, "real videos, long")
 
             def stretch(rows: slice) -> Records:
-                return stability.real_records(self.networks, long.rows(rows))
+                return stability.real_records(networks, long.rows(rows))
 
-            found |= in_batches("long", len(long), self.batch, stretch, folder, progress)
+            found |= self._in_batches("real videos, long", "long", len(long), stretch, folder)
         return found
+
+    def _in_batches(
+        self, title: str, what: str, count: int, measure: Callable[[slice], Records], folder: Path | None
+    ) -> Records:
+        """`in_batches`, with a title for reports of progress."""
+        return in_batches(what, count, self.batch, measure, folder, partial(self.on_progress, title))
 
     def _long_real_clips(self) -> Clips | None:
         """Reference clips as long as a stretch of a long roll-out, None if fewer than two videos are so long."""
@@ -103,38 +98,32 @@ class Measure:
     def world(self, world: World, name: str) -> WorldRecords:
         """Records of a world, which ``name`` stands for in progress reports."""
         measured, reference, how = self.held_out.measured, self.held_out.reference, self.protocol
-        folder = None
-        if self.work is not None:
-            clips_name = clips_digest(self.held_out, self.networks, how)
-            folder = self.work / digest(world_digest(world), clips_name)
+        clips_name = clips_digest(self.held_out, self.networks, how)
+        folder = self.work / digest(world_digest(world), clips_name) if self.work else None
         fitted = None
         if reference is not None:
 
             def pairs(rows: slice) -> Records:
                 return actions.reference_records(world, reference.rows(rows))
 
-            progress = partial(self.on_progress, f"{name}: actions")
-            fitted = in_batches("reference", len(reference), self.batch, pairs, folder, progress)
+            fitted = self._in_batches(f"{name}: actions", "reference", len(reference), pairs, folder)
         # If only some of the clips have true actions, none are given: an estimate is one of all clips.
-        latent_U = (
-            actions.latent_of_true(fitted, world.num_actions) if measured.actions() is not None else None
-        )
+        all_known = measured.actions() is not None
+        latent_U = actions.latent_of_true(fitted, world.num_actions) if all_known else None
 
         def short(rows: slice) -> Records:
-            played = rollouts.play_clips(
-                world, measured.rows(rows), rows.start, how.seed, how.draws, latent_U
-            )
+            clips = measured.rows(rows)
+            played = rollouts.play_clips(world, clips, rows.start, how.seed, how.draws, latent_U)
             return (
                 reconstruction.records(world, played, self.networks)
                 | rollouts.records(played, self.networks)
                 | control.records(world, played)
                 | actions.records(played)
-                | distances.records(played, self.networks)
+                | distances.features(self.networks, played.generated)
             )
 
-        progress = partial(self.on_progress, f"{name}: clips")
-        clips = in_batches("clips", len(measured), self.batch, short, folder, progress)
-        return WorldRecords(clips, fitted, latent_U, self._long_rollouts(world, name, folder))
+        found = self._in_batches(f"{name}: clips", "clips", len(measured), short, folder)
+        return WorldRecords(found, fitted, latent_U, self._long_rollouts(world, name, folder))
 
     def _long_rollouts(self, world: World, name: str, folder: Path | None) -> Records:
         how, measured = self.protocol, self.held_out.measured

@@ -27,7 +27,8 @@ def block_motion(frames_BTHWC: Tensor) -> Tensor:
     Frames are made grey and downsampled by a whole number to at least 64 pixels a side, then each block of the
     newer frame is searched in the older one.
     """
-    grey = downsampled_grey(frames_BTHWC)
+    grey = frames_BTHWC.float().mean(-1)
+    grey = F.avg_pool2d(grey, max(1, min(grey.shape[2:]) // 64))
     B, T, H, W = grey.shape
     rows, columns = max(H // BLOCK, 1), max(W // BLOCK, 1)
     grey = grey[:, :, : rows * BLOCK, : columns * BLOCK]
@@ -58,8 +59,7 @@ def motion_features(frames_BTHWC: Tensor) -> Tensor:
 
 
 def _percentages(motion: Tensor) -> Tensor:
-    edges = torch.tensor(EDGES, device=motion.device)
-    classes = torch.bucketize(motion, edges)
+    classes = torch.bucketize(motion, torch.tensor(EDGES, device=motion.device))
     cells_BX = (classes[..., 0] * (len(EDGES) + 1) + classes[..., 1]).flatten(1)
     return 100 * F.one_hot(cells_BX, (len(EDGES) + 1) ** 2).float().mean(1)
 
@@ -67,10 +67,3 @@ def _percentages(motion: Tensor) -> Tensor:
 def mean_change(frames_BTHWC: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring frames in grey levels, float32 ``B``."""
     return (frames_BTHWC[:, 1:].float() - frames_BTHWC[:, :-1].float()).abs().mean((1, 2, 3, 4))
-
-
-def downsampled_grey(frames_BTHWC: Tensor) -> Tensor:
-    """Float grey levels in 0..255, ``BTHW``, downsampled by a whole number to at least 64 pixels a side."""
-    grey = frames_BTHWC.float().mean(-1)
-    factor = max(1, min(grey.shape[2:]) // 64)
-    return F.avg_pool2d(grey, factor) if factor > 1 else grey

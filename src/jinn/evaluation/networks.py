@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from jinn.evaluation.i3d import I3D, SHORTEST, load_i3d
-from jinn.evaluation.lpips import LPIPS, SMALLEST, load_lpips
-from jinn.evaluation.pretrained import MissingWeights
+from jinn.evaluation.i3d import I3D, SHORTEST
+from jinn.evaluation.lpips import LPIPS, SMALLEST
+from jinn.evaluation.pretrained import MissingWeights, i3d_weights, lpips_weights
 
 
 @dataclass(frozen=True)
@@ -19,34 +19,32 @@ class Networks:
         i3d: the network of FVD.
         alexnet: the network of LPIPS and of the frame distance.
         missing: a sentence for each network that is missing.
+        device: where features are computed.
     """
 
     i3d: I3D | None
     alexnet: LPIPS | None
     missing: tuple[str, ...]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks compute; the CPU if there is none."""
-        for network in (self.i3d, self.alexnet):
-            if network is not None:
-                return next(network.parameters()).device
-        return torch.device("cpu")
+    device: torch.device | str = "cpu"
 
 
 def load_networks(device: torch.device, size_hw: tuple[int, int], frames: int) -> Networks:
-    """Load the installed networks that can process clips of this size and number of frames."""
+    """Load the installed networks that can process clips of this size and number of frames.
+
+    Raises:
+        JinnError: the file of installed weights is damaged.
+    """
     i3d, alexnet, missing = None, None, []
     try:
         if frames < SHORTEST:
             raise MissingWeights(f"FVD needs at least {SHORTEST} frames: measure more (--frames {SHORTEST})")
-        i3d = load_i3d(device)
+        i3d = I3D(i3d_weights()).to(device)
     except MissingWeights as error:
         missing.append(f"{error}.")
     try:
         if min(size_hw) < SMALLEST:
             raise MissingWeights(f"LPIPS needs frames of {SMALLEST} pixels a side: store larger ones")
-        alexnet = load_lpips(device)
+        alexnet = LPIPS(lpips_weights()).to(device)
     except MissingWeights as error:
         missing.append(f"{error}.")
-    return Networks(i3d, alexnet, tuple(missing))
+    return Networks(i3d, alexnet, tuple(missing), device)

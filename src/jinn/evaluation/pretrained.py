@@ -47,7 +47,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     """
     try:
         with open(path, "rb") as file:
-            return _Weights(path.name, _flatten(_ArrayUnpickler(file).load()))
+            return _Weights(_flatten(_ArrayUnpickler(file).load()))
     except JinnError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way, as its bytes are a program
@@ -57,12 +57,8 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
 class _Weights(dict[str, Tensor]):
     """Tensors by name; one that is not there is a `JinnError`."""
 
-    def __init__(self, file: str, tensors: Iterator[tuple[str, Tensor]]) -> None:
-        super().__init__(tensors)
-        self.file = file
-
     def __missing__(self, name: str) -> Tensor:
-        raise JinnError(f"{self.file} lacks {name}: install its package again")
+        raise JinnError(f"a file of weights lacks {name}: install its package again")
 
 
 def _find(what: str, module: str, file: str, requirement: str) -> Path:

@@ -29,8 +29,7 @@ def records(world: World, rollouts: Rollouts, networks: Networks) -> Records:
 
 def estimates(world: World, clips: Records, seed: int) -> Iterator[tuple[str, Estimate]]:
     """How the codebook is used. Of a codebook that is too large to be counted, the capacity only."""
-    rows, columns = world.tokenizer.grid_hw
-    N = rows * columns
+    N = int(np.prod(world.tokenizer.grid_hw))
     capacity = N * float(np.log2(world.tokenizer.codebook_size))
     yield "tokenizer/capacity_bits", exactly(capacity, len(clips["motion"]), seed)
     if "code_counts" not in clips:

@@ -28,10 +28,10 @@ class Rollouts:
         reconstructed_BTHWC: the decoded tokens.
         latent_BT: int64 latent actions, inferred from the real clips.
         true_BT: int64 true actions, -1 where they are unknown.
-        next_BTN, next_BTHWC: tokens and frames predicted with teacher forcing.
-        inferred_BTHWC, given_BTHWC: roll-outs from the prompt (which is frame 0, as reconstructed) under
-            the inferred latent actions, and under the true ones as far as they can be mapped, else None.
-        random: pairs of random actions ``BT`` and the roll-out under them.
+        next_BTN: tokens predicted with teacher forcing.
+        generated: predicted frames 1 to T by regime: "next_frame" with teacher forcing, and those of `plans`.
+        random: pairs of random actions ``BT`` and the roll-out under them, whose frame 0 is the prompt, as
+            reconstructed.
     """
 
     real_BTHWC: Tensor
@@ -40,15 +40,8 @@ class Rollouts:
     latent_BT: Tensor
     true_BT: Tensor
     next_BTN: Tensor
-    next_BTHWC: Tensor
-    inferred_BTHWC: Tensor
-    given_BTHWC: Tensor | None
+    generated: dict[str, Tensor]
     random: tuple[tuple[Tensor, Tensor], ...]
-
-    def generated(self) -> dict[str, Tensor]:
-        """Predicted frames 1 to T, by the name of their regime."""
-        made = {"next_frame": self.next_BTHWC, "inferred": self.inferred_BTHWC[:, 1:]}
-        return made if self.given_BTHWC is None else made | {"given": self.given_BTHWC[:, 1:]}
 
 
 def play_clips(
@@ -64,24 +57,19 @@ def play_clips(
         draws: number of random action sequences for each clip.
         latent_U: int64, the latent action of each true action; None if it is unknown.
     """
-    device, numbers = world.device, range(first, first + len(clips))
-    real_BTHWC = clips.read().to(device)
-    B, T = len(clips), clips.frames - 1
-    tokens_BTN = world.tokenizer.encode(real_BTHWC)
-    latent_BT = world.latent_actions.encode(real_BTHWC)
-    rngs = clip_generators(seed, numbers)
-    random_BRT = torch.stack([torch.randint(world.num_actions, (draws, T), generator=rng) for rng in rngs])
-    seeds = [seed + n for n in numbers]
+    numbers, real_BTHWC = range(first, first + len(clips)), clips.read().to(world.device)
+    tokens_BTN, true_BT = world.tokenizer.encode(real_BTHWC), clips.actions()
+    named = plans(world, real_BTHWC, true_BT, latent_U)
+    latent_BT, seeds = named["inferred"], [seed + n for n in numbers]
     next_BTN, next_BTHWC = next_frames(world, real_BTHWC, tokens_BTN, latent_BT, seeds)
-
-    true_BT = clips.actions()
-    plans = {"inferred": latent_BT}
-    if latent_U is not None and true_BT is not None:
-        plans["given"] = to_latent(latent_U, true_BT).to(device)
-    plans |= {f"random {r}": random_BRT[:, r].to(device) for r in range(draws)}
-    prompts_PBHWC = real_BTHWC[:, 0].expand(len(plans), *real_BTHWC[:, 0].shape)
-    played = roll_out(world, prompts_PBHWC.flatten(0, 1), torch.cat([*plans.values()]), seeds * len(plans))
-    made = dict(zip(plans, played.unflatten(0, (len(plans), B)), strict=True))
+    shape = (draws, clips.frames - 1)
+    rngs = clip_generators(seed, numbers)
+    random_BRT = torch.stack([torch.randint(world.num_actions, shape, generator=rng) for rng in rngs])
+    # All plans are one batch.
+    actions_PBT = torch.stack([*named.values(), *random_BRT.to(world.device).unbind(1)])
+    P, B, _ = actions_PBT.shape
+    prompts_XHWC = real_BTHWC[:, 0].repeat(P, 1, 1, 1)
+    made_PBTHWC = roll_out(world, prompts_XHWC, actions_PBT.flatten(0, 1), seeds * P).unflatten(0, (P, B))
     return Rollouts(
         real_BTHWC,
         tokens_BTN,
@@ -89,11 +77,23 @@ def play_clips(
         latent_BT,
         torch.full_like(latent_BT, -1) if true_BT is None else true_BT,
         next_BTN,
-        next_BTHWC,
-        made["inferred"],
-        made.get("given"),
-        tuple((plans[name], made[name]) for name in plans if name.startswith("random")),
+        {"next_frame": next_BTHWC} | dict(zip(named, made_PBTHWC[:, :, 1:], strict=False)),
+        tuple(zip(actions_PBT, made_PBTHWC, strict=True))[len(named) :],
     )
+
+
+def plans(
+    world: World, real_BTHWC: Tensor, true_BT: Tensor | None, latent_U: Tensor | None
+) -> dict[str, Tensor]:
+    """Latent actions ``BT`` to roll real clips out with: "inferred" ones, and where they are known "given" ones.
+
+    Given ones are the true actions, mapped; unknown actions (-1, or not in the map) count as true action 0.
+    """
+    found = {"inferred": world.latent_actions.encode(real_BTHWC)}
+    if latent_U is not None and true_BT is not None:
+        known_BT = (true_BT >= 0) & (true_BT < len(latent_U))
+        found["given"] = latent_U[true_BT.masked_fill(~known_BT, 0)].to(world.device)
+    return found
 
 
 def roll_out(world: World, prompts_BHWC: Tensor, actions_BT: Tensor, seeds: list[int]) -> Tensor:
@@ -120,12 +120,6 @@ def next_frames(
     return torch.stack(tokens, dim=1), torch.stack(frames, dim=1)
 
 
-def to_latent(latent_U: Tensor, true_BT: Tensor) -> Tensor:
-    """Map true actions to latent ones; unknown actions (-1, or not in the map) count as true action 0."""
-    known_BT = (true_BT >= 0) & (true_BT < len(latent_U))
-    return latent_U[true_BT.masked_fill(~known_BT, 0)]
-
-
 def compare_frames(networks: Networks, made_BTHWC: Tensor, real_BTHWC: Tensor, name: str) -> Records:
     """``<name>/psnr`` (dB), ``<name>/ssim`` and ``<name>/lpips`` of each frame, ``BT``."""
     found = {f"{name}/psnr": psnr(made_BTHWC, real_BTHWC), f"{name}/ssim": ssim(made_BTHWC, real_BTHWC)}
@@ -141,7 +135,7 @@ def records(rollouts: Rollouts, networks: Networks) -> Records:
     prompt = compare_frames(networks, real_BTHWC[:, :1].expand_as(future_BTHWC), future_BTHWC, "")
     before = compare_frames(networks, real_BTHWC[:, :-1], future_BTHWC, "")
     found = {"motion": mean_change(real_BTHWC)}
-    for name, made_BTHWC in rollouts.generated().items():
+    for name, made_BTHWC in rollouts.generated.items():
         found |= compare_frames(networks, made_BTHWC, future_BTHWC, name)
         copies = before if name == "next_frame" else prompt
         # Cloned, for a file of records cannot hold one tensor under two names.
@@ -164,15 +158,12 @@ def example_rollouts(world: World, clips: Clips, count: int, latent_U: Tensor | 
         seed: seed of the evaluation.
     """
     rows = np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))
-    real_BTHWC, true_BT = clips.rows(rows).read(), clips.rows(rows).actions()
-    plans = {"inferred actions": world.latent_actions.encode(real_BTHWC.to(world.device))}
-    if latent_U is not None and true_BT is not None:
-        plans["given actions"] = to_latent(latent_U, true_BT).to(world.device)
+    real_BTHWC = clips.rows(rows).read().to(world.device)
     seeds = [seed + int(row) for row in rows]
-    shown = {"real": real_BTHWC}
-    for name, actions_BT in plans.items():
-        shown[name] = roll_out(world, real_BTHWC[:, 0].to(world.device), actions_BT, seeds).cpu()
-    prompts_PHWC = real_BTHWC[np.unique(np.linspace(0, len(rows) - 1, 3).astype(int)), 0].to(world.device)
+    shown = {"real": real_BTHWC.cpu()}
+    for name, actions_BT in plans(world, real_BTHWC, clips.rows(rows).actions(), latent_U).items():
+        shown[f"{name} actions"] = roll_out(world, real_BTHWC[:, 0], actions_BT, seeds).cpu()
+    prompts_PHWC = real_BTHWC[np.unique(np.linspace(0, len(rows) - 1, 3).astype(int)), 0]
     P, A, T = len(prompts_PHWC), world.num_actions, clips.frames - 1
     actions_XT = torch.arange(A, device=world.device).repeat(P).unsqueeze(1).expand(-1, T)
     constant = roll_out(world, prompts_PHWC.repeat_interleave(A, 0), actions_XT, [seed] * (P * A))

@@ -80,14 +80,13 @@ def estimates(long: Records, real: Records, seed: int) -> Iterator[tuple[str, Es
 
     Args:
         long: of `records`: first the roll-outs under random actions, then as many under constant ones.
-        real: of `real_records` and of `jinn.evaluation.distances.real_records`, and ``statistics``.
+        real: of `real_records` and of `jinn.evaluation.distances.real_records`.
         seed: seed of the bootstrap.
     """
     statistics_X2 = real["statistics"].flatten(0, 1)
     low_2, high_2 = statistics_X2.amin(0) / 2, statistics_X2.amax(0) * 2
-    rollouts = len(long["change"]) // 2
-    for policy, rows in zip(POLICIES, (slice(rollouts), slice(rollouts, None)), strict=True):
-        of_policy = {name: values[rows] for name, values in long.items()}
+    for i, policy in enumerate(POLICIES):
+        of_policy = {name: values.chunk(len(POLICIES))[i] for name, values in long.items()}
         for stretch in STRETCHES:
             if (features_BXD := of_policy.get(f"features/{stretch}")) is not None:
                 yield f"stability/{policy}/{stretch}", _drift(real, features_BXD, seed)
