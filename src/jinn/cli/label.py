@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
 
-from jinn.cli.console import progress_bar, say
+from jinn.cli.console import progress, say
 from jinn.data.store import FrameStore
 from jinn.files import write_tensors
 from jinn.world.label import label as label_store
@@ -35,11 +36,8 @@ def label(
     from jinn.evaluation.actions import nmi_with_true_actions
 
     loaded, frames = World.load(world), FrameStore.open(store)
-    with progress_bar() as bar:
-        task = bar.add_task("labelling", total=frames.num_episodes)
-        actions = label_store(
-            loaded, frames, on_episode=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with progress() as show:
+        actions = label_store(loaded, frames, on_episode=partial(show, "labelling"))
     out.parent.mkdir(parents=True, exist_ok=True)
     lengths = torch.tensor(frames.lengths, dtype=torch.long)
     write_tensors(out, {"actions": torch.from_numpy(actions), "lengths": lengths})

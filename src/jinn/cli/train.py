@@ -11,7 +11,7 @@ from typing import Literal
 import rich.progress
 import tyro
 
-from jinn.cli.console import DEVICE, console, progress_bar, say
+from jinn.cli.console import DEVICE, console, progress, say
 from jinn.cli.eval import measure
 from jinn.cli.settings import Pairs, Settings, read_settings
 from jinn.data.store import FrameStore
@@ -83,22 +83,18 @@ def train_run(
     deadline: float,
 ) -> None:
     """Train with a progress bar; if the run is stopped, say so and exit with code 130."""
+    known = None if base is None else World.load(base)
     columns = rich.progress.TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} clips/s")
-    with progress_bar(columns) as bar:
-        tasks: dict[str, rich.progress.TaskID] = {}
+    try:
+        with progress(columns) as show:
 
-        def on_step(phase: str, step: int, steps: int, loss: float, rate: float) -> None:
-            if phase not in tasks:
-                tasks[phase] = bar.add_task(phase, total=steps, completed=step - 1, loss=loss, rate=rate)
-            bar.update(tasks[phase], completed=step, loss=loss, rate=rate)
+            def on_step(phase: str, step: int, steps: int, loss: float, rate: float) -> None:
+                show(phase, step, steps, loss=loss, rate=rate)
 
-        known = None if base is None else World.load(base)
-        try:
             run_recipe(
                 settings.recipe, frames, out, out.name, seed, device, on_step, settings.parallel, known,
                 precision, deadline,
             )  # fmt: skip
-        except Interrupted as stop:
-            bar.stop()
-            console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
-            raise SystemExit(130) from None
+    except Interrupted as stop:
+        console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
+        raise SystemExit(130) from None
