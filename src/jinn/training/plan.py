@@ -216,10 +216,8 @@ def plan_phase(
     clips, clips_at_once = config.steps * config.batch, -(-config.batch // pieces)
     tokens = config.frames * math.prod(world.tokenizer.grid_hw)
     passes = 4 if parallel.recompute else 3
-    # A frozen model only encodes.
-    flops = clips * float(
-        passes * sum(part.flops for part in learned_parts) + sum(parts[name][0].flops for name in frozen)
-    )
+    frozen_flops = sum(parts[name][0].flops for name in frozen)  # they only encode
+    flops = float(clips * (passes * sum(part.flops for part in learned_parts) + frozen_flops))
     memory = {
         "weights": 4 * learned / cluster.gpus,
         "gradients": 4 * learned / cluster.gpus,

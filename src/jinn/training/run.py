@@ -151,11 +151,9 @@ def check(recipe: Recipe, ranks: Ranks) -> None:
 
 def frames_on(store: FrameStore, device: torch.device) -> Tensor | None:
     """All frames of a store on the GPU, if they take less than half of its free memory."""
-    if device.type != "cuda":
-        return None
-    if store.num_frames * math.prod(store.size_hw) * 3 > torch.cuda.mem_get_info(device)[0] / 2:
-        return None
-    return load_frames(store, device)
+    size = store.num_frames * math.prod(store.size_hw) * 3
+    fits = device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] / 2
+    return load_frames(store, device) if fits else None
 
 
 def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
