@@ -15,7 +15,7 @@ from jinn.training.parallel import (
     Ranks,
     distribute,
 )
-from jinn.training.plan import ClusterConfig, forward_flops, kept_bytes, plan
+from jinn.training.plan import ClusterConfig, plan, transformer_part
 
 
 @pytest.mark.parametrize("every", [0, 1, 2])
@@ -27,7 +27,7 @@ def test_flops_are_those_that_pytorch_counts(every: int) -> None:
         torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
     ):
         model(clip)
-    assert forward_flops(config, 5, 6) == counter.get_total_flops()
+    assert transformer_part(config, 5, 6).flops == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -53,9 +53,10 @@ def test_activations_are_those_that_autograd_keeps(recompute: bool) -> None:
         return sum(size for _, size in storages.values())
 
     real = kept(3) - kept(1)
-    expected = 2 * kept_bytes(config, 5, 6, recompute)
+    part = transformer_part(config, 5, 6)
+    expected = 2 * part.kept
     if recompute:  # a block's own come and go during the way back
-        expected -= 2 * (kept_bytes(config, 5, 6, False) // config.layers)
+        expected = 2 * (part.kept_recomputed - part.kept // config.layers)
     assert abs(real - expected) <= 0.25 * expected
 
 

@@ -46,41 +46,27 @@ def override(config: T, pairs: Sequence[str]) -> T:
 
 def _set(config: Any, values: dict[str, Any], path: str, text: str) -> None:
     """Set one value in the nested ``values`` of ``config``."""
-    *parts, name = path.split(".")
-    owner = config
-    for part in parts:
-        if part not in _types(owner):
-            raise _unknown(config, path)
-        owner, values = getattr(owner, part), values[part]
-        if owner is None:
-            raise JinnError(f"this recipe has no {part}, so {path} cannot be set")
-    if name not in _types(owner):
-        raise _unknown(config, path)
-    kind = _types(owner)[name]
+    kinds = dict(_kinds(config))
+    *groups, name = path.split(".")
+    if groups and values.get(groups[0], values) is None:
+        raise JinnError(f"this recipe has no {groups[0]}, so {path} cannot be set")
+    if path not in kinds:
+        (nearest,) = difflib.get_close_matches(path, kinds, 1, cutoff=0)
+        raise JinnError(f"there is no value {path}: the nearest one is {nearest}")
+    for group in groups:
+        values = values[group]
     try:
-        values[name] = _parse(text, kind)
+        values[name] = _parse(text, kinds[path])
     except (ValueError, KeyError):
-        raise JinnError(f"{path} is {_describe(kind)}, and not {text!r}") from None
+        raise JinnError(f"{path} is {_describe(kinds[path])}, and not {text!r}") from None
 
 
-def _types(owner: Any) -> dict[str, Any]:
-    """The types of a dataclass's fields; other values have none."""
-    return typing.get_type_hints(type(owner)) if dataclasses.is_dataclass(owner) else {}
-
-
-def _unknown(config: Any, path: str) -> JinnError:
-    (nearest,) = difflib.get_close_matches(path, list(_paths(config)), 1, cutoff=0)
-    return JinnError(f"there is no value {path}: the nearest one is {nearest}")
-
-
-def _paths(config: Any, prefix: str = "") -> Iterator[str]:
-    """The paths of all values."""
-    for name in _types(config):
-        value = getattr(config, name)
-        if dataclasses.is_dataclass(value):
-            yield from _paths(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
+def _kinds(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The path and the type of each value, and of each group of values."""
+    if dataclasses.is_dataclass(config):
+        for name, kind in typing.get_type_hints(type(config)).items():
+            yield prefix + name, kind
+            yield from _kinds(getattr(config, name), f"{prefix}{name}.")
 
 
 def _parse(text: str, kind: Any) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from jinn.contracts import JinnError
 from jinn.files import load_function
@@ -36,17 +37,13 @@ def tiny() -> Recipe:
 
     Expect a mutual information with the true actions near 1, and 34 to 38 dB after 20 frames.
     """
+    size_hw = (32, 32)
     frame_by_frame = TransformerConfig(layers=1, width=64, heads=4, feedforward=2.0, temporal_every=0)
+    training = partial(TrainingConfig, final_learning_rate=1e-4, warmup=30)
     return Recipe(
-        tokenizer=TokenizerConfig(
-            size_hw=(32, 32),
-            patch=4,
-            encoder=frame_by_frame,
-            decoder=frame_by_frame,
-            quantizer=FSQConfig(levels=(8, 5, 5)),
-        ),
+        tokenizer=TokenizerConfig(size_hw, 4, frame_by_frame, frame_by_frame, FSQConfig(levels=(8, 5, 5))),
         latent_actions=MotionLatentActionsConfig(
-            size_hw=(32, 32),
+            size_hw=size_hw,
             patch=2,
             encoder=frame_by_frame,
             decoder=frame_by_frame,
@@ -55,19 +52,12 @@ def tiny() -> Recipe:
             downsample=2,
         ),
         dynamics=PreviousFrameDynamicsConfig(
-            transformer=TransformerConfig(layers=2, width=64, heads=2, feedforward=2.0),
-            clean_frames=0.3,
+            TransformerConfig(layers=2, width=64, heads=2, feedforward=2.0), clean_frames=0.3
         ),
         sampling=SamplingConfig(steps=4, temperature=0.5, choice_temperature=0.5),
-        tokenizer_training=TrainingConfig(
-            steps=200, batch=32, frames=1, learning_rate=3e-3, final_learning_rate=1e-4, warmup=30
-        ),
-        latent_action_training=TrainingConfig(
-            steps=350, batch=40, frames=2, learning_rate=3e-3, final_learning_rate=1e-4, warmup=30
-        ),
-        dynamics_training=TrainingConfig(
-            steps=300, batch=8, frames=6, learning_rate=4e-3, final_learning_rate=1e-4, warmup=30
-        ),
+        tokenizer_training=training(steps=200, batch=32, frames=1, learning_rate=3e-3),
+        latent_action_training=training(steps=350, batch=40, frames=2, learning_rate=3e-3),
+        dynamics_training=training(steps=300, batch=8, frames=6, learning_rate=4e-3),
     )
 
 
@@ -82,6 +72,7 @@ def coinrun_cpu() -> Recipe:
     the results of the model card, whose dynamics were also trained on the play of a trained agent.
     """
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
+    training = partial(TrainingConfig, final_learning_rate=2e-5, optimizer="muon")
     return Recipe(
         tokenizer=ConvTokenizerConfig(
             encoder=ConvConfig(fine=48, coarse=128),
@@ -97,38 +88,13 @@ def coinrun_cpu() -> Recipe:
             clean_frames=0.3,
         ),
         sampling=SamplingConfig(steps=1, temperature=0.0, choice_temperature=0.5),
-        tokenizer_training=TrainingConfig(
-            6_000,
-            batch=32,
-            frames=1,
-            learning_rate=1.5e-3,
-            final_learning_rate=2e-5,
-            warmup=200,
-            optimizer="muon",
-        ),
-        dynamics_training=TrainingConfig(
-            4_500,
-            batch=8,
-            frames=8,
-            learning_rate=3e-3,
-            final_learning_rate=2e-5,
-            warmup=100,
-            hold=0.7,
-            optimizer="muon",
-        ),
+        tokenizer_training=training(steps=6_000, batch=32, frames=1, learning_rate=1.5e-3, warmup=200),
         latent_action_training=TrainingConfig(
-            1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100
+            steps=1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100
         ),
-        self_rollout_training=TrainingConfig(
-            350,
-            batch=4,
-            frames=16,
-            learning_rate=5e-4,
-            final_learning_rate=2e-5,
-            warmup=20,
-            optimizer="muon",
-            checkpoint_every=50,
-            preview_every=50,
+        dynamics_training=training(steps=4_500, batch=8, frames=8, learning_rate=3e-3, warmup=100, hold=0.7),
+        self_rollout_training=training(
+            350, 4, frames=16, learning_rate=5e-4, warmup=20, checkpoint_every=50, preview_every=50
         ),
     )
 
@@ -145,10 +111,10 @@ def coinrun() -> Recipe:
     """
     cpu = coinrun_cpu()
     motion = TransformerConfig(layers=3, width=192, heads=6, temporal_every=0)
+    rarely: dict[str, Any] = {"checkpoint_every": 1_000, "preview_every": 1_000}
     return replace(
         cpu,
         tokenizer=ConvTokenizerConfig(
-            size_hw=(64, 64),
             encoder=ConvConfig(fine=64, coarse=192, coarse_blocks=3),
             decoder=ConvConfig(fine=96, coarse=256, coarse_blocks=4),
             quantizer=FSQConfig(levels=(8,) * 10),
@@ -158,29 +124,15 @@ def coinrun() -> Recipe:
             cpu.dynamics,
             transformer=TransformerConfig(layers=6, width=256, heads=8, feedforward=4.0, temporal_every=2),
         ),
-        tokenizer_training=replace(
-            cpu.tokenizer_training, steps=20_000, batch=512, checkpoint_every=1_000, preview_every=1_000
-        ),
+        tokenizer_training=replace(cpu.tokenizer_training, steps=20_000, batch=512, **rarely),
         latent_action_training=TrainingConfig(
             steps=5_000, batch=512, frames=2, learning_rate=6e-4, warmup=500, checkpoint_every=1_000
         ),
         dynamics_training=replace(
-            cpu.dynamics_training,
-            steps=40_000,
-            batch=64,
-            frames=16,
-            warmup=1_000,
-            checkpoint_every=1_000,
-            preview_every=1_000,
+            cpu.dynamics_training, steps=40_000, batch=64, frames=16, warmup=1_000, **rarely
         ),
         self_rollout_training=TrainingConfig(
-            steps=1_500,
-            batch=64,
-            frames=24,
-            learning_rate=5e-4,
-            final_learning_rate=2e-5,
-            warmup=50,
-            optimizer="muon",
+            1_500, 64, frames=24, learning_rate=5e-4, final_learning_rate=2e-5, warmup=50, optimizer="muon"
         ),
     )
 
@@ -192,17 +144,8 @@ def paper_transformer(layers: int, width: int, heads: int, head_width: int = 64)
 
 def paper_training(steps: int, batch: int, learning_rate: float, final: float, warmup: int) -> TrainingConfig:
     """The paper's AdamW (tables 13 and 15): betas 0.9 and 0.9, weight decay 1e-4, 16 frames."""
-    return TrainingConfig(
-        steps,
-        batch,
-        16,
-        learning_rate,
-        final,
-        warmup,
-        betas=(0.9, 0.9),
-        weight_decay=1e-4,
-        checkpoint_every=1_000,
-    )
+    config = TrainingConfig(steps, batch, 16, learning_rate, final, warmup)
+    return replace(config, betas=(0.9, 0.9), weight_decay=1e-4, checkpoint_every=1_000)
 
 
 def paper_coinrun() -> Recipe:
@@ -284,12 +227,10 @@ def load_recipe(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]()
     if ":" not in name:
-        raise JinnError(
-            f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}, or FILE.py:FUNCTION"
-        )
+        known = ", ".join(RECIPES)
+        raise JinnError(f"there is no recipe {name!r}: choose one of {known}, or FILE.py:FUNCTION")
     recipe = load_function(name)()
     if not isinstance(recipe, Recipe):
-        raise JinnError(
-            f"{name} returns {type(recipe).__name__}: let it return a jinn.training.recipe.Recipe"
-        )
+        kind = type(recipe).__name__
+        raise JinnError(f"{name} returns {kind}: let it return a jinn.training.recipe.Recipe")
     return recipe

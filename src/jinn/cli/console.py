@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import rich.console
+import rich.markup
 import rich.progress
 import torch
 
@@ -21,8 +23,12 @@ def say(sentence: object) -> None:
 
 
 @contextmanager
-def progress_bar(*columns: rich.progress.ProgressColumn) -> Iterator[rich.progress.Progress]:
-    """A live progress display with the columns of every command, and some of its own."""
+def progress(*columns: rich.progress.ProgressColumn) -> Iterator[Callable[..., None]]:
+    """A live display of tasks, with the columns of every command and some of its own.
+
+    It yields a function ``(task, done, total, **fields)`` that shows how much of a task is done; ``text`` is
+    shown in place of the task's name.
+    """
     with rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -33,4 +39,12 @@ def progress_bar(*columns: rich.progress.ProgressColumn) -> Iterator[rich.progre
         rich.progress.TimeRemainingColumn(),
         console=console,
     ) as bar:
-        yield bar
+        tasks: dict[str, rich.progress.TaskID] = {}
+
+        def show(task: str, done: int, total: int | None, text: str = "", **fields: Any) -> None:
+            description = rich.markup.escape(text or task)
+            if task not in tasks:
+                tasks[task] = bar.add_task(description, total=total, completed=done, **fields)
+            bar.update(tasks[task], completed=done, total=total, description=description, **fields)
+
+        yield show

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-import rich.markup
 import tyro
 
-from jinn.cli.console import progress_bar, say
+from jinn.cli.console import progress, say
 from jinn.errors import JinnError
 
 
@@ -39,8 +39,7 @@ def data(
     """
     from jinn.data.ingest import ingest
 
-    with progress_bar() as bar:
-        task = bar.add_task("reading", total=None)
+    with progress() as show:
         summary = ingest(
             sources,
             out,
@@ -50,9 +49,7 @@ def data(
             seed=seed,
             levels=parse_levels(levels),
             policy=policy,
-            progress=lambda done, total, text: bar.update(
-                task, completed=done, total=total, description=rich.markup.escape(text)
-            ),
+            progress=partial(show, "reading"),
         )
     for heading, files in (("skipped", summary.skipped), ("read in part", summary.warnings)):
         for file, reason in files:

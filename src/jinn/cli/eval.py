@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import rich.markup
-import rich.progress
 import rich.table
 import tyro
 
-from jinn.cli.console import DEVICE, console, progress_bar, say
+from jinn.cli.console import DEVICE, console, progress, say
 from jinn.evaluation.inputs import worlds_and_store
 from jinn.evaluation.protocol import PROTOCOLS, Protocol, ProtocolName
 from jinn.world.backends import BackendName
@@ -82,13 +80,10 @@ def measure(
 
     names, store = worlds_and_store(paths)
     worlds = [World.load(name, device, backend) for name in names]
-    with progress_bar() as bar:
-        tasks: dict[str, rich.progress.TaskID] = {}
+    with progress() as show:
 
         def on_progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(rich.markup.escape(what), total=total)
-            bar.update(tasks[what], completed=done)
+            show(what, done, total)
             if time.monotonic() > deadline:
                 raise KeyboardInterrupt
 

@@ -22,19 +22,15 @@ class Meter:
         self._last: float | None = None
         self._seconds: float | None = None
 
-    def count(self) -> None:
-        """A step is done."""
+    def count(self, waited: float) -> None:
+        """A step is done, which has waited so many seconds for its clips."""
         now = time.perf_counter()
         if self._last is not None:
             spent = now - self._last
             self._spent += spent
+            self._waited += waited
             self._seconds = spent if self._seconds is None else 0.9 * self._seconds + 0.1 * spent
         self._last = now
-
-    def wait(self, seconds: float) -> None:
-        """The step that now begins has waited so many seconds for its clips."""
-        if self._last is not None:
-            self._waited += seconds
 
     def waiting(self) -> float:
         """Fraction of the time since the last call that went into waiting, in [0, 1]."""
@@ -88,11 +84,8 @@ class RunLog:
     def scalars(self, step: int, values: dict[str, float], meter: Meter) -> None:
         """Log the metrics of a step, and the meter's."""
         self.last_loss = values["loss"]
-        scalars = {
-            **values,
-            "clips_a_second": round(meter.clips_a_second, 2),
-            "waiting": round(meter.waiting(), 4),
-        }
+        speed = {"clips_a_second": round(meter.clips_a_second, 2), "waiting": round(meter.waiting(), 4)}
+        scalars = {**values, **speed}
         entry = {"phase": self._phase, "step": step, "time": round(time.time(), 1)}
         entry |= {"precision": self._precision, **scalars}
         self._file.write(json.dumps(entry) + "\n")

@@ -12,6 +12,7 @@ import math
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -44,10 +44,16 @@ OnStep = Callable[[str, int, int, float, float], None]
 FIRST_CLIPS = 64
 
 
-class Stage(Protocol):
-    """What one phase computes; `jinn.training.stages` has them all."""
+class Stage(ABC):
+    """What one phase computes; `jinn.training.stages` has them all.
 
-    world: World
+    Args:
+        world: whose models learn.
+        preview_BTHWC: uint8, the clips that previews show.
+    """
+
+    def __init__(self, world: World, preview_BTHWC: Tensor) -> None:
+        self.world, self.preview_BTHWC = world, preview_BTHWC
 
     def initialize(self, first_BTHWC: Tensor, generator: torch.Generator) -> list[Tensor]:
         """Data-dependent initialisation, from the first clips of the run, whatever step it goes on from.
@@ -55,19 +61,18 @@ class Stage(Protocol):
         Returns:
             What was set, to be broadcast to all ranks.
         """
-        ...
+        return []
 
+    @abstractmethod
     def loss(self, frames_BTHWC: Tensor, generators: Generators) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a part of a step's batch, and metrics for the log: all are means over clips."""
-        ...
 
+    @abstractmethod
     def preview(self, world: World) -> np.ndarray:
         """A picture of the progress, uint8 HWC; all models of this world are plain."""
-        ...
 
-    def export(self, world: World, run: Path) -> None:
-        """Write what this phase is for into the run's folder."""
-        ...
+    def export(self, world: World, run: Path) -> None:  # noqa: B027 a tokenizer is nothing to play
+        """Write what this phase is for into the run's folder, where that is more than its checkpoint."""
 
     def finish(self, clips: Clips, config: TrainingConfig, seed: int) -> list[Tensor]:
         """What remains to be computed after the last step.
@@ -75,7 +80,7 @@ class Stage(Protocol):
         Returns:
             What was set, to be broadcast to all ranks.
         """
-        ...
+        return []
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Phase:
         name: also that of the folder of its checkpoints.
         config: how it trains.
         learns: the models of `World` that the optimiser updates and the checkpoints hold.
-        stage: makes what it computes, from the world and the clips of its previews.
+        stage: what it computes.
         seed: is added to the run's, so that no two phases see the same clips in the same order.
         preview_clips: how many clips its previews show.
     """
@@ -94,7 +99,7 @@ class Phase:
     name: str
     config: TrainingConfig
     learns: tuple[str, ...]
-    stage: Callable[[World, Tensor], Stage]
+    stage: type[Stage]
     seed: int = 0
     preview_clips: int = 12
 
@@ -226,10 +231,11 @@ def train(
         meter = Meter(config.batch)
         while step < config.steps:
             frames_BTHWC = to_device(prefetch.take(), ranks.device)
-            meter.wait(prefetch.waited)
-            metrics = training.update(step, frames_BTHWC, generators_of(seed, step, config.batch, rows))
+            first = step * config.batch
+            generators = clip_generators(seed, range(first + rows.start, first + rows.stop))
+            metrics = training.update(step, frames_BTHWC, generators)
             step += 1
-            meter.count()
+            meter.count(prefetch.waited)
             finished = step == config.steps
             if step % config.log_every == 0 or finished:
                 values = checked(metrics, phase.name, step)
@@ -247,11 +253,6 @@ def train(
         if ranks.any(stop.is_set()):  # while the last checkpoint was written
             raise Interrupted(step)
     training.close()
-
-
-def generators_of(seed: int, step: int, batch: int, rows: range) -> Generators:
-    """The generators of the clips in some rows of a step's batch."""
-    return clip_generators(seed, range(step * batch + rows.start, step * batch + rows.stop))
 
 
 def checked(metrics: dict[str, Tensor], phase: str, step: int) -> dict[str, float]:

@@ -52,15 +52,8 @@ class TrainingConfig:
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        counts = (
-            self.steps,
-            self.batch,
-            self.frames,
-            self.checkpoint_every,
-            self.preview_every,
-            self.log_every,
-        )
-        if min(counts) < 1:
+        intervals = self.checkpoint_every, self.preview_every, self.log_every
+        if min(self.steps, self.batch, self.frames, *intervals) < 1:
             raise ValueError("steps, batch, frames and the three intervals are whole numbers of at least 1")
         if not 0 <= self.hold < 1:
             raise ValueError("hold is a fraction of the steps, at least 0 and below 1")
@@ -81,18 +74,19 @@ def make_optimizers(config: TrainingConfig, modules: Iterable[nn.Module]) -> lis
 
     Make them after the modules were distributed over the ranks (`jinn.training.parallel.distribute`).
     """
+    matrices: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
-    for module in modules:
-        for part in module.modules():
-            for name, parameter in part.named_parameters(recurse=False):
-                if parameter.requires_grad:
-                    is_matrix = isinstance(part, nn.Linear | nn.Conv2d) and name == "weight"
-                    (decayed if is_matrix else free).append(parameter)
-    matrices: list[nn.Parameter] = []
-    if config.optimizer == "muon":
-        matrices = [p for p in decayed if min(p.flatten(1).shape) >= Muon.LEAST_SIDE]
-        decayed = [p for p in decayed if min(p.flatten(1).shape) < Muon.LEAST_SIDE]
+    for part in nn.ModuleList(modules).modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            if not (isinstance(part, nn.Linear | nn.Conv2d) and name == "weight"):
+                free.append(parameter)
+            elif config.optimizer == "muon" and min(parameter.flatten(1).shape) >= Muon.LEAST_SIDE:
+                matrices.append(parameter)
+            else:
+                decayed.append(parameter)
     groups = [
         {"params": alike, "weight_decay": decay}
         for parameters, decay in ((decayed, config.weight_decay), (free, 0.0))

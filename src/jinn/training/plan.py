@@ -13,8 +13,11 @@ It needs neither a GPU nor a store: models are built without data (on PyTorch's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,43 +58,49 @@ class ClusterConfig:
             raise JinnError("--gpus is at least 1, --utilisation lies in (0, 1], and the others are above 0")
 
 
-@dataclass(frozen=True)
-class Part:
-    """One transformer, or one stack of convolutions, in a phase.
+class Part(NamedTuple):
+    """What one clip costs in a part of a model: a transformer, a block of it, or a stack of convolutions.
 
     Attributes:
-        learns: whether there is a backward pass.
-        flops: of the forward pass of one clip.
-        kept: bytes of activations that one clip keeps for the backward pass, without and with recomputation.
+        flops: of the forward pass; a multiplication and an addition are two.
+        kept: bytes of activations that are kept for the backward pass, in mixed precision.
+        kept_recomputed: the same with recomputation.
         block: number of parameters that are gathered at once where the weights are sharded.
     """
 
-    learns: bool
     flops: int
-    kept: dict[bool, int]
+    kept: int
+    kept_recomputed: int
     block: int
 
 
-def transformer_part(config: TransformerConfig, frames: int, tokens: int, learns: bool = True) -> Part:
-    """A transformer on clips of so many frames and tokens per frame."""
-    with torch.device("meta"):
-        block = parameters_of(STBlock(config, bool(config.temporal_every)))
-    kept = {
-        recompute: kept_bytes(config, frames, tokens, recompute) if learns else 0
-        for recompute in (False, True)
-    }
-    return Part(learns, forward_flops(config, frames, tokens), kept, block)
-
-
-def convolution_part(build: Callable[[], nn.Module], shape: tuple[int, ...], learns: bool = True) -> Part:
-    """A stack of convolutions and the shape of its input from one clip; it is never recomputed."""
+def module_part(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> Part:
+    """A module on an input of this shape, which is one clip. Nothing of it is recomputed."""
     with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
         build()(torch.empty(shape))
     with FakeTensorMode():
-        stack = build()
-        twice = saved_bytes(stack, (2 * shape[0], *shape[1:])) if learns else 0
-        kept = twice - saved_bytes(stack, shape) if learns else 0
-    return Part(learns, counter.get_total_flops(), {False: kept, True: kept}, parameters_of(stack))
+        module = build()
+        # The difference between two clips and one leaves out the casts of weights, which clips share.
+        kept = saved_bytes(module, (2 * shape[0], *shape[1:])) - saved_bytes(module, shape)
+    return Part(counter.get_total_flops(), kept, kept, parameters_of(module))
+
+
+def transformer_part(config: TransformerConfig, frames: int, tokens: int) -> Part:
+    """A transformer on clips of so many frames and tokens per frame; its blocks may be recomputed."""
+    temporal = config.layers // config.temporal_every if config.temporal_every else 0
+    clip = (1, frames, tokens, config.width)
+    blocks: list[Part] = []
+    for has_temporal, count in ((True, temporal), (False, config.layers - temporal)):
+        if count:
+            blocks += [module_part(partial(STBlock, config, has_temporal), clip)] * count
+    # Of a recomputed block only the float32 input is kept; its own come and go, one block after another.
+    inputs = 4 * config.layers * math.prod(clip)
+    return Part(
+        flops=sum(block.flops for block in blocks),
+        kept=sum(block.kept for block in blocks),
+        kept_recomputed=inputs + max(block.kept for block in blocks),
+        block=max(block.block for block in blocks),
+    )
 
 
 @dataclass(frozen=True)
@@ -133,40 +142,6 @@ def parameters_of(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def per_layer(config: TransformerConfig, measure: Callable[[STBlock], int]) -> int:
-    """The sum over all blocks of what is measured on one of each kind."""
-    temporal = config.layers // config.temporal_every if config.temporal_every else 0
-    kinds = {True: temporal, False: config.layers - temporal}
-    return sum(count * measure(STBlock(config, kind)) for kind, count in kinds.items() if count)
-
-
-def forward_flops(config: TransformerConfig, frames: int, tokens: int) -> int:
-    """FLOPs of one clip through a transformer; a multiplication and an addition are two."""
-
-    def measure(block: STBlock) -> int:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            block(torch.empty(1, frames, tokens, config.width))
-        return counter.get_total_flops()
-
-    with torch.device("meta"):
-        return per_layer(config, measure)
-
-
-def kept_bytes(config: TransformerConfig, frames: int, tokens: int, recompute: bool) -> int:
-    """Bytes of activations that a transformer keeps of one clip for its backward pass, in mixed precision."""
-
-    def measure(block: STBlock) -> int:
-        # The difference between two clips and one leaves out the casts of weights, which clips share.
-        clip = frames, tokens, config.width
-        return saved_bytes(block, (2, *clip)) - saved_bytes(block, (1, *clip))
-
-    with FakeTensorMode():
-        if not recompute:
-            return per_layer(config, measure)
-        widest = measure(STBlock(config, temporal=bool(config.temporal_every)))
-    return config.layers * frames * tokens * config.width * 4 + widest
-
-
 def saved_bytes(module: nn.Module, shape: tuple[int, ...]) -> int:
     """Bytes of all distinct tensors that autograd keeps of a forward pass on a tensor of this shape."""
     kept: dict[int, tuple[Tensor, int]] = {}
@@ -183,98 +158,86 @@ def saved_bytes(module: nn.Module, shape: tuple[int, ...]) -> int:
     return sum(size for _, size in kept.values())
 
 
+def tokenizer_parts(recipe: Recipe, world: World, phase: Phase) -> list[Part]:
+    """Encoder and decoder of the tokenizer."""
+    config, frames = recipe.tokenizer, phase.config.frames
+    rows, columns = world.tokenizer.grid_hw
+    if isinstance(config, ConvTokenizerConfig):
+        pixels = frames, 3, rows * config.patch, columns * config.patch
+        latents = frames, world.tokenizer.quantizer.dim, rows, columns
+        encoder = module_part(lambda: config.build().encoder, pixels)
+        return [encoder, module_part(lambda: config.build().decoder, latents)]
+    return [transformer_part(part, frames, rows * columns) for part in (config.encoder, config.decoder)]
+
+
+def action_parts(recipe: Recipe, _: World, phase: Phase) -> list[Part]:
+    """Encoder and decoder of the latent action model."""
+    config, pairs = recipe.latent_actions, phase.config.frames - 1
+    encoded, size_hw = pairs + 1, config.size_hw
+    if isinstance(config, MotionLatentActionsConfig):  # it encodes pairs of frames
+        encoded, size_hw = pairs, config.small_hw
+    tokens = math.prod(grid_of(size_hw, config.patch))
+    return [
+        transformer_part(config.encoder, encoded, tokens),
+        transformer_part(config.decoder, pairs, tokens),
+    ]
+
+
+def dynamics_parts(recipe: Recipe, world: World, phase: Phase) -> list[Part]:
+    """The dynamics in a phase in which they learn."""
+    tokens = math.prod(world.tokenizer.grid_hw)
+    once = transformer_part(recipe.dynamics.transformer, phase.config.frames, tokens)
+    # A frame passes through the dynamics twice, as masks and to be cached; nothing of it is recomputed.
+    twice = Part(2 * once.flops, 2 * once.kept, 2 * once.kept, once.block)
+    return [twice if phase.stage is SelfRolloutStage else once]
+
+
+PARTS = {"tokenizer": tokenizer_parts, "latent_actions": action_parts, "dynamics": dynamics_parts}
+
+
 def plan(recipe: Recipe, cluster: ClusterConfig, parallel: ParallelConfig) -> list[PhasePlan]:
     """The cost of each phase of a recipe on a cluster."""
     world = empty_world(recipe)
     return [plan_phase(recipe, world, phase, cluster, parallel) for phase in phases(recipe)]
 
 
-def tokenizer_parts(recipe: Recipe, world: World, frames: int, learns: bool) -> list[Part]:
-    """Encoder and decoder if it learns, else the encoder alone."""
-    config = recipe.tokenizer
-    rows, columns = world.tokenizer.grid_hw
-    if isinstance(config, ConvTokenizerConfig):
-        pixels = frames, 3, rows * config.patch, columns * config.patch
-        latents = frames, world.tokenizer.quantizer.dim, rows, columns
-        encoder = convolution_part(lambda: config.build().encoder, pixels, learns)
-        return [encoder, convolution_part(lambda: config.build().decoder, latents)] if learns else [encoder]
-    encoder = transformer_part(config.encoder, frames, rows * columns, learns)
-    return [encoder, transformer_part(config.decoder, frames, rows * columns)] if learns else [encoder]
-
-
-def action_parts(recipe: Recipe, frames: int, learns: bool) -> list[Part]:
-    """Encoder and decoder if it learns, else the encoder alone."""
-    config = recipe.latent_actions
-    encoded, size_hw = frames, config.size_hw
-    if isinstance(config, MotionLatentActionsConfig):  # it encodes pairs of frames
-        encoded, size_hw = frames - 1, config.small_hw
-    rows, columns = grid_of(size_hw, config.patch)
-    tokens = rows * columns
-    encoder = transformer_part(config.encoder, encoded, tokens, learns)
-    return [encoder, transformer_part(config.decoder, frames - 1, tokens)] if learns else [encoder]
-
-
-def dynamics_part(recipe: Recipe, phase: Phase, tokens: int) -> Part:
-    """The dynamics in a phase in which they learn."""
-    once = transformer_part(recipe.dynamics.transformer, phase.config.frames, tokens)
-    if phase.stage is not SelfRolloutStage:
-        return once
-    # A frame passes through the dynamics twice, as masks and to be cached; nothing of it is recomputed.
-    kept = {recompute: 2 * once.kept[False] for recompute in once.kept}
-    return replace(once, flops=2 * once.flops, kept=kept)
-
-
 def plan_phase(
     recipe: Recipe, world: World, phase: Phase, cluster: ClusterConfig, parallel: ParallelConfig
 ) -> PhasePlan:
     """The cost of one phase; see `plan`."""
-    rows, columns = world.tokenizer.grid_hw
-    frames, tokens = phase.config.frames, rows * columns
-    parts: list[Part] = []
-    dynamics: Part | None = None
-    needed = ["tokenizer", "latent_actions", "dynamics"] if "dynamics" in phase.learns else list(phase.learns)
-    if "tokenizer" in needed:
-        parts += tokenizer_parts(recipe, world, frames, "tokenizer" in phase.learns)
-    if "latent_actions" in needed:
-        parts += action_parts(recipe, frames, "latent_actions" in phase.learns)
-    if "dynamics" in needed:
-        parts.append(dynamics := dynamics_part(recipe, phase, tokens))
-    vocabulary = sum(world.dynamics.levels) if dynamics else 0
-    learning = sum(parameters_of(world.get_submodule(name)) for name in phase.learns)
-    frozen = sum(parameters_of(world.get_submodule(name)) for name in needed if name not in phase.learns)
+    config, with_dynamics = phase.config, "dynamics" in phase.learns
+    parts = {name: PARTS[name](recipe, world, phase) for name in (PARTS if with_dynamics else phase.learns)}
+    frozen = [name for name in parts if name not in phase.learns]
+    learned_parts = [part for name in phase.learns for part in parts[name]]
+    learned = sum(parameters_of(world.get_submodule(name)) for name in phase.learns)
+    largest_block = max(part.block for part in learned_parts)
     split = parallel.tensor_parallel
     pieces = max(1, cluster.gpus // split) * parallel.accumulate
-    clips_at_once = -(-phase.config.batch // pieces)
-    clips = phase.config.steps * phase.config.batch
-    learned_parts = [part for part in parts if part.learns]
-    flops = float(
-        sum(clips * part.flops * ((4 if parallel.recompute else 3) if part.learns else 1) for part in parts)
-    )
-    kept = {
-        recompute: float(sum(clips_at_once * part.kept[recompute] for part in learned_parts))
-        for recompute in (False, True)
-    }
-    largest_block = max((part.block for part in learned_parts), default=0)
+    clips, clips_at_once = config.steps * config.batch, -(-config.batch // pieces)
+    tokens = config.frames * math.prod(world.tokenizer.grid_hw)
+    passes = 4 if parallel.recompute else 3
+    frozen_flops = sum(parts[name][0].flops for name in frozen)  # they only encode
+    flops = float(clips * (passes * sum(part.flops for part in learned_parts) + frozen_flops))
     memory = {
-        "weights": 4 * learning / cluster.gpus,
-        "gradients": 4 * learning / cluster.gpus,
-        "optimiser": 8 * learning / cluster.gpus,
-        "frozen models": 4.0 * frozen,
+        "weights": 4 * learned / cluster.gpus,
+        "gradients": 4 * learned / cluster.gpus,
+        "optimiser": 8 * learned / cluster.gpus,
+        "frozen models": 4 * sum(parameters_of(world.get_submodule(name)) for name in frozen),
         # FSDP gathers the next block while one computes; in bfloat16, and their gradients.
         "gathered blocks": 2 * largest_block * (2 + 2) / split if cluster.gpus > 1 else 0.0,
-        "logits": 3 * 4.0 * clips_at_once * frames * tokens * vocabulary,
-        "activations": kept[False],
-        "activations, recomputed": kept[True],
+        "logits": 3 * 4 * clips_at_once * tokens * sum(world.dynamics.levels) if with_dynamics else 0,
+        "activations": clips_at_once * sum(part.kept for part in learned_parts),
+        "activations, recomputed": clips_at_once * sum(part.kept_recomputed for part in learned_parts),
     }
     return PhasePlan(
         name=phase.name,
-        learned=learning,
-        tokens=clips * frames * tokens,
+        learned=learned,
+        tokens=clips * tokens,
         flops=flops,
-        dynamics_flops=3.0 * clips * dynamics.flops if dynamics else 0.0,
+        dynamics_flops=3.0 * clips * parts["dynamics"][0].flops if with_dynamics else 0.0,
         days=flops / (cluster.gpus * cluster.peak_flops * cluster.utilisation) / 86_400,
         memory={key: value / 1e9 for key, value in memory.items()},
-        even=cluster.gpus % split == 0 and phase.config.batch % pieces == 0,
+        even=cluster.gpus % split == 0 and config.batch % pieces == 0,
     )
 
 

@@ -141,14 +141,9 @@ def check(recipe: Recipe, ranks: Ranks) -> None:
     """Raise `JinnError` now rather than after the first phase."""
     for phase in phases(recipe):
         ranks.rows(phase.config.batch)
-    tokenizer, actions = recipe.tokenizer, recipe.latent_actions
-    parts = (
-        tokenizer.encoder,
-        tokenizer.decoder,
-        actions.encoder,
-        actions.decoder,
-        recipe.dynamics.transformer,
-    )
+    parts: list[object] = [recipe.dynamics.transformer]
+    for model in (recipe.tokenizer, recipe.latent_actions):
+        parts += [model.encoder, model.decoder]
     for part in parts:
         if isinstance(part, TransformerConfig):
             check_split(part, ranks.config.tensor_parallel)
@@ -156,11 +151,9 @@ def check(recipe: Recipe, ranks: Ranks) -> None:
 
 def frames_on(store: FrameStore, device: torch.device) -> Tensor | None:
     """All frames of a store on the GPU, if they take less than half of its free memory."""
-    if device.type != "cuda":
-        return None
-    if store.num_frames * math.prod(store.size_hw) * 3 > torch.cuda.mem_get_info(device)[0] / 2:
-        return None
-    return load_frames(store, device)
+    size = store.num_frames * math.prod(store.size_hw) * 3
+    fits = device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] / 2
+    return load_frames(store, device) if fits else None
 
 
 def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
@@ -223,9 +216,8 @@ def fit_to_frames(recipe: Recipe, size_hw: tuple[int, int], base: World | None =
     """
     if base is None:
         tokenizer = replace(recipe.tokenizer, size_hw=size_hw)
-        return replace(
-            recipe, tokenizer=tokenizer, latent_actions=replace(recipe.latent_actions, size_hw=size_hw)
-        )
+        latent_actions = replace(recipe.latent_actions, size_hw=size_hw)
+        return replace(recipe, tokenizer=tokenizer, latent_actions=latent_actions)
     if base.size_hw == size_hw:
         return replace(recipe, tokenizer=base.config.tokenizer, latent_actions=base.config.latent_actions)
     raise JinnError(
@@ -252,19 +244,16 @@ def start_or_resume(
     base_hash = None if base is None else weights_hash(base.tokenizer, base.latent_actions)
     if path.exists():
         saved = read_json(path)
-        if saved.get("base") != base_hash:
-            raise JinnError(f"{run} was started with another --base: give the same one, or another --out")
-        if saved["seed"] != seed or from_dict(Recipe, saved["recipe"], str(path)) != recipe:
-            raise JinnError(
-                f"{run} was started with another recipe or seed: give the same ones, or another --out"
-            )
-        if saved.get("stream") != json.loads(json.dumps(source.stream_config)):
-            raise JinnError(f"{run} was started with other frames: give the same source, or another --out")
         started: Precision = saved["precision"]
-        if precision not in ("auto", started):
-            raise JinnError(
-                f"{run} was started with --precision {started}: give the same one, or another --out"
-            )
+        settings = saved["seed"], from_dict(Recipe, saved["recipe"], str(path))
+        for what, is_same in (
+            ("another --base", saved.get("base") == base_hash),
+            ("another recipe or seed", settings == (seed, recipe)),
+            ("other frames", saved.get("stream") == json.loads(json.dumps(source.stream_config))),
+            (f"--precision {started}", precision in ("auto", started)),
+        ):
+            if not is_same:
+                raise JinnError(f"{run} was started with {what}: give the same again, or another --out")
         return started
     if run.exists() and any(run.iterdir()):
         raise JinnError(f"{run} holds something that is not a run: give another --out")

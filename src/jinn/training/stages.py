@@ -1,6 +1,6 @@
 """What each phase of training computes: the tokenizer, the latent actions, the dynamics.
 
-A stage fulfils `jinn.training.loop.Stage`; `jinn.training.recipe.phases` says which stage a phase has.
+`jinn.training.recipe.phases` says which stage a phase has.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from jinn.contracts import Generators, JinnError, to_device, to_uint8
 from jinn.models.ours.motion_latent_actions import MotionLatentActionModel
 from jinn.models.ours.self_rollout import self_rollout_loss
 from jinn.models.quantize import perplexity
-from jinn.training.loop import Clips
+from jinn.training.loop import Clips, Stage
 from jinn.training.optim import TrainingConfig
 from jinn.world.world import World
 
@@ -26,25 +27,7 @@ Loss = tuple[Tensor, dict[str, Tensor]]
 CLUSTERED_BATCHES = 32
 
 
-class _Stage:
-    """What all stages share. ``preview_BTHWC`` are the clips that previews show."""
-
-    def __init__(self, world: World, preview_BTHWC: Tensor) -> None:
-        self.world, self.preview_BTHWC = world, preview_BTHWC
-
-    def initialize(self, first_BTHWC: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """Nothing depends on the data."""
-        return []
-
-    def export(self, world: World, run: Path) -> None:
-        """Nothing to play yet: the model is in the checkpoint until the dynamics have one."""
-
-    def finish(self, clips: Clips, config: TrainingConfig, seed: int) -> list[Tensor]:
-        """Nothing is left to do."""
-        return []
-
-
-class TokenizerStage(_Stage):
+class TokenizerStage(Stage):
     """The tokenizer reconstructs frames (paper, first phase)."""
 
     def initialize(self, first_BTHWC: Tensor, generator: torch.Generator) -> list[Tensor]:
@@ -64,7 +47,7 @@ class TokenizerStage(_Stage):
         return contact_sheet([self.preview_BTHWC[:, -1], reconstructed[:, -1]])
 
 
-class LatentActionStage(_Stage):
+class LatentActionStage(Stage):
     """Our latent action model learns by itself, without quantisation; then k-means makes codes of its latents."""
 
     def __init__(self, world: World, preview_BTHWC: Tensor) -> None:
@@ -109,7 +92,7 @@ class LatentActionStage(_Stage):
         return [model.quantizer.codebook_KD]
 
 
-class DynamicsStage(_Stage):
+class DynamicsStage(Stage):
     """The dynamics learn on the tokens and actions of frozen models."""
 
     def __init__(self, world: World, preview_BTHWC: Tensor) -> None:
@@ -119,12 +102,11 @@ class DynamicsStage(_Stage):
 
     def loss(self, frames_BTHWC: Tensor, generators: Generators) -> Loss:
         """The loss of `jinn.models.dynamics`."""
-        world = self.world
-        tokens_BTN, actions_BTm1 = (
-            world.tokenizer.encode(frames_BTHWC),
-            world.latent_actions.encode(frames_BTHWC),
-        )
-        return world.dynamics.loss(tokens_BTN, actions_BTm1, generators)
+        return self.world.dynamics.loss(*self.encode(frames_BTHWC), generators)
+
+    def encode(self, frames_BTHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """``tokens_BTN, actions_BTm1`` of clips."""
+        return self.world.tokenizer.encode(frames_BTHWC), self.world.latent_actions.encode(frames_BTHWC)
 
     @torch.no_grad()
     def preview(self, world: World) -> np.ndarray:
@@ -177,24 +159,14 @@ class SelfRolloutStage(DynamicsStage):
 
     def loss(self, frames_BTHWC: Tensor, generators: Generators) -> Loss:
         """The loss of `jinn.models.ours.self_rollout`, at the temperature of play."""
-        world = self.world
-        tokens_BTN, actions_BTm1 = (
-            world.tokenizer.encode(frames_BTHWC),
-            world.latent_actions.encode(frames_BTHWC),
-        )
-        temperature = world.config.sampling.temperature
-        return world.dynamics.call(self_rollout_loss, tokens_BTN, actions_BTm1, generators, temperature)
+        temperature = self.world.config.sampling.temperature
+        clips = self.encode(frames_BTHWC)
+        return self.world.dynamics.call(self_rollout_loss, *clips, generators, temperature)
 
 
 def contact_sheet(rows_BHWC: list[Tensor], gap: int = 2) -> np.ndarray:
-    """Rows of frames as one picture, uint8 HWC, on white."""
-    height, width = rows_BHWC[0].shape[1:3]
-    columns = max(len(row) for row in rows_BHWC)
-    picture = np.full(
-        (len(rows_BHWC) * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8
-    )
-    for i, row in enumerate(rows_BHWC):
-        for j, frame in enumerate(row.cpu().numpy()):
-            y, x = i * (height + gap), j * (width + gap)
-            picture[y : y + height, x : x + width] = frame
-    return picture
+    """Rows of as many frames each as one picture, uint8 HWC, with white between the frames."""
+    frames_RBHWC = F.pad(torch.stack(rows_BHWC), (0, 0, 0, gap, 0, gap), value=255)
+    rows_RHBWC = frames_RBHWC.transpose(1, 2)
+    picture_HWC = rows_RHBWC.flatten(2, 3).flatten(0, 1)
+    return picture_HWC[:-gap, :-gap].cpu().numpy()

@@ -41,6 +41,9 @@ BackendName = Literal["auto", "torch", "onnx", "onnx-int8", "cuda-graph"]
 # tokens_BN, dynamics_cache, decoder_cache, actions_B, noise_SBNU -> `Frame`: the signature of `World.next_frame`.
 NextFrame = Callable[[Tensor, KVCache, KVCache | None, Tensor, Tensor], Frame]
 
+# A CUDA graph, and the tensors that it reads and writes.
+Recorded = tuple[torch.cuda.CUDAGraph, dict[str, Tensor], dict[str, Tensor]]
+
 
 class Backend(NamedTuple):
     """How a world computes its frames.
@@ -107,10 +110,8 @@ def onnx(folder: Path | None, precision: GraphPrecision, threads: int) -> NextFr
         raise JinnError("a world has a graph only in a folder: save it, run jinn export, and load it")
     session = _session(folder, precision, threads)
     if session is None:
-        raise JinnError(
-            f"{folder} has no {precision} graph of these weights: "
-            f"run jinn export {folder} --precision {precision}"
-        )
+        command = f"jinn export {folder} --precision {precision}"
+        raise JinnError(f"{folder} has no {precision} graph of these weights: run {command}")
     names = {entry.name for entry in session.get_inputs()}  # exporting drops the inputs that nothing uses
     # A world without a decoder cache may have a graph that passes on an empty one.
     empty = {
@@ -122,12 +123,10 @@ def onnx(folder: Path | None, precision: GraphPrecision, threads: int) -> NextFr
         empty["drawn_frames_B"] = np.zeros(1, np.int64)
     outputs = [entry.name for entry in session.get_outputs()]
 
-    def next_frame(
-        tokens_BN: Tensor, dynamics_cache: KVCache, decoder_cache: KVCache | None, *rest: Tensor
-    ) -> Frame:
-        inputs = name_tensors((tokens_BN, dynamics_cache, decoder_cache, *rest), INPUTS)
-        inputs = {name: x for name, x in inputs.items() if name in names}
-        wanted = [name for name in outputs if decoder_cache is not None or "drawn" not in name]
+    def next_frame(*values: Tensor | KVCache | None) -> Frame:
+        inputs = {name: x for name, x in name_tensors(values, INPUTS).items() if name in names}
+        has_decoder_cache = values[2] is not None
+        wanted = [name for name in outputs if has_decoder_cache or "drawn" not in name]
         rows = [x.split(1, dim=AXES[name]) for name, x in inputs.items()]
         results = [
             session.run(wanted, empty | {n: x.numpy() for n, x in zip(inputs, row, strict=True)})
@@ -135,8 +134,7 @@ def onnx(folder: Path | None, precision: GraphPrecision, threads: int) -> NextFr
         ]
         batches = zip(wanted, zip(*results, strict=True), strict=True)
         joined = {n: torch.cat([torch.from_numpy(x) for x in xs], AXES[n]) for n, xs in batches}
-        frame: Frame = group_tensors(joined, OUTPUTS)
-        return frame
+        return group_tensors(joined, OUTPUTS)
 
     return next_frame
 
@@ -165,11 +163,9 @@ def cuda_graph(next_frame: NextFrame, device: torch.device) -> NextFrame:
     """Record a frame once for each batch size, then replay it: one launch instead of a thousand."""
     if device.type != "cuda":
         raise JinnError("the backend cuda-graph needs a world on a GPU: load it with device='cuda'")
-    recorded: dict[int, tuple[torch.cuda.CUDAGraph, dict[str, Tensor], dict[str, Tensor]]] = {}
+    recorded: dict[int, Recorded] = {}
 
-    def record(
-        inputs: dict[str, Tensor],
-    ) -> tuple[torch.cuda.CUDAGraph, dict[str, Tensor], dict[str, Tensor]]:
+    def record(inputs: dict[str, Tensor]) -> Recorded:
         static = {name: x.clone() for name, x in inputs.items()}
         arguments = group_tensors(static, INPUTS)
         side = torch.cuda.Stream()
@@ -185,18 +181,16 @@ def cuda_graph(next_frame: NextFrame, device: torch.device) -> NextFrame:
             outputs = name_tensors(next_frame(*arguments), OUTPUTS)
         return graph, static, outputs
 
-    def replay(
-        tokens_BN: Tensor, dynamics_cache: KVCache, decoder_cache: KVCache | None, *rest: Tensor
-    ) -> Frame:
-        inputs = name_tensors((tokens_BN, dynamics_cache, decoder_cache, *rest), INPUTS)
-        if len(tokens_BN) not in recorded:
-            recorded[len(tokens_BN)] = record(inputs)
-        graph, static, outputs = recorded[len(tokens_BN)]
+    def replay(*values: Tensor | KVCache | None) -> Frame:
+        inputs = name_tensors(values, INPUTS)
+        batch = len(inputs["tokens_BN"])
+        if batch not in recorded:
+            recorded[batch] = record(inputs)
+        graph, static, outputs = recorded[batch]
         for name, value in inputs.items():
             static[name].copy_(value)
         graph.replay()
         # The next replay overwrites these tensors, but a state never changes: it gets copies.
-        frame: Frame = group_tensors({name: x.clone() for name, x in outputs.items()}, OUTPUTS)
-        return frame
+        return group_tensors({name: x.clone() for name, x in outputs.items()}, OUTPUTS)
 
     return replay

@@ -4,39 +4,22 @@ trained on. Nothing else is needed to load it, and nothing is unpickled.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from jinn.contracts import JinnError
-from jinn.files import from_dict, read_json, read_tensors, to_dict, write_json, write_tensors
+from jinn.files import from_dict, load_weights, read_json, read_tensors, to_dict, write_json, write_tensors
 from jinn.world.config import WorldConfig
 from jinn.world.earlier import convert_config, convert_weights
-from jinn.world.legend import ActionMeaning, read_legend, write_legend
+from jinn.world.legend import ActionMeaning
+
+if TYPE_CHECKING:
+    from jinn.world.world import World
 
 BUILT_IN = Path(__file__).parent / "built_in"
-
-
-class Contents(NamedTuple):
-    """What a world's folder holds.
-
-    Attributes:
-        config: the models and how the world samples.
-        weights: the state dict of the three models.
-        prompts_PHWC: uint8, frames to start from.
-        legend: what each action does, None if nobody has measured it.
-        trained_on: uint64, `FrameStore.groups` of the levels and videos it was trained on, None if unknown.
-    """
-
-    config: WorldConfig
-    weights: dict[str, Tensor]
-    prompts_PHWC: Tensor | None
-    legend: Sequence[ActionMeaning] | None
-    trained_on: np.ndarray | None
 
 
 def find_world(name_or_path: str | Path) -> Path:
@@ -56,51 +39,48 @@ def find_world(name_or_path: str | Path) -> Path:
     )
 
 
-def read_world(folder: Path) -> Contents:
-    """Read a world's folder; weights become float32.
+def read_world(folder: Path, kind: type[World]) -> World:
+    """The world in a folder, on the CPU; weights become float32.
+
+    Args:
+        folder: of the world.
+        kind: `World`, or a class that extends it.
 
     Raises:
         JinnError: files are missing or damaged.
     """
     values = convert_config(read_json(folder / "config.json"))
     config = from_dict(WorldConfig, values, str(folder / "config.json"))
-    weights = convert_weights(read_tensors(folder / "model.safetensors"))
-    weights = {name: x.float() if x.is_floating_point() else x for name, x in weights.items()}
-    prompts_PHWC = read_tensors(folder / "prompts.safetensors").get("frames_PHWC")
-    legend, actions = read_legend(folder / "legend.json"), config.latent_actions.quantizer.codes
-    if legend and len(legend) != actions:
-        raise JinnError(
-            f"{folder / 'legend.json'} names {len(legend)} actions, but the world has {actions}: "
-            "remove it or restore it"
-        )
-    trained_on = None
-    if (folder / "trained_on.safetensors").exists():
-        groups = read_tensors(folder / "trained_on.safetensors")["groups"]
-        trained_on = groups.numpy().view(np.uint64)
-    return Contents(config, weights, prompts_PHWC, legend, trained_on)
-
-
-def write_world(folder: Path, contents: Contents, dtype: torch.dtype) -> None:
-    """Write a world's folder. Files are replaced one by one, the config last.
-
-    Args:
-        folder: is created if it does not exist.
-        contents: what to write.
-        dtype: of the weights on disk.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in contents.weights.items()}
-    write_tensors(folder / "model.safetensors", weights)
-    assert contents.prompts_PHWC is not None
-    write_tensors(folder / "prompts.safetensors", {"frames_PHWC": contents.prompts_PHWC})
+    world = kind(config, read_tensors(folder / "prompts.safetensors").get("frames_PHWC"))
+    load_weights(world, convert_weights(read_tensors(folder / "model.safetensors")), folder)
+    world.folder = folder
     legend, trained_on = folder / "legend.json", folder / "trained_on.safetensors"
-    if contents.legend:
-        write_legend(legend, contents.legend)
+    if legend.exists():
+        world.legend = tuple(from_dict(ActionMeaning, entry, str(legend)) for entry in read_json(legend))
+        if world.legend and len(world.legend) != world.num_actions:
+            raise JinnError(
+                f"{legend} names {len(world.legend)} actions, but the world has {world.num_actions}: "
+                "remove it or restore it"
+            )
+    if trained_on.exists():
+        world.trained_on = read_tensors(trained_on)["groups"].numpy().view(np.uint64)
+    return world
+
+
+def write_world(world: World, folder: Path, dtype: torch.dtype) -> None:
+    """Write a world's folder; see `World.save`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in world.state_dict().items()}
+    write_tensors(folder / "model.safetensors", weights)
+    write_tensors(folder / "prompts.safetensors", {"frames_PHWC": world.prompts})
+    legend, trained_on = folder / "legend.json", folder / "trained_on.safetensors"
+    if world.legend:
+        write_json(legend, [to_dict(meaning) for meaning in world.legend])
     else:
         legend.unlink(missing_ok=True)  # it would be that of another world
-    if contents.trained_on is not None:
+    if world.trained_on is not None:
         # safetensors for PyTorch has no uint64: the same bits as int64.
-        write_tensors(trained_on, {"groups": torch.from_numpy(contents.trained_on.view(np.int64))})
+        write_tensors(trained_on, {"groups": torch.from_numpy(world.trained_on.view(np.int64))})
     else:
         trained_on.unlink(missing_ok=True)
-    write_json(folder / "config.json", to_dict(contents.config))
+    write_json(folder / "config.json", to_dict(world.config))

@@ -35,15 +35,13 @@ def name_tensors(values: Sequence[Tensor | KVCache | None], names: Sequence[str]
         values: tokens, the two caches, and what follows them.
         names: `INPUTS` or `OUTPUTS`.
     """
-    named: dict[str, Tensor] = {}
-    position = 0
+    tensors: list[Tensor | None] = []
     for value in values:
-        width = 1 if isinstance(value, Tensor) else len(KVCache._fields)
-        if value is not None:
-            parts = (value,) if isinstance(value, Tensor) else value
-            named |= zip(names[position : position + width], parts, strict=True)
-        position += width
-    return named
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        else:
+            tensors += value or [None] * len(KVCache._fields)
+    return {name: x for name, x in zip(names, tensors, strict=True) if x is not None}
 
 
 def group_tensors(named: dict[str, Tensor], names: Sequence[str]) -> tuple[Any, ...]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from jinn.files import from_dict, read_json, write_json
 from jinn.world.motion import player_motion
 
 if TYPE_CHECKING:
@@ -32,22 +29,6 @@ class ActionMeaning:
     down: float
     right: float
     fraction: float
-
-
-def write_legend(path: Path, legend: Sequence[ActionMeaning]) -> None:
-    """Write a legend as JSON."""
-    write_json(path, [asdict(meaning) for meaning in legend])
-
-
-def read_legend(path: Path) -> tuple[ActionMeaning, ...] | None:
-    """The legend in a file, None if there is no such file.
-
-    Raises:
-        JinnError: the file is damaged.
-    """
-    if not path.exists():
-        return None
-    return tuple(from_dict(ActionMeaning, entry, str(path)) for entry in read_json(path))
 
 
 @torch.inference_mode()

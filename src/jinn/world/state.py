@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from jinn.models.transformer import KVCache
+from jinn.world.graph import AXES, STATE, group_tensors, name_tensors
 
 
 class State(NamedTuple):
@@ -36,38 +37,17 @@ class State(NamedTuple):
 
 def stack(states: Sequence[State]) -> State:
     """Join roll-outs, of whatever age, into one batch."""
-
-    def join(caches: Sequence[KVCache]) -> KVCache:
-        return KVCache(
-            torch.cat([cache.keys_LBNHPC for cache in caches], dim=1),
-            torch.cat([cache.values_LBNHPC for cache in caches], dim=1),
-            torch.cat([cache.valid_BP for cache in caches]),
-            torch.cat([cache.frames_B for cache in caches]),
-        )
-
-    decoder_caches = [s.decoder_cache for s in states if s.decoder_cache is not None]
-    return State(
-        torch.cat([s.tokens_BN for s in states]),
-        join([s.dynamics_cache for s in states]),
-        join(decoder_caches) if decoder_caches else None,
-        torch.cat([s.seeds_B for s in states]),
-        torch.cat([s.frames_B for s in states]),
-    )
+    named = [name_tensors(state[:3], STATE) for state in states]
+    joined = {name: torch.cat([tensors[name] for tensors in named], AXES[name]) for name in named[0]}
+    seeds_B = torch.cat([state.seeds_B for state in states])
+    frames_B = torch.cat([state.frames_B for state in states])
+    return State._make((*group_tensors(joined, STATE), seeds_B, frames_B))
 
 
 def take(state: State, rows: Sequence[int]) -> State:
     """Some roll-outs of a batch, in the given order; a row may be taken twice (a fork)."""
     index_B = torch.tensor(rows, dtype=torch.long)
     device_index_B = index_B.to(state.tokens_BN.device)
-
-    def pick(cache: KVCache) -> KVCache:
-        keys, values = cache.keys_LBNHPC[:, device_index_B], cache.values_LBNHPC[:, device_index_B]
-        return KVCache(keys, values, cache.valid_BP[device_index_B], cache.frames_B[device_index_B])
-
-    return State(
-        state.tokens_BN[device_index_B],
-        pick(state.dynamics_cache),
-        None if state.decoder_cache is None else pick(state.decoder_cache),
-        state.seeds_B[index_B],
-        state.frames_B[index_B],
-    )
+    named = name_tensors(state[:3], STATE)
+    taken = {name: x.index_select(AXES[name], device_index_B) for name, x in named.items()}
+    return State._make((*group_tensors(taken, STATE), state.seeds_B[index_B], state.frames_B[index_B]))

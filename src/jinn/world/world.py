@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError, check_frames
-from jinn.files import load_weights
 from jinn.models.maskgit import SamplingConfig, fill, frame_noise
 from jinn.models.transformer import KVCache
 from jinn.world.backends import Backend, BackendName, make_backend
 from jinn.world.config import WorldConfig
-from jinn.world.folder import Contents, find_world, read_world, write_world
+from jinn.world.folder import find_world, read_world, write_world
 from jinn.world.graph import Frame
 from jinn.world.legend import ActionMeaning
 from jinn.world.state import State
@@ -246,8 +245,7 @@ class World(nn.Module):
             folder: is created; files in it are replaced one by one, the config last.
             dtype: of the weights on disk; they are float32 again when loaded.
         """
-        contents = Contents(self.config, self.state_dict(), self.prompts, self.legend, self.trained_on)
-        write_world(Path(folder), contents, dtype)
+        write_world(self, Path(folder), dtype)
 
     @classmethod
     def load(
@@ -263,9 +261,5 @@ class World(nn.Module):
         Raises:
             JinnError: there is none, its files are damaged, or something that the backend needs is missing.
         """
-        folder = find_world(name_or_path)
-        contents = read_world(folder)
-        world = cls(contents.config, contents.prompts_PHWC)
-        load_weights(world, contents.weights, folder)
-        world.folder, world.legend, world.trained_on = folder, contents.legend, contents.trained_on
+        world = read_world(find_world(name_or_path), cls)
         return world.to(device).eval().with_backend(backend)
