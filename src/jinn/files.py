@@ -107,13 +107,20 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read safetensors; a missing or damaged file is a `JinnError`."""
-    if not path.exists():
-        raise JinnError(f"there are no weights at {path}: train first, or name another folder")
+    """Read safetensors: one file, or shards beside a ``*.index.json`` as on the Hugging Face hub."""
+    index = path.with_name(path.name + ".index.json")
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        if path.exists():
+            return load_file(path)
+        if index.exists():
+            tensors: dict[str, Tensor] = {}
+            for name in sorted(set(read_json(index)["weight_map"].values())):
+                # A shard's name comes from a file: it must stay inside the folder.
+                tensors.update(load_file(path.parent / Path(name).name))
+            return tensors
+    except (SafetensorError, OSError, KeyError) as error:
         raise JinnError(f"{path} is damaged ({error}): restore it or train again") from None
+    raise JinnError(f"there are no weights at {path}: train first, or name another folder")
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
