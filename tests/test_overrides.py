@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from jinn.cli.train import read_settings
+from jinn.cli.settings import read_settings
 from jinn.contracts import JinnError
 from jinn.data.stream import StreamConfig
 from jinn.overrides import override

@@ -1,4 +1,4 @@
-"""The command line, without any domain logic.
+"""The command line: one module for each command, without any domain logic.
 
 tyro makes a command's options from the signature of its function, and its help from the docstring. A user's
 mistake ends as one sentence and exit code 2.
@@ -22,9 +22,12 @@ from jinn import __version__
 from jinn.cli.console import console, errors
 from jinn.cli.data import data
 from jinn.cli.eval import evaluate
+from jinn.cli.export import export
+from jinn.cli.info import info
+from jinn.cli.label import label
+from jinn.cli.plan import plan
 from jinn.cli.play import play
-from jinn.cli.train import plan, train
-from jinn.cli.world import export, info, label
+from jinn.cli.train import train
 from jinn.errors import JinnError
 
 # Each command, and the extra of the package that it needs.

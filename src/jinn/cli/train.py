@@ -1,71 +1,28 @@
-"""``jinn train``, and ``jinn plan``, which computes what a training would cost."""
+"""``jinn train``"""
 
 from __future__ import annotations
 
 import math
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import rich.progress
-import rich.table
 import tyro
 
 from jinn.cli.console import DEVICE, console, progress, say
 from jinn.cli.eval import measure
-from jinn.cli.world import model_table
+from jinn.cli.settings import Pairs, Settings, read_settings
 from jinn.data.store import FrameStore
-from jinn.data.stream import FrameStream, StreamConfig
+from jinn.data.stream import FrameStream
 from jinn.errors import JinnError
 from jinn.evaluation.protocol import PROTOCOLS, ProtocolName
-from jinn.overrides import override
-from jinn.recipes import load_recipe
 from jinn.training.loop import Interrupted
-from jinn.training.parallel import ParallelConfig
-from jinn.training.plan import ClusterConfig, PhasePlan, empty_world, total_memory
-from jinn.training.plan import plan as plan_phases
-from jinn.training.recipe import Recipe
 from jinn.training.run import run_recipe
 from jinn.world.world import World
 
 Precision = Literal["auto", "float32", "bfloat16"]
-
-# Any number of values after each --set, and any number of --set.
-Pairs = Annotated[
-    tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]],
-    tyro.conf.arg(name="set", metavar="PATH=VALUE ..."),
-]
-
-
-@dataclass(frozen=True)
-class Settings(Recipe):
-    """A recipe, and beside it the values that do not belong to it.
-
-    Attributes:
-        stream: how an environment is played.
-        parallel: how the work is laid out on the hardware.
-    """
-
-    stream: StreamConfig = StreamConfig()  # noqa: RUF009 it is frozen
-    parallel: ParallelConfig = ParallelConfig()  # noqa: RUF009
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe alone."""
-        return Recipe(**{field.name: getattr(self, field.name) for field in fields(Recipe)})
-
-
-def read_settings(recipe: str, pairs: Sequence[Sequence[str]] = ()) -> Settings:
-    """A named recipe with the values of all ``--set``.
-
-    Raises:
-        JinnError: there is no such recipe or value.
-    """
-    return override(Settings(**vars(load_recipe(recipe))), list(chain.from_iterable(pairs)))
 
 
 def train(
@@ -141,53 +98,3 @@ def train_run(
     except Interrupted as stop:
         console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
         raise SystemExit(130) from None
-
-
-def plan(
-    recipe: tyro.conf.Positional[str],
-    /,
-    pairs: Pairs = (),
-    cluster: Annotated[ClusterConfig, tyro.conf.arg(name="")] = ClusterConfig(),  # noqa: B008 it is frozen
-) -> None:
-    """Print what a run costs: parameters, FLOPs, days, memory.
-
-    Args:
-        recipe: Name of a recipe, or FILE.py:FUNCTION for a function of your own that returns one.
-        pairs: Values of the recipe and of the parallel layout to change, such as
-            dynamics.transformer.layers=6 parallel.tensor_parallel=2.
-        cluster: The hardware to plan for.
-    """
-    settings = read_settings(recipe, pairs)
-    phases = plan_phases(settings.recipe, cluster, settings.parallel)
-    console.print(model_table(empty_world(settings.recipe), f"{recipe}: models"))
-    console.print(work_table(phases, cluster))
-    console.print(memory_table(phases, cluster))
-    if uneven := [phase.name for phase in phases if not phase.even]:
-        console.print(
-            f"The batch of {', '.join(uneven)} cannot be split evenly over so many GPUs, and training would "
-            "refuse it: choose other --gpus, parallel.tensor_parallel or batches."
-        )
-
-
-def work_table(phases: Sequence[PhasePlan], cluster: ClusterConfig) -> rich.table.Table:
-    """The work of each phase."""
-    table = rich.table.Table(
-        "phase", "tokens", "FLOPs", "of which dynamics", "days",
-        title=f"work on {cluster.gpus} GPUs at {cluster.utilisation:.0%} of {cluster.peak_flops:.3g} FLOP/s",
-    )  # fmt: skip
-    for phase in phases:
-        numbers = phase.tokens, phase.flops, phase.dynamics_flops, phase.days
-        table.add_row(phase.name, *(f"{number:.3g}" for number in numbers))
-    return table
-
-
-def memory_table(phases: Sequence[PhasePlan], cluster: ClusterConfig) -> rich.table.Table:
-    """The memory of each phase on each GPU."""
-    table = rich.table.Table("GB on each GPU", *(phase.name for phase in phases), title="estimated memory")
-    for key in phases[0].memory:
-        table.add_row(key, *(f"{phase.memory[key]:.3g}" for phase in phases))
-    for recompute in (False, True):
-        totals = [total_memory(phase.memory, recompute) for phase in phases]
-        cells = [f"{x:.3g}" if x < cluster.gpu_memory else f"[red]{x:.3g}: too much[/red]" for x in totals]
-        table.add_row(f"total, parallel.recompute={str(recompute).lower()}", *cells, style="bold")
-    return table
