@@ -91,7 +91,8 @@ def read_store(path: Path) -> tuple[Layout, Index]:
     for file, length in wanted.items():
         found = file.stat().st_size if file.is_file() else 0
         if found < length:
-            raise JinnError(f"{file} has {found} bytes where the index says {length}: make the store again")
+            state = f"has {found} bytes where the index says {length}" if found else "is missing or empty"
+            raise JinnError(f"{file} {state}: copy or make the store again")
     return layout, index
 
 

@@ -56,8 +56,9 @@ class TransformerConfig:
     window: int = 16
 
     def __post_init__(self) -> None:
-        if min(self.layers, self.width, self.heads, self.window) < 1:
-            raise ValueError("layers, width, heads and window must be at least 1")
+        sizes = self.layers, self.width, self.heads, self.window
+        if min(sizes) < 1:
+            raise ValueError(f"layers, width, heads and window must be at least 1, got {sizes}")
         if not self.head_width and self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads: set head_width")
         if self.query_width % 2:
