@@ -250,7 +250,8 @@ def test_damage_is_reported_in_one_sentence(tmp_path: Path) -> None:
     said = json.loads((path / "store.json").read_text())
     assert "update jinn" in spoilt("store.json", json.dumps({**said, "version": 2}).encode())
     assert "bytes where the index says" in spoilt("frames-00000.bin", frames[:-1])
-    assert "bytes where the index says" in spoilt("actions.bin", b"")
+    assert "bytes where the index says" in spoilt("actions.bin", b"0")
+    assert "is missing or empty" in spoilt("actions.bin", b"")
     assert FrameStore.open(path).num_episodes == 3
 
 

@@ -156,7 +156,7 @@ def load_function(location: str) -> Callable[..., Any]:
     path = Path(file)
     spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None
     if spec is None or spec.loader is None:
-        raise JinnError(f"there is no Python file {file!r}: name a function as FILE.py:FUNCTION")
+        raise JinnError(f"there is no file {file!r}: name a function as FILE.py:FUNCTION")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
