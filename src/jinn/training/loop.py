@@ -116,7 +116,7 @@ class Training:
     """The models of a phase while they are trained: distributed over the ranks, with their optimisers."""
 
     def __init__(self, phase: Phase, stage: Stage, ranks: Ranks, clips: Clips, seed: int) -> None:
-        self.stage, self.ranks, self.config = stage, ranks, phase.config
+        self.stage, self.ranks, self.config, self.seed = stage, ranks, phase.config, seed
         first_BTHWC = to_device(clips(0, range(min(phase.config.batch, FIRST_CLIPS))), ranks.device)
         self.modules = {name: stage.world.get_submodule(name) for name in phase.learns}
         for module in self.modules.values():
@@ -130,8 +130,10 @@ class Training:
         self.optimizers = make_optimizers(phase.config, self.modules.values())
         self.state = state_of(self.modules, self.optimizers)
 
-    def update(self, step: int, frames_BTHWC: Tensor, generators: Generators) -> dict[str, Tensor]:
-        """One step of the optimisers; returns the metrics of the whole batch."""
+    def update(self, step: int, frames_BTHWC: Tensor) -> dict[str, Tensor]:
+        """One step of the optimisers with this rank's clips; returns the metrics of the whole batch."""
+        first = step * self.config.batch + self.ranks.rows(self.config.batch).start
+        generators = clip_generators(self.seed, range(first, first + len(frames_BTHWC)))
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         metrics = self.ranks.mean(self._backward(frames_BTHWC, generators))
@@ -230,10 +232,7 @@ def train(
         saver = stack.enter_context(Saver(checkpoints, ranks))
         meter = Meter(config.batch)
         while step < config.steps:
-            frames_BTHWC = to_device(prefetch.take(), ranks.device)
-            first = step * config.batch
-            generators = clip_generators(seed, range(first + rows.start, first + rows.stop))
-            metrics = training.update(step, frames_BTHWC, generators)
+            metrics = training.update(step, to_device(prefetch.take(), ranks.device))
             step += 1
             meter.count(prefetch.waited)
             finished = step == config.steps
