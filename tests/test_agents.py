@@ -219,7 +219,7 @@ def test_the_real_game_is_one_of_gymnasiums() -> None:
 
 
 @pytest.mark.slow
-def test_an_agent_learns_in_the_dream() -> None:
+def test_an_agent_learns_in_a_learned_environment() -> None:
     """What is red is good there."""
 
     def reward(before: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> Any:
