@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEVICE ?= cpu
-BENCHMARKS ?= play dream agents temporal_attention training video
+BENCHMARKS ?= play environment agents temporal_attention training video
 # Threads that wait for each other do so asleep: beside other work, spinning takes most of the time.
 SETTINGS ?= GOMP_SPINCOUNT=2000
 

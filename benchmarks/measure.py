@@ -1,7 +1,7 @@
 """What all benchmarks share: timing, the machine's matrix rate, its description, and keeping results.
 
-On a machine that does other work too, a time says little and a ratio of times taken in turns says much:
-`interleaved` takes the candidates in turns and gives medians.
+On a shared machine a single time is unreliable, and a ratio of times measured alternately is reliable:
+`interleaved` runs the candidates alternately and returns medians.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 def synchronize(device: torch.device | str) -> None:
-    """Wait until the device has done what it was told; a CPU always has."""
+    """Wait until the device has finished its work; a CPU always has."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
 
@@ -39,7 +39,7 @@ def interleaved(
     device: torch.device | str = "cpu",
     warmup: int = 1,
 ) -> dict[str, float]:
-    """Time functions in turns, so that whatever else the machine does falls on all of them alike.
+    """Time functions alternately, so that other load on the machine affects all of them alike.
 
     Args:
         candidates: by name; each is called ``warmup + repeats`` times.
@@ -52,7 +52,7 @@ def interleaved(
     """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(warmup + repeats):
-        # Back and forth: nobody always follows the one that leaves the caches hot or the core throttled.
+        # Back and forth, so that none always follows one that leaves the caches hot or the core throttled.
         for name in list(candidates)[:: 1 if turn % 2 else -1]:
             synchronize(device)
             began = time.perf_counter()
@@ -96,7 +96,7 @@ def peak_memory(device: torch.device | str = "cpu") -> int:
 
 
 def hardware(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What the figures were taken on: processor, threads, GPU, matrix units, versions."""
+    """The hardware and software of a measurement: processor, threads, GPU, matrix units, versions."""
     flags = _cpu_field("flags").split()
     facts: dict[str, Any] = {
         "cpu": _cpu_field("model name") or platform.processor() or platform.machine(),
@@ -159,7 +159,7 @@ def save(
     facts = hardware(device)
     slug = re.sub(r"[^a-z0-9]+", "-", (facts.get("gpu") or f"{facts['cpu']} {facts['threads']}t").lower())
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder / f"{name}.{slug.strip('-')}.json"
+    path = folder / f"{name}.{slug.strip('-')}.json"
     result = {
         "benchmark": name,
         "commit": commit(),
@@ -168,5 +168,5 @@ def save(
         "note": note,
         "rows": list(rows),
     }
-    place.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return place
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return path

@@ -1,16 +1,16 @@
-"""How fast worlds play: ``python -m benchmarks.play``.
+"""Speed of worlds in play: ``python -m benchmarks.play``.
 
 Three tables.
 
 `play`: the frames of a world, by backend and number of players, as frames a second of all players together,
-and what a backend costs in quality: starting from the same states, the share of tokens that are those of the
-plain float32 path, and the PSNR of its frames against those.
+and what a backend costs in quality: starting from the same states, the fraction of tokens that equal those of
+the plain float32 path, and the PSNR of its frames against that path.
 
 `play_paper`: the frame of the paper's CoinRun model (12 layers, d 512, 256 tokens, a window of 16 frames, 25
 MaskGIT steps; random weights), against the time that its matrix products alone take at the rates measured in
 the same run.
 
-`play_memory`: what a hundred thousand steps leave behind (``--endurance 100000``).
+`play_memory`: the memory after many steps (``--endurance 100000``).
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ def main() -> None:
 
 
 NOTE = (
-    "Frames a second are those of all players together. Agreement and PSNR compare one frame with that of "
-    "the plain float32 path from the same state: 8 prompts, each action, the first frame and the next."
+    "Frames a second are summed over all players. Agreement of tokens and PSNR compare one frame with that of "
+    "the plain float32 path from the same state, for 8 prompts, each action, and the first two frames."
 )
 PAPER_NOTE = (
-    "One frame of the paper's CoinRun size, random weights, one player: 25 MaskGIT steps, the commit and the "
-    "decoding. FLOPs are those of its matrix products and attention; `ratio_R` is the frame's time over the "
-    "time that these take at the rate of large matrix products in R, measured in turns with it."
+    "One frame of a model of the paper's CoinRun size with random weights, for one player: 25 MaskGIT steps, "
+    "caching the frame, and decoding it. FLOPs count its matrix products and attention. `ratio_R` is the frame's "
+    "time divided by the time of these FLOPs at the rate of large matrix products in R, measured alternately."
 )
 
 
@@ -116,7 +116,7 @@ def ready(name: str, device: torch.device, backend: BackendName, scratch: Path) 
 
 
 def player(world: World, count: int) -> Callable[[], object]:
-    """A function that plays one frame more of ``count`` players."""
+    """A function that plays one more frame of ``count`` players."""
     prompts_BHWC = world.prompts[[i % len(world.prompts) for i in range(count)]]
     state, _ = world.reset(prompts_BHWC[:, None])
     turn = 0
@@ -132,7 +132,7 @@ def player(world: World, count: int) -> Callable[[], object]:
 
 
 def quality(plain: World, fast: World) -> tuple[float, float]:
-    """Share of tokens as in the plain path, and PSNR of the frames against it in dB."""
+    """Fraction of tokens that equal those of the plain path, and PSNR of the frames against it in dB."""
     same: list[Tensor] = []
     error: list[Tensor] = []
     for action in range(plain.num_actions):

@@ -1,4 +1,4 @@
-"""Make docs/benchmarks.md of the kept results: ``python -m benchmarks.report``. No figure is ever typed."""
+"""Generate docs/benchmarks.md from the results: ``python -m benchmarks.report``. No number is typed by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ those of the variants beside it: trust ratios within a table rather than seconds
 
 def render(folder: Path = RESULTS) -> str:
     """All results of a folder as one Markdown page."""
-    results = [json.loads(place.read_text(encoding="utf-8")) for place in sorted(folder.glob("*.json"))]
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     return "\n".join([HEAD, *map(section, results)])
 
 
@@ -45,7 +45,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def cell(value: object) -> str:
-    """Three significant digits are all that such a figure has."""
+    """A value with three significant digits; a time has no more."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")

@@ -1,7 +1,7 @@
-"""Which way through temporal attention is fastest: ``python -m benchmarks.temporal_attention``.
+"""Speed of implementations of temporal attention: ``python -m benchmarks.temporal_attention``.
 
-Attention over the 16 to 64 frames of one place is hardly any arithmetic, so that the ways differ in how often
-they read and write the clips. Every candidate takes queries, keys and values as projected (``BTNHC``, not
+Attention over the 16 to 64 frames of one position takes little arithmetic, so the implementations differ in how
+often they read and write the clips. Every candidate takes queries, keys and values as projected (``BTNHC``, not
 normalised) and does what `Attention.temporal` does with them: QK-norm, rotary positions, causal softmax over
 a window of 16 frames. Forward, and forward and backward, in the precision of training.
 """
@@ -24,7 +24,7 @@ from jinn.models.transformer import causal_attention, rotate, rotation_matrices
 from jinn.training.optim import autocast, fastest_precision
 
 WINDOW = 16
-STANDS = "sdpa"  # what `Attention.temporal` does
+CURRENT = "sdpa"  # what `Attention.temporal` does
 
 # query, key, value BTNHC and the two gains to the output BTNHC
 Way = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -37,13 +37,13 @@ def norms(query: Tensor, key: Tensor, query_gain: Tensor, key_gain: Tensor) -> t
 
 
 def window_mask(T: int, device: torch.device) -> Tensor:
-    """Bool ``TT``, True where row t sees."""
+    """Bool ``TT``, True where row t attends."""
     age = torch.arange(T, device=device)[:, None] - torch.arange(T, device=device)
     return (age >= 0) & (age < WINDOW)
 
 
-def turned(query: Tensor, key: Tensor, value: Tensor, q_gain: Tensor, k_gain: Tensor) -> tuple[Tensor, ...]:
-    """Normalised, rotated by matrices, places and heads as one axis: ``BXTC``."""
+def rotated(query: Tensor, key: Tensor, value: Tensor, q_gain: Tensor, k_gain: Tensor) -> tuple[Tensor, ...]:
+    """Normalised, rotated by matrices, positions and heads as one axis: ``BXTC``."""
     query, key = norms(query, key, q_gain, k_gain)
     turn = rotation_matrices(torch.arange(query.shape[1], device=query.device), query.shape[-1])
     turn = turn.to(query.dtype)
@@ -52,7 +52,7 @@ def turned(query: Tensor, key: Tensor, value: Tensor, q_gain: Tensor, k_gain: Te
 
 
 def elementwise(query: Tensor, key: Tensor, value: Tensor, q_gain: Tensor, k_gain: Tensor) -> Tensor:
-    """Rotation channel by channel in the permuted layout, then SDPA: what stood before."""
+    """Rotation channel by channel in the permuted layout, then SDPA: the former implementation."""
     B, T, N = query.shape[:3]
     query, key = norms(query, key, q_gain, k_gain)
     q, k, v = (y.permute(0, 2, 3, 1, 4) for y in (query, key, value))
@@ -64,13 +64,13 @@ def elementwise(query: Tensor, key: Tensor, value: Tensor, q_gain: Tensor, k_gai
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor, q_gain: Tensor, k_gain: Tensor) -> Tensor:
-    """What stands: rotation as a matrix product, scaled_dot_product_attention without copies."""
+    """The current implementation: rotation as a matrix product, scaled_dot_product_attention without copies."""
     return causal_attention(*norms(query, key, q_gain, k_gain), value, WINDOW)
 
 
 def matmul(query: Tensor, key: Tensor, value: Tensor, q_gain: Tensor, k_gain: Tensor) -> Tensor:
     """Batched matrix products and a softmax."""
-    q, k, v = turned(query, key, value, q_gain, k_gain)
+    q, k, v = rotated(query, key, value, q_gain, k_gain)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     scores = scores.masked_fill(~window_mask(query.shape[1], query.device), float("-inf"))
     y_BXTC = scores.softmax(-1).to(v.dtype) @ v
@@ -87,7 +87,7 @@ def flex_way(T: int, device: torch.device) -> Way:
     compiled = torch.compile(flex_attention, dynamic=False)
 
     def flex(query: Tensor, key: Tensor, value: Tensor, q_gain: Tensor, k_gain: Tensor) -> Tensor:
-        q, k, v = turned(query, key, value, q_gain, k_gain)
+        q, k, v = rotated(query, key, value, q_gain, k_gain)
         y_BXTC = compiled(q.to(v.dtype), k.to(v.dtype), v, block_mask=mask)
         assert isinstance(y_BXTC, Tensor)
         return y_BXTC.transpose(1, 2).unflatten(2, query.shape[2:4])
@@ -97,7 +97,7 @@ def flex_way(T: int, device: torch.device) -> Way:
 
 def ways(T: int, device: torch.device, compiling: bool) -> dict[str, Way]:
     """The candidates that this device may know."""
-    known: dict[str, Way] = {"elementwise": elementwise, STANDS: sdpa, "matmul": matmul}
+    known: dict[str, Way] = {"elementwise": elementwise, CURRENT: sdpa, "matmul": matmul}
     if compiling:
         torch.compiler.reset()
         known |= {"compiled sdpa": torch.compile(sdpa, dynamic=False)}
@@ -144,16 +144,16 @@ def measure_shape(
             )
             if worst > (0.05 if dtype is torch.bfloat16 else 1e-3):
                 raise ArithmeticError(f"its gradients are off by {worst:.1e} of the largest")
-        except Exception as error:  # whatever a compiler raises: the others are measured all the same
+        except Exception as error:  # of any type, from a compiler: the others are still measured
             reason = (str(error).strip() or repr(error)).splitlines()[0]
-            excuses.append(f"{name} is left out at T {T}, width {C}: {type(error).__name__}: {reason}")
+            excuses.append(f"`{name}` is left out at T {T}, width {C}: {type(error).__name__}: {reason}")
             continue
         candidates[name] = way
 
     source = torch.empty(shape, device=device, dtype=dtype)
     goal = torch.empty_like(source)
     rows: list[Row] = []
-    # Bytes that no way can save. Forward: q, k, v, y. Backward: q, k, v, y's gradient, and three gradients.
+    # What has to be read and written. Forward: q, k, v, y. Backward: q, k, v, the gradient of y, three gradients.
     for passes, tensors, run in (("forward", 4, forward), ("forward and backward", 11, both)):
         timed = {name: partial(run, way) for name, way in candidates.items()}
         seconds = interleaved({"copy": lambda: goal.copy_(source), **timed}, repeats, device, warmup=2)
@@ -161,17 +161,17 @@ def measure_shape(
         best = min(seconds, key=lambda name: seconds[name])
         row: Row = {"B": B, "T": T, "N": N, "heads": f"{H} x {C}", "pass": passes, "dtype": str(dtype)[6:]}
         row |= {f"{name}, ms": 1e3 * taken for name, taken in seconds.items()}
-        row |= {"fastest": best, f"gain over {STANDS}": seconds[STANDS] / seconds[best]}
-        row["its bytes/s, of a copy's"] = tensors * source.nbytes / seconds[best] / bandwidth
+        row |= {"fastest": best, f"gain over {CURRENT}": seconds[CURRENT] / seconds[best]}
+        row["its bytes/s over a copy's"] = tensors * source.nbytes / seconds[best] / bandwidth
         rows.append(row)
     return rows, excuses
 
 
 def verdict(rows: list[Row]) -> str:
-    """What the figures of training (forward and backward) say."""
+    """A line about each shape: the fastest in training (forward and backward)."""
     trained = [row for row in rows if row["pass"] == "forward and backward"]
     lines = [
-        f"T {row['T']}, {row['heads']}: {row['fastest']} is fastest, {row[f'gain over {STANDS}']:.2f} x"
+        f"T {row['T']}, {row['heads']}: {row['fastest']} is fastest, {row[f'gain over {CURRENT}']:.2f} x"
         for row in trained
     ]
     return "\n".join(lines)
@@ -208,8 +208,11 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         excuses += why
         for row in more:
             print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
-    note = "Milliseconds; the last column compares the bytes that cannot be saved with the speed of a copy."
-    note = " ".join([note, *(excuse + "." for excuse in dict.fromkeys(excuses))])
+    note = (
+        "Times are in milliseconds. The last column is the rate at which the fastest reads and writes its inputs and "
+        "outputs, divided by the rate of a copy."
+    )
+    note = " ".join([note, *(excuse.rstrip(".") + "." for excuse in dict.fromkeys(excuses))])
     print("\n".join(excuses), verdict(rows), sep="\n")
     save("temporal-attention", rows, device, note, options.out)
     return rows

@@ -1,12 +1,12 @@
-"""How fast each stage trains, and what a step's time goes into: ``python -m benchmarks.training``.
+"""Speed of training by stage, and the parts of a step's time: ``python -m benchmarks.training``.
 
 A step is what `jinn.training.loop.train` does: clips from a store by the prefetching thread, the stage's loss
 in the precision of training, backward, clipping, fused AdamW. Model FLOP utilisation is the FLOPs of the
 model's matrix products and attention, forward and backward, over the step's time and the rate of large matrix
-products measured in turns with it. The parts (attention, feed-forward, ...) are timed alone at the stage's
-shapes, forward and backward, times how many of them there are; what they leave over is "rest".
+products measured alternately with it. The parts (attention, feed-forward, ...) are timed alone at the stage's
+shapes, forward and backward, times how many of them there are; the remainder is "rest".
 
-Every stage runs in a process of its own, so that its peak of memory is its own.
+Every stage runs in a process of its own, so that the peak of memory is measured for each.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def build(recipe: Recipe, stage: str, batch: int, device: torch.device) -> Train
     """The model of a phase and its loss.
 
     The dynamics get random tokens and actions: in training these come from the forward passes of frozen models,
-    which are no part of these figures.
+    which these numbers do not include.
     """
     torch.manual_seed(0)
     phase = next(phase for phase in phases(recipe) if stage in phase.learns)
@@ -265,7 +265,7 @@ def measure(case: Case, device_name: str) -> Row:
 
 
 def measure_training(case: Case, training: Training, device: torch.device, folder: Path) -> Row:
-    """Rates, utilisation, memory and shares of one stage."""
+    """Rates, utilisation, memory and fractions of time of one stage."""
     made, prefetch = stepper(training, device, folder)
     with prefetch:
         made["step"]()
@@ -291,12 +291,12 @@ def measure_training(case: Case, training: Training, device: torch.device, folde
         used = str((torch.ones(1, 1, device=device) @ torch.ones(1, 1, device=device)).dtype)
     rate = {dtype: products[dtype] / seconds[dtype] for dtype in products}
     waited = sorted(made["waited"])[len(made["waited"]) // 2]
-    shares = {
+    fractions = {
         name: sum(seconds[f"{name} {i}"] * count for i, (_, count) in enumerate(group)) / step
         for name, group in pieces.items()
     }
-    shares["ends"] -= shares["quantiser"]
-    shares |= {"optimiser": seconds["optimiser"] / step, "data": waited / step}
+    fractions["ends"] -= fractions["quantiser"]
+    fractions |= {"optimiser": seconds["optimiser"] / step, "data": waited / step}
     batch = training.config.batch
     row: Row = {"recipe": case.recipe, "stage": case.stage, "batch": batch, "frames": training.config.frames}
     row |= {
@@ -310,8 +310,8 @@ def measure_training(case: Case, training: Training, device: torch.device, folde
         "of bfloat16 rate": flops / step / rate["torch.bfloat16"],
         "peak GB": peak / 1e9,
     }
-    return row | {f"{name} %": round(100 * share, 1) for name, share in shares.items()} | {
-        "rest %": round(100 * (1 - sum(shares.values())), 1)
+    return row | {f"{name} %": round(100 * fraction, 1) for name, fraction in fractions.items()} | {
+        "rest %": round(100 * (1 - sum(fractions.values())), 1)
     }  # fmt: skip
 
 
@@ -347,11 +347,11 @@ def measure_compiled(device: torch.device, smallest: bool = False) -> list[Row]:
 
 
 NOTE = """\
-Utilisation counts the model's matrix products and attention (no mask taken off), forward and backward,
-against large square products timed in turns with the step; MFU is against the precision that the step used.
-Parts are forward and backward of one, timed alone, times their number; `ends` is embedding, logits or
-pixels, and the loss; `data` is the wait for clips; `rest` is what the parts leave over, and below zero
-where they are slower alone. The dynamics stage is its own step, without the forward passes of the frozen
+Utilisation is the rate of the model's matrix products and attention (masked entries included), forward and
+backward, divided by that of large square products, timed alternately with the step. MFU is relative to the
+precision of the step. The time of a part is that of one forward and backward, timed alone, times their number.
+`ends` is embedding, logits or pixels, and the loss; `data` is the wait for clips; `rest` is the remainder,
+which is negative where parts are slower alone. The dynamics stage excludes the forward passes of the frozen
 models."""
 
 
@@ -390,7 +390,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
     if not options.only:
         compiled = measure_compiled(device, options.smallest)
         print(*compiled, sep="\n")
-        note = "Forward and backward of one ST block of `paper_coinrun`'s dynamics, milliseconds."
+        note = "Time of forward and backward of one ST block of the dynamics of `paper_coinrun`, in milliseconds."
         save("training-compiled", compiled, device, note, options.out)
     return rows
 

@@ -25,7 +25,7 @@ FLAGS = [
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
-PATIENCE = 30_000  # milliseconds after which what should come is a failure and not a slow machine
+PATIENCE = 30_000  # milliseconds until a missing result counts as a failure and not as a slow machine
 
 if CHROMIUM is None:
     SKIPPED = "A PAGE IS NOT TESTED: no chromium, chromium-browser or google-chrome is installed"

@@ -18,7 +18,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 FIREFOX = next(filter(None, map(shutil.which, ("firefox-esr", "firefox"))), None)
-PATIENCE = 90  # seconds after which what should come is a failure and not a slow machine
+PATIENCE = 90  # seconds until a missing result counts as a failure and not as a slow machine
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Page:
         self.command("browsingContext.navigate", context=self.context, url=address, wait="complete")
 
     def evaluate(self, expression: str) -> Any:
-        """The value of an expression, by way of JSON."""
+        """The value of an expression, sent as JSON."""
         answer = self.command(
             "script.evaluate",
             expression=f"JSON.stringify({expression})",
@@ -70,14 +70,14 @@ class Page:
         self.command("input.performActions", context=self.context, actions=[keyboard])
 
     def screenshot(self) -> str:
-        """What is to be seen, a PNG in base64."""
+        """A screenshot as a PNG in base64."""
         data: str = self.command("browsingContext.captureScreenshot", context=self.context)["data"]
         return data
 
 
 @contextmanager
 def opened(address: str) -> Iterator[Page]:
-    """A page in a browser with a profile of its own."""
+    """A page in a browser with its own profile."""
     if FIREFOX is None:
         sentence = "A PAGE IS NOT TESTED: no firefox-esr or firefox is installed"
         warnings.warn(sentence, stacklevel=1)

@@ -1,4 +1,4 @@
-"""The player's page in Chromium: fixtures and what the tests do on it. A module names it in `pytest_plugins`."""
+"""The player's page in Chromium: fixtures and actions of the tests. A module names it in `pytest_plugins`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def text_to_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextToIm
 
 @pytest.fixture
 def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
-    """Opens the page in a context of its own and waits for its first frame; errors fail the test."""
+    """Opens the page in its own context and waits for its first frame; errors fail the test."""
     errors: list[str] = []
     contexts: list[Any] = []
 
@@ -67,7 +67,7 @@ def until(page: Any, condition: str) -> None:
 
 
 def play(page: Any, key: str, frames: int) -> None:
-    """Hold a key until some more frames were drawn."""
+    """Hold a key until some more frames are shown."""
     before = page.evaluate("jinn.frames")
     page.keyboard.down(key)
     until(page, f"jinn.frames >= {before + frames}")
@@ -75,7 +75,7 @@ def play(page: Any, key: str, frames: int) -> None:
 
 
 def begins(page: Any) -> None:
-    """Wait for a first frame, shown beside what was given."""
+    """Wait for a first frame, which is shown beside the upload."""
     until(page, "jinn.action === -1 && jinn.tape.step === 0 && !document.getElementById('pair').hidden")
 
 
@@ -95,7 +95,7 @@ def rewind(page: Any, step: int) -> None:
 
 
 def single_steps(page: Any, keys: str) -> list[str]:
-    """Pause, play keys one by one, and give the pixels after each."""
+    """Pause, press keys one by one, and return the pixels after each."""
     if page.locator("#pause").get_attribute("aria-pressed") != "true":
         page.keyboard.press("p")
     pixels = []
@@ -115,7 +115,7 @@ def download(page: Any, button: str) -> bytes:
 
 @contextmanager
 def cable(address: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A second address of a server, and what cuts all connections through it."""
+    """A second address of a server, and a function that closes all connections through it."""
     ends: list[socket.socket] = []
 
     def carry(source: socket.socket, target: socket.socket) -> None:

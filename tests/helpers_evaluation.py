@@ -14,7 +14,7 @@ from jinn.evaluation.networks import Networks
 
 
 def no_networks(*_: object) -> Networks:
-    """`load_networks` where no weights are installed."""
+    """`load_networks` without installed weights."""
     return Networks(None, None, ("not there",))
 
 
@@ -56,7 +56,7 @@ class TrueGame:
         return {}
 
     def parse(self, frames_BHWC: Tensor) -> tuple[Tensor, Tensor]:
-        """Which board it is, and the cell of the sprite: its 16 pixels are all that differs."""
+        """The number of the board and the cell of the sprite, whose 16 pixels are the only difference."""
         differs_BLHW = (frames_BHWC.unsqueeze(1) != self.boards_LHWC).any(-1)
         level_B = differs_BLHW.sum((2, 3)).argmin(1)
         own_BHW = differs_BLHW[torch.arange(len(frames_BHWC)), level_B]
@@ -91,7 +91,7 @@ STEPS_A2 = torch.tensor([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)])
 
 
 class Pixels:
-    """A tokenizer that loses nothing: a token is a pixel's index in the palette."""
+    """A lossless tokenizer: a token is a pixel's index in the palette."""
 
     def __init__(self, palette_KC: Tensor, grid_hw: tuple[int, int]) -> None:
         self.palette_KC, self.grid_hw, self.codebook_size = palette_KC, grid_hw, len(palette_KC)
@@ -104,7 +104,7 @@ class Pixels:
 
 
 class Moves:
-    """Latent actions that are the true ones: what the sprite did."""
+    """Latent actions that equal the true ones: the movement of the sprite."""
 
     def __init__(self, parse: Any) -> None:
         self.parse = parse

@@ -1,4 +1,4 @@
-"""What the tests of the player share: a server, a client, pictures. A module names it in `pytest_plugins`."""
+"""Parts of the tests of the player: a server, a client, pictures. A module names it in `pytest_plugins`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jinn.player.server import running
 from jinn.world.world import World
 from tiny_world import tiny_world
 
-PATIENCE = 30  # seconds after which a missing answer is a failure and not a slow machine
+PATIENCE = 30  # seconds until a missing answer counts as a failure and not as a slow machine
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +33,20 @@ def address(world: World) -> Iterator[str]:
 
 
 class Player(Client):
-    """A client that can also send what it should not."""
+    """A client that can also send invalid messages."""
 
     def frame(self, acknowledge: bool = True) -> ReceivedFrame:
         return self.receive(acknowledge)
 
     def hear(self) -> dict[str, Any]:
-        """The message that comes next."""
+        """The next message."""
         data = self.socket.recv(timeout=self.seconds)
         assert isinstance(data, str), "a frame came instead of a message"
         message: dict[str, Any] = json.loads(data)
         return message
 
     def error(self) -> str:
-        """The sentence that comes next; a frame before it is a failure."""
+        """The next error message; a frame before it is a failure."""
         while (message := self.hear())["type"] == "session":
             pass
         assert message["type"] == "error", message

@@ -1,4 +1,4 @@
-"""Results to report: two worlds of which everything is known, and one of which next to nothing is."""
+"""Results to report: two worlds with every metric, and one with almost none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def estimate(value: float, room: float = 0.0, count: int = 12) -> Estimate:
 
 
 def full_world(name: str, better: float = 0.0) -> WorldResults:
-    """A world of which every metric of the catalogue was estimated."""
+    """A world with an estimate of every metric of the catalogue."""
     known = {"psnr": 20 + better, "ssim": 0.7 + better / 100, "lpips": 0.2 - better / 100}
     values = {path: known.get(path.split("/")[1], 0.5) for path in METRICS}
     values |= {path: 0.9 * values[path] - better for path in METRICS if "copy_last" in path}
@@ -57,7 +57,7 @@ def two_worlds() -> Results:
 
 
 def minimal() -> Results:
-    """One world, of which next to nothing is known."""
+    """One world with almost no metrics."""
     estimates = {"tokenizer/psnr": estimate(20.0), "control/delta_psnr_4": estimate(0.0, 0.1)}
     curves = {"inferred/psnr": [estimate(20.0, 0.5)], "inferred/ssim": []}
     return Results({}, (), (WorldResults("small", estimates, curves, (), None, {}),))

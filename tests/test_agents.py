@@ -1,4 +1,4 @@
-"""Agents learn: in games made for the test, and what they learn from is what it should be."""
+"""Agents: they learn in small games, and their inputs are correct."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tiny_world import tiny_world  # noqa: E402
 
 
 class Lamps(VectorEnv[Any, Any, Any]):
-    """One of three places is lit; who presses its key earns one. An episode is five steps long."""
+    """One of three areas is lit, and its action has a reward of 1. An episode has five steps."""
 
     def __init__(self, num_envs: int, seed: int = 0) -> None:
         self.num_envs = num_envs
@@ -56,7 +56,7 @@ def small(actions: int = 3) -> Network:
 
 
 @pytest.mark.slow
-def test_ppo_learns_and_is_the_same_for_a_seed(tmp_path: Path) -> None:
+def test_ppo_learns_and_is_reproducible(tmp_path: Path) -> None:
     config = PPOConfig(steps=3072, length=32, epochs=2, minibatches=4, learning_rate=2e-3)
     reports: list[dict[str, float]] = []
     network = train_ppo(
@@ -89,7 +89,7 @@ def test_ppo_learns_and_is_the_same_for_a_seed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ppo_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+def test_ppo_resumes_where_it_was_stopped(tmp_path: Path) -> None:
     config = PPOConfig(steps=3072, length=32, epochs=2, minibatches=4, learning_rate=2e-3, save_every=5)
     reports: list[dict[str, float]] = []
 
@@ -104,14 +104,14 @@ def test_ppo_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     steps = [report["steps"] / 256 for report in reports]
     assert steps == [*range(1, 9), *range(6, 13)]
     assert reports[-1]["return"] > 4.5
-    # Nothing is left to do.
+    # The training is complete.
     again = train_ppo(Lamps(8), config, 3, network=small(), folder=tmp_path, on_update=stop)
     for name, value in network.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
     act = actor(tmp_path)
     returns = play(Lamps(8), lambda frames: torch.from_numpy(act(frames.numpy())), episodes=16)
     assert returns.mean() > 4.5
-    # Half at random: of those a third are right by chance.
+    # Half of the actions are random, and a third of those are right by chance.
     frames_XHWC, lit_X = shown(600, seed=3)
     right = actor(tmp_path, random=0.5)(frames_XHWC.numpy()) == lit_X.numpy()
     assert right.mean() == pytest.approx(2 / 3, abs=0.08)
@@ -120,15 +120,15 @@ def test_ppo_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
 
 
 def shown(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Frames of lamps and the key that is right in each."""
+    """Frames of lamps and the right action in each."""
     lamps = Lamps(count, seed)
     frames, _ = lamps.reset()
     return torch.from_numpy(frames), torch.from_numpy(lamps.lit)
 
 
 @pytest.mark.slow
-def test_a_policy_is_cloned_from_latent_actions_and_finds_its_keys() -> None:
-    """The latent actions are the true ones under other numbers; two of them stand for the same key."""
+def test_a_policy_is_cloned_from_latent_actions_and_a_dictionary_maps_them() -> None:
+    """The latent actions are the true ones under other numbers; two of them correspond to the same action."""
     frames, keys = shown(300, seed=0)
     chance = torch.Generator().manual_seed(0)
     latents = torch.tensor([2, 0, 3])[keys]
@@ -154,8 +154,8 @@ def test_a_policy_is_cloned_from_latent_actions_and_finds_its_keys() -> None:
         clone(frames, latents, 3)
 
 
-def test_a_folded_network_sees_every_pixel() -> None:
-    """Of a square of pixels none is left out, and each tells another thing."""
+def test_a_network_with_pixel_unshuffle_uses_every_pixel() -> None:
+    """No pixel of a square is left out, and each has another effect."""
     network = new_network(NetworkConfig(3, (16, 24), (8, 16), 64, fold=2), seed=0)
     frames = torch.zeros(16 * 24, 16, 24, 3, dtype=torch.uint8)
     frames.view(16 * 24, 16 * 24, 3)[torch.arange(16 * 24), torch.arange(16 * 24)] = 255
@@ -172,7 +172,7 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
 
 @pytest.mark.slow
 def test_agents_learn_in_the_real_game() -> None:
-    """Cloned from little play of the runner, then taught by rewards; on levels that neither has seen."""
+    """A clone of a little play of the runner, then trained by PPO, on levels of neither."""
     pytest.importorskip("envpool", reason="the real game needs EnvPool")
     game, chance = "CoinrunEasy-v0", torch.Generator().manual_seed(0)
 
@@ -201,7 +201,7 @@ def test_agents_learn_in_the_real_game() -> None:
 
 
 @pytest.mark.slow
-def test_the_real_game_is_one_of_gymnasiums() -> None:
+def test_the_real_game_follows_the_gymnasium_interface() -> None:
     pytest.importorskip("envpool", reason="the real game needs EnvPool")
     envs = Game("CoinrunEasy-v0", 4, levels=(0, 5), render_mode="rgb_array")
     first, info = envs.reset(seed=3)
@@ -219,8 +219,8 @@ def test_the_real_game_is_one_of_gymnasiums() -> None:
 
 
 @pytest.mark.slow
-def test_an_agent_learns_in_the_dream() -> None:
-    """What is red is good there."""
+def test_an_agent_learns_in_a_learned_environment() -> None:
+    """Red frames are rewarded."""
 
     def reward(before: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> Any:
         redness = after[..., 0].float().mean((1, 2)) - after[..., 1].float().mean((1, 2))
@@ -238,14 +238,14 @@ def test_an_agent_learns_in_the_dream() -> None:
 def test_the_dictionary_maps_both_ways() -> None:
     latents, keys = torch.tensor([0, 0, 0, 1, 1, 3]), torch.tensor([2, 2, 1, 1, 1, 0])
     dictionary = Dictionary(latents, keys, 4, 5)
-    assert dictionary.to_latent() == [3, 1, 0, 0, 0]  # keys 3 and 4 were never seen
+    assert dictionary.to_latent() == [3, 1, 0, 0, 0]  # actions 3 and 4 do not occur
     drawn = dictionary.to_true(torch.tensor([0, 1, 2, 3]).repeat(3000), torch.Generator().manual_seed(0))
     drawn = drawn.reshape(-1, 4)
     assert (drawn[:, 0] == 2).float().mean() == pytest.approx(2 / 3, abs=0.04)
     assert set(drawn[:, 0].tolist()) == {1, 2}
     assert set(drawn[:, 1].tolist()) == {1}
     assert torch.bincount(drawn[:, 2]).float() / 3000 == pytest.approx(torch.full((5,), 0.2), abs=0.04)
-    # Key 1 is seen with latent action 0 (nothing moves) most often, as every key; but only with it comes 1.
+    # Action 1 occurs with latent action 0 (nothing moves) most often, like every action; but 1 occurs only with it.
     latents, keys = torch.tensor([0] * 20 + [0, 0, 0, 1, 1]), torch.tensor([0] * 20 + [1] * 5)
     assert Dictionary(latents, keys, 2, 2).to_latent() == [0, 1]
     with pytest.raises(JinnError, match="25 latent actions for 5"):
@@ -255,7 +255,7 @@ def test_the_dictionary_maps_both_ways() -> None:
 
 
 def test_advantages_stop_at_the_end_of_an_episode() -> None:
-    """Against the definition, written out for one environment."""
+    """Compared with the definition, written out for one environment."""
     T, discount, trace = 7, 0.9, 0.8
     chance = torch.Generator().manual_seed(0)
     values, rewards = torch.rand(T, 1, generator=chance), torch.rand(T, 1, generator=chance)
@@ -268,7 +268,7 @@ def test_advantages_stop_at_the_end_of_an_episode() -> None:
     v = [*values.flatten().tolist(), last.item()]
     r = rewards.flatten().tolist()
     six = r[6] + discount * v[7] - v[6]
-    four = r[4] + discount * v[5] - v[4]  # it was cut: the value of its last frame stands for the rest
+    four = r[4] + discount * v[5] - v[4]  # truncated: the value of the last frame replaces the rest
     three = r[3] + discount * v[4] - v[3] + discount * trace * four
     one = r[1] - v[1]
     zero = r[0] + discount * v[1] - v[0] + discount * trace * one

@@ -1,4 +1,4 @@
-"""Every backend computes the frames of the plain path, or says in a sentence why it cannot."""
+"""Every backend computes the frames of the plain path, or reports in one sentence why it cannot."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ACTIONS = [[a] for a in (0, 3, 1, 1, 4, 2, 0, 2)]
 
 
 def small_world(kind: str = "frame-tokenizer") -> World:
-    """One layer and two sampling steps: exporters and compilers take their time."""
+    """One layer and two sampling steps, because exporters and compilers are slow."""
     config = make_world(kind).config
     sizes = replace(config.dynamics.transformer, layers=1)
     tokenizer = config.tokenizer
@@ -77,7 +77,7 @@ def test_a_batch_of_3_equals_3_singles(folder: Path, backend: str) -> None:
 
 
 def test_a_state_may_change_its_backend(folder: Path) -> None:
-    """The state is the same value whoever computes it: half plain, half fast."""
+    """The state does not depend on the backend: half of the frames plain, half fast."""
     world, fast = World.load(folder), World.load(folder).with_backend("onnx")
     state, _ = world.reset(prompt(1), seed=5)
     state, first = play(world, state, ACTIONS[:4])
@@ -87,7 +87,7 @@ def test_a_state_may_change_its_backend(folder: Path) -> None:
 
 
 def test_the_built_in_graph_is_of_the_built_in_weights_and_close_to_them() -> None:
-    """8 prompts, every action: at least 95 of 100 digits as in float32, and pictures 35 dB alike."""
+    """8 prompts, every action: at least 95% of the digits equal those in float32, and PSNR is at least 35 dB."""
     plain = World.load("coinrun")
     assert fastest(plain.device, plain.folder) == "onnx-int8"
     fast = World.load("coinrun").with_backend("auto")
@@ -114,7 +114,7 @@ def test_a_graph_of_other_weights_is_not_played(folder: Path, tmp_path: Path) ->
         World.load(other).with_backend("onnx")
 
 
-def test_what_is_missing_is_told(folder: Path, tmp_path: Path) -> None:
+def test_unavailable_backends_are_reported(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(JinnError, match="only in a folder"):
         small_world().with_backend("onnx")
     bare = saved(tmp_path / "bare", "frame-tokenizer")

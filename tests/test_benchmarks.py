@@ -1,4 +1,4 @@
-"""The benchmarks run end to end and count right; no time is asserted anywhere."""
+"""The benchmarks run end to end and count correctly; no test depends on a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jinn.data.clips import clip_generators
 from jinn.recipes import RECIPES
 
 
-def test_candidates_take_turns_and_results_are_kept(tmp_path: Path) -> None:
+def test_candidates_alternate_and_results_are_saved(tmp_path: Path) -> None:
     order: list[str] = []
     medians = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=3)
     assert sorted(medians) == ["a", "b"]
@@ -28,11 +28,11 @@ def test_candidates_take_turns_and_results_are_kept(tmp_path: Path) -> None:
     assert "Why." in page
 
 
-def test_the_page_is_made_of_the_kept_results() -> None:
+def test_the_page_is_up_to_date_with_the_results() -> None:
     assert report.PAGE.read_text(encoding="utf-8") == report.render(), "run python -m benchmarks.report"
 
 
-def test_ways_through_temporal_attention_agree_and_are_timed(tmp_path: Path) -> None:
+def test_implementations_of_temporal_attention_agree_and_are_timed(tmp_path: Path) -> None:
     rows = temporal_attention.main(["--smallest", "--repeats", "1", "--out", str(tmp_path)])
     assert len(list(tmp_path.iterdir())) == 1
     for row in rows:
@@ -51,7 +51,7 @@ def test_a_stage_is_measured(stage: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert sum(shares) == pytest.approx(100, abs=1)
 
 
-def test_flops_are_those_of_arithmetic() -> None:
+def test_flops_agree_with_a_count_by_hand() -> None:
     """The dynamics of `tiny`: six for each weight and token, and attention."""
     recipe = RECIPES["tiny"]()
     made = training.build(recipe, "dynamics", 1, torch.device("cpu"))
@@ -61,7 +61,7 @@ def test_flops_are_those_of_arithmetic() -> None:
     size = recipe.dynamics.transformer
     blocks = size.layers * (8 * size.width**2 + 2 * size.feedforward * size.width**2) * T * N
     attention = size.layers * 2 * size.width * (N + T) * T * N
-    # Surroundings: 9 x 16 to 128 to 64 for all frames but one. Logits: about two thirds of the places.
+    # Previous-frame context: 9 x 16 to 128 to 64 for all frames but one. Logits: about two thirds of the positions.
     ends = (9 * 16 * 128 + 128 * 64) * (T - 1) * N + size.width * 200 * 0.65 * (T - 1) * N
     assert counted == pytest.approx(6 * (blocks + attention + ends), rel=0.05)
 

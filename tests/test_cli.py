@@ -1,4 +1,4 @@
-"""The command line as a user meets it."""
+"""The command line, from the user's side."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def help_of(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
-def test_every_help_reads_well(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_prints_its_help(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     said = help_of(command, capsys)
     assert "usage: jinn" in said
     assert "tyro" not in said.lower()
@@ -86,7 +86,7 @@ def test_the_version_is_that_of_the_package() -> None:
         (["data", "--out", "x"], "source"),
     ],
 )
-def test_mistakes_are_one_sentence_and_code_2(
+def test_user_errors_are_one_sentence_with_exit_code_2(
     arguments: list[str],
     words: str,
     tmp_path: Path,
@@ -118,7 +118,7 @@ def test_mistakes_are_one_sentence_and_code_2(
         ("export coinrun", "onnxscript", "export"),
     ],
 )
-def test_a_missing_extra_is_one_sentence(
+def test_a_missing_extra_is_reported_in_one_sentence(
     command: str,
     package: str,
     extra: str,
@@ -165,7 +165,7 @@ def test_a_recipe_may_be_a_function_in_a_file(tmp_path: Path, capsys: pytest.Cap
     assert "returns int" in capsys.readouterr().err
 
 
-def test_info_says_what_a_world_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_describes_a_world(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "coinrun", "--device", "cpu"]) == 0
     said = capsys.readouterr().out
     world = World.load("coinrun")
@@ -184,7 +184,7 @@ def shots(seed: int, size_hw: tuple[int, int]) -> list[np.ndarray]:
 
 @pytest.mark.slow
 def test_own_videos_become_a_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The folder that people have: four sorts of good files, a phone video, two that are none."""
+    """A typical folder: four kinds of valid files, a phone video, and two files that are no videos."""
     folder = tmp_path / "my_videos"
     folder.mkdir()
     save(folder / "a.mp4", shots(0, (96, 128)))

@@ -1,4 +1,4 @@
-"""Clips: where they lie is pure arithmetic, and what they hold is what the store holds."""
+"""Clips: their positions are pure arithmetic, and their frames are those of the store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LENGTHS = [3, 9, 5, 4, 12, 7, 5, 30]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
-    """Eight levels of the game; shards so small that most clips straddle two."""
+    """Eight levels of the game, in shards so small that most clips are in two of them."""
     path = tmp_path_factory.mktemp("clips") / "s"
     with StoreWriter(path, (8, 8), 10, num_actions=5, shard_bytes=7 * 8 * 8 * 3) as writer:
         for level, length in enumerate(LENGTHS):
@@ -30,7 +30,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
     return FrameStore.open(path)
 
 
-def test_clips_hold_the_frames_of_their_places(store: FrameStore) -> None:
+def test_clips_hold_the_frames_of_their_positions(store: FrameStore) -> None:
     sampler = ClipSampler(store, frames=5, seed=1, split="all")
     episodes, starts = sampler.locate(range(3 * 64, 4 * 64))
     frames_BTHWC = sampler.batch(3, 64)
@@ -56,7 +56,7 @@ def test_actions_lead_from_frame_to_frame(store: FrameStore) -> None:
     assert torch.equal(moved, actions_BTm1 != 0)
 
 
-def test_every_place_is_equally_likely(store: FrameStore) -> None:
+def test_every_clip_is_equally_likely(store: FrameStore) -> None:
     sampler = ClipSampler(store, frames=5, seed=2, split="all")
     want = {(e, s) for e, length in enumerate(LENGTHS) for s in range(length - 5 + 1)}
     assert sampler.num_clips == len(want)
@@ -68,7 +68,7 @@ def test_every_place_is_equally_likely(store: FrameStore) -> None:
     assert abs(chi2 - len(want)) < 5 * (2 * len(want)) ** 0.5
 
 
-def test_places_are_pure(store: FrameStore) -> None:
+def test_clip_positions_are_a_function_of_seed_and_number(store: FrameStore) -> None:
     def places(seed: int, step: int) -> list[list[int]]:
         return np.stack(ClipSampler(store, 5, seed, "all").locate(range(20 * step, 20 * (step + 1)))).tolist()
 
@@ -80,12 +80,12 @@ def test_places_are_pure(store: FrameStore) -> None:
     used = ClipSampler(store, 5, 0, "all")
     used.batch(9, 3)
     assert np.stack(used.locate(range(80, 100))).tolist() == places(0, 4)
-    # Pinned: a run that is continued with a later version must see the clips it would have seen.
+    # Fixed values: a run that is resumed with a later version must get the same clips.
     assert [place[:8] for place in places(0, 4)] == [[7, 1, 7, 1, 5, 2, 7, 7], [12, 2, 9, 1, 2, 0, 8, 9]]
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 6])
-def test_ranks_share_the_sequence_of_one(store: FrameStore, world_size: int) -> None:
+def test_ranks_divide_the_clips_of_a_single_process(store: FrameStore, world_size: int) -> None:
     sampler = ClipSampler(store, 5, seed=3, split="all")
     alone = sampler.locate(range(11 * 24, 12 * 24))
     share = 24 // world_size
@@ -94,12 +94,12 @@ def test_ranks_share_the_sequence_of_one(store: FrameStore, world_size: int) -> 
         assert np.array_equal(np.concatenate([places[i] for places in shared]), alone[i])
 
 
-def test_neighbouring_draws_are_independent(store: FrameStore) -> None:
+def test_successive_clips_are_independent(store: FrameStore) -> None:
     _, starts = ClipSampler(store, 2, seed=0, split="all").locate(range(20_000))
     assert abs(np.corrcoef(starts[1:], starts[:-1])[0, 1]) < 0.03
 
 
-def test_splits_do_not_mix(store: FrameStore) -> None:
+def test_splits_do_not_overlap(store: FrameStore) -> None:
     held = set(store.select("heldout").tolist())
     assert held  # one group is always held out
     train = set(ClipSampler(store, 3, 0, "train").locate(range(999))[0].tolist())
@@ -130,7 +130,7 @@ def test_evaluation_clips_do_not_overlap_and_are_spread(store: FrameStore) -> No
     assert actions.tolist() == [game_rollout(7, 30, (8, 8))[1][4:7].tolist()]
 
 
-def test_too_long_clips_are_reported(store: FrameStore, tmp_path: Path) -> None:
+def test_clips_longer_than_every_episode_are_reported(store: FrameStore, tmp_path: Path) -> None:
     with pytest.raises(JinnError, match=r"has 31 frames but the longest episode .* has 30"):
         ClipSampler(store, 31, 0, "all")
     ClipSampler(store, 30, 0, "all")

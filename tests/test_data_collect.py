@@ -1,4 +1,4 @@
-"""Collected episodes: actions meet their frames, no episode straddles two levels, and a seed determines all."""
+"""Collected episodes: actions match their frames, an episode has one level, and a seed determines everything."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def play(name: str, frames: int, **options: Any) -> list[Episode]:
 
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("repeat", [1, 2, 3, 5, 7])
-def test_every_action_meets_its_frames(num_envs: int, repeat: int) -> None:
+def test_every_action_is_stored_with_its_frames(num_envs: int, repeat: int) -> None:
     played = play("gymnasium:JinnCounter-v0", 300, num_envs=num_envs, repeat=repeat)
     assert sum(len(r.frames_THWC) for r in played) == 300
     assert [r.attempt for r in played] == list(dict.fromkeys(r.attempt for r in played))
@@ -83,7 +83,7 @@ def test_every_action_meets_its_frames(num_envs: int, repeat: int) -> None:
         assert episode.actions_T.shape == (len(episode.frames_THWC),)
         assert episode.actions_T[-1] == -1
         attempt, steps, last = episode.frames_THWC[:, 0, 0].T.astype(int)
-        assert (attempt == attempt[0]).all()  # never straddles a reset
+        assert (attempt == attempt[0]).all()  # never continues over a reset
         assert (last[1:] == episode.actions_T[:-1]).all()
         # `repeat` steps from frame to frame; only the final frame may come earlier.
         assert (np.diff(steps)[:-1] == repeat).all()
@@ -93,12 +93,12 @@ def test_every_action_meets_its_frames(num_envs: int, repeat: int) -> None:
     assert len(whole) > 15  # and so is the final one
 
 
-def test_all_buttons_are_pressed() -> None:
+def test_random_play_takes_every_action() -> None:
     actions = [r.actions_T[:-1] for r in play("gymnasium:JinnCounter-v0", 300) if r.actions_T is not None]
     assert set(np.concatenate(actions).tolist()) == set(range(7))
 
 
-def test_endless_episodes_are_cut_without_losing_an_action() -> None:
+def test_endless_episodes_are_split_without_losing_an_action() -> None:
     played = play("gymnasium:JinnEndless-v0", 2 * MAX_FRAMES + 50, num_envs=1)
     assert [len(r.frames_THWC) for r in played] == [MAX_FRAMES, MAX_FRAMES, 50]
     assert {r.attempt for r in played} == {0}
@@ -155,10 +155,10 @@ def test_a_policys_mistakes_are_reported(answer: Policy, said: str) -> None:
 
 
 @pytest.mark.parametrize("repeat", [1, 3])
-def test_sticky_actions_are_held(repeat: int) -> None:
+def test_sticky_actions_are_repeated(repeat: int) -> None:
     played = play("gymnasium:JinnLong-v0", 8000, policy="sticky", num_envs=4, repeat=repeat)
     changed = np.concatenate([np.diff(r.actions_T[:-1]) != 0 for r in played])  # type: ignore[index]
-    # A new draw is the old action in one case of seven.
+    # A newly sampled action equals the old one in one case of seven.
     assert abs(changed.mean() - 6 / 7 * repeat / MEAN_HOLD) < 0.02
 
 
@@ -170,7 +170,7 @@ def test_continuous_actions_are_played_but_not_kept() -> None:
     assert len(set(shown.tolist())) > 2
 
 
-def test_frames_are_fitted() -> None:
+def test_frames_are_resized() -> None:
     assert play("gymnasium:JinnCounter-v0", 9, size_hw=(8, 8))[0].frames_THWC.shape[1:] == (8, 8, 3)
     assert play("gymnasium:JinnCounter-v0", 9)[0].frames_THWC.shape[1:] == (4, 6, 3)
 
@@ -206,7 +206,7 @@ def coinrun() -> list[Episode]:
 
 
 @needs_envpool
-def test_coinrun_stays_within_a_level(coinrun: list[Episode]) -> None:
+def test_a_coinrun_episode_stays_within_a_level(coinrun: list[Episode]) -> None:
     assert sum(len(r.frames_THWC) for r in coinrun) == 12_000
     assert {r.level_seed for r in coinrun} <= set(range(100, 120))
     assert len({r.level_seed for r in coinrun}) > 8
@@ -215,11 +215,11 @@ def test_coinrun_stays_within_a_level(coinrun: list[Episode]) -> None:
     assert len(whole) > 16
     for episode in whole:
         change = np.abs(np.diff(episode.frames_THWC.astype(np.int16), axis=0)).mean((1, 2, 3))
-        assert change.max() < 40  # another level changes a frame by 45 to 120
+        assert change.max() < 40  # a frame of another level differs by 45 to 120
 
 
 @needs_envpool
-def test_a_level_starts_alike_each_time(coinrun: list[Episode]) -> None:
+def test_a_level_always_starts_with_the_same_frame(coinrun: list[Episode]) -> None:
     first: dict[int | None, np.ndarray] = {}
     met = 0
     for episode in coinrun:
@@ -230,8 +230,8 @@ def test_a_level_starts_alike_each_time(coinrun: list[Episode]) -> None:
 
 
 @needs_envpool
-def test_coinrun_actions_meet_their_frames() -> None:
-    """Replay the actions in one game alone: it must show the very same frames."""
+def test_coinrun_actions_reproduce_their_frames() -> None:
+    """Replaying the actions in a single game must give the same frames."""
     played = play(COINRUN, 700, levels=(3, 1), num_envs=1, seed=5)
     games = open_games(COINRUN, seed=5, levels=(3, 1), num_envs=1)
     obs, _ = games.reset()
@@ -258,21 +258,21 @@ def test_a_seed_determines_the_episodes() -> None:
 
 
 @needs_envpool
-def test_sticky_play_moves() -> None:
+def test_sticky_play_takes_every_action() -> None:
     actions = np.concatenate([r.actions_T for r in play(COINRUN, 2000, policy="sticky")])  # type: ignore[misc]
     assert set(actions.tolist()) == set(range(-1, PROCGEN_MOVES))
 
 
 @needs_envpool
 @pytest.mark.slow
-def test_a_runner_sees_more_levels_than_sticky_play() -> None:
+def test_the_runner_plays_more_levels_than_the_sticky_policy() -> None:
     runs = {policy: play(COINRUN, 16_000, policy=policy) for policy in ("sticky", "runner")}
     levels = {policy: len({r.level_seed for r in found}) for policy, found in runs.items()}
     assert levels["runner"] > 3 * levels["sticky"]
     actions = np.concatenate([r.actions_T for r in runs["runner"]])  # type: ignore[misc]
     shares = np.bincount(actions[actions >= 0], minlength=PROCGEN_MOVES) / (actions >= 0).sum()
     assert shares[[WALK_RIGHT, JUMP_RIGHT]].min() > 0.2
-    assert (shares > 0.005).all()  # at times it plays at random
+    assert (shares > 0.005).all()  # some of its actions are random
     again = play(COINRUN, 16_000, policy="runner")
     assert all(
         np.array_equal(a.frames_THWC, b.frames_THWC) for a, b in zip(runs["runner"], again, strict=True)

@@ -1,4 +1,4 @@
-"""A picture becomes the same frame by every way in: from a video file, an environment or an upload."""
+"""A picture becomes the same frame from a video file, an environment or an upload."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES = [(150, 150), (120, 211), (97, 131), (33, 17), (64, 64), (640, 360)]  # h
 
 
 def noise(size_hw: tuple[int, int], frames: int = 1) -> np.ndarray:
-    """Random pictures: every wrong weight shows in them."""
+    """Random pictures, in which every wrong weight is visible."""
     return np.random.default_rng(0).integers(0, 256, (frames, *size_hw, 3), dtype=np.uint8)
 
 
@@ -76,7 +76,7 @@ def through_an_upload(picture: np.ndarray, size_hw: tuple[int, int], _: Path) ->
 @pytest.mark.parametrize("way", [through_a_video, through_an_environment, through_an_upload])
 @pytest.mark.parametrize("size_hw", [(64, 64), (90, 160)])
 @pytest.mark.parametrize("shape", SIZES)
-def test_every_way_in_gives_the_same_frame(
+def test_videos_environments_and_uploads_give_the_same_frame(
     way: Callable[[np.ndarray, tuple[int, int], Path], np.ndarray],
     size_hw: tuple[int, int],
     shape: tuple[int, int],
@@ -106,7 +106,7 @@ def test_frames_are_the_exact_mean_of_the_area(shape: tuple[int, int], size_hw: 
 
 
 @pytest.mark.parametrize("factor", [2, 3, 5, 7])
-def test_enlarged_pixel_art_comes_back_as_its_own_pixels(factor: int) -> None:
+def test_enlarged_pixel_art_is_restored_exactly(factor: int) -> None:
     art = noise((64, 48), frames=3)
     large = crop_resize(art, (64 * factor, 48 * factor))
     assert np.array_equal(large, art.repeat(factor, 1).repeat(factor, 2))
@@ -114,7 +114,7 @@ def test_enlarged_pixel_art_comes_back_as_its_own_pixels(factor: int) -> None:
     assert np.array_equal(crop_resize(large, (64, 48)), art)
 
 
-def test_a_picture_that_fits_is_not_touched() -> None:
+def test_a_picture_of_the_right_size_is_unchanged() -> None:
     frames = noise((64, 64))
     assert crop_resize(frames, (64, 64)) is frames
 

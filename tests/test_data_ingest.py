@@ -1,4 +1,4 @@
-"""`ingest`: from sources of all kinds to one store, as often interrupted as you like."""
+"""`ingest`: from sources of all kinds to one store, with any number of interruptions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def film(path: Path, seed: int, frames: int = 60) -> Path:
 
 @pytest.fixture
 def videos(tmp_path: Path) -> Path:
-    """Five videos, and what else lies about in people's folders."""
+    """Five videos, and other files that are common in folders."""
     folder = tmp_path / "videos"
     for i, name in enumerate(["b.mp4", "a.mp4", "sub/c.mp4", "sub/deep/d.mp4", "z.mkv"]):
         film(folder / name, i)
@@ -87,7 +87,7 @@ def test_a_folder_of_videos(videos: Path, tmp_path: Path) -> None:
     assert np.abs(frames.astype(int) - want).mean() < 12
 
 
-def test_the_same_again_adds_nothing(videos: Path, tmp_path: Path) -> None:
+def test_the_same_command_adds_nothing(videos: Path, tmp_path: Path) -> None:
     ingest([str(videos)], tmp_path / "out")
     before = everything(tmp_path / "out")
     videos = videos.rename(tmp_path / "moved")
@@ -113,7 +113,7 @@ def stop_after(limit: int) -> Callable[[int, int, str], None]:
 
 
 def interrupted(call: Callable[..., Summary], whole: Path, out: Path) -> int:
-    """Interrupt a call ever later, continue it each time, and compare with a call that ran through."""
+    """Interrupt a call later each time, continue it, and compare with an uninterrupted call."""
     call(whole)
     for stops in range(1000):
         try:
@@ -148,7 +148,7 @@ def test_interrupted_play_continues(source: str, tmp_path: Path, monkeypatch: py
     assert len(firsts) == store.num_episodes  # each block plays other levels
 
 
-def test_more_frames_go_on_where_play_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_frames_continue_where_play_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK_FRAMES", {"synthetic": 300})
     ingest([GAME], tmp_path / "out", frames=500, size_hw=(16, 16))
     before = FrameStore.open(tmp_path / "out").frames(0, 0, 100)
@@ -166,7 +166,7 @@ def test_more_frames_go_on_where_play_stopped(tmp_path: Path, monkeypatch: pytes
 
 
 @needs_envpool
-def test_coinrun(tmp_path: Path) -> None:
+def test_coinrun_is_ingested(tmp_path: Path) -> None:
     summary = ingest([COINRUN], tmp_path / "out", frames=3000, levels=(50, 30), policy="sticky")
     store = FrameStore.open(tmp_path / "out")
     assert (store.size_hw, store.fps, store.num_actions, store.num_frames) == ((64, 64), 15, 15, 3000)
@@ -192,7 +192,7 @@ def test_videos_and_play_in_one_store(tmp_path: Path) -> None:
     assert np.array_equal(store.actions(1, 0, 100), actions)  # type: ignore[arg-type]
 
 
-def test_copies_share_a_split(tmp_path: Path) -> None:
+def test_copies_of_a_video_are_in_the_same_split(tmp_path: Path) -> None:
     for i in range(6):
         path = film(tmp_path / "videos" / f"{i}.mp4", i)
         (tmp_path / "videos" / f"copy of {i}.mp4").write_bytes(path.read_bytes())
@@ -203,7 +203,7 @@ def test_copies_share_a_split(tmp_path: Path) -> None:
     assert 2 <= sum(heldout.values()) < 12
 
 
-def test_a_long_video_is_one_episode_however_it_is_cut(
+def test_a_long_video_is_one_episode_for_any_chunk_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = film(tmp_path / "long.mp4", 0, 300)
@@ -214,7 +214,7 @@ def test_a_long_video_is_one_episode_however_it_is_cut(
     assert everything(tmp_path / "many") == everything(tmp_path / "one")
 
 
-def test_a_broken_video_is_kept_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_a_truncated_video_is_kept_up_to_the_damage(tmp_path: Path) -> None:
     film(tmp_path / "v" / "a.mkv", 0, 300)
     whole = (tmp_path / "v" / "a.mkv").read_bytes()
     (tmp_path / "v" / "a.mkv").write_bytes(whole[: len(whole) * 2 // 3])
@@ -238,7 +238,7 @@ def test_the_store_may_lie_among_the_videos(videos: Path) -> None:
     assert (again.resumed, len(again.skipped)) == (5, 2)
 
 
-def test_nothing_leaves_nothing(tmp_path: Path) -> None:
+def test_sources_without_frames_leave_no_store(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
     with pytest.raises(JinnError, match="nothing could be read"):
         ingest([str(tmp_path / "v")], tmp_path / "out")
@@ -273,7 +273,7 @@ def test_mistakes_are_reported(
 
 
 @needs_envpool
-def test_a_policy_of_ones_own_plays_and_a_changed_one_plays_anew(tmp_path: Path) -> None:
+def test_a_changed_policy_function_plays_new_frames(tmp_path: Path) -> None:
     file, out = tmp_path / "mine.py", tmp_path / "out"
     file.write_text("import numpy as np\n\ndef act(obs):\n    return np.full(len(obs), 7)\n")
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The frame store: what is committed is read back, and a kill at any moment loses nothing committed."""
+"""The frame store: committed frames are read back, and a kill at any moment loses none of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write(path: Path, episodes: int, **options: object) -> None:
             writer.finish_source(f"video {i}")
 
 
-def test_frames_come_back_across_shards(tmp_path: Path) -> None:
+def test_frames_are_read_across_shards(tmp_path: Path) -> None:
     write(tmp_path / "s", 6, shard_bytes=7 * FRAME_BYTES)  # 33 frames, 7 a shard
     assert len(list((tmp_path / "s").glob("frames-*.bin"))) == 5
     store = FrameStore.open(tmp_path / "s")
@@ -71,7 +71,7 @@ def test_reads_stay_within_the_episode(tmp_path: Path, place: tuple[int, int, in
         FrameStore.open(tmp_path / "s").frames(*place)
 
 
-def test_actions_and_levels_are_kept_aside(tmp_path: Path) -> None:
+def test_actions_and_levels_are_stored(tmp_path: Path) -> None:
     store = write_game(tmp_path / "s", episodes=3, length=20, seed=40)
     assert store.num_actions == len(ACTIONS)
     for i in range(3):
@@ -131,7 +131,7 @@ def test_frames_must_fit_the_store(tmp_path: Path) -> None:
         StoreWriter(tmp_path / "s", (12, 8), 10)
 
 
-def test_the_split_goes_by_group(tmp_path: Path) -> None:
+def test_the_split_is_by_group(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
         for i in range(2000):
             add(writer, pictures(0, 1), "game", level_seed=i % 1000)
@@ -146,7 +146,7 @@ def test_the_split_goes_by_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("videos", "held"), [(3, 0), (4, 1), (5, 1)])
-def test_few_videos_hold_one_out(tmp_path: Path, videos: int, held: int) -> None:
+def test_with_few_videos_one_is_held_out(tmp_path: Path, videos: int, held: int) -> None:
     names = [name for name in map(str, range(99)) if group_hash(name) >= HELDOUT_FRACTION * 2**64][:videos]
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
         for name in names * 2:
@@ -154,7 +154,7 @@ def test_few_videos_hold_one_out(tmp_path: Path, videos: int, held: int) -> None
     store = FrameStore.open(tmp_path / "s")
     assert store.heldout.sum() == 2 * held
     if held:
-        with StoreWriter(tmp_path / "s", SIZE, 10) as writer:  # the choice stays when more is added
+        with StoreWriter(tmp_path / "s", SIZE, 10) as writer:  # the choice remains when more is added
             add(writer, pictures(0, 1), min(names, key=group_hash))
         assert FrameStore.open(tmp_path / "s").heldout[2 * videos]
 
@@ -179,7 +179,7 @@ def test_an_exception_drops_the_unfinished_source(tmp_path: Path) -> None:
     assert np.array_equal(FrameStore.open(tmp_path / "s").frames(1, 0, 2), pictures(2, 2))
 
 
-def test_an_episode_exists_once_it_has_ended(tmp_path: Path) -> None:
+def test_an_episode_is_readable_once_it_has_ended(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "s", SIZE, 10, shard_bytes=7 * FRAME_BYTES) as writer:
         add(writer, pictures(0, 5), "a")
         writer.append(pictures(1, 20))
@@ -273,7 +273,7 @@ def test_a_directory_with_other_things_is_refused(tmp_path: Path) -> None:
 
 
 def test_commits_take_little_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock of the test's own: a source takes 10 ms, and a commit takes longer the more there is."""
+    """With a simulated clock: a source takes 10 ms, and a commit takes longer with the number of frames."""
     clock, seconds = 0.0, []
 
     def slow_write_index(path: Path, index: Index) -> None:
@@ -299,7 +299,7 @@ EPISODES = 75
 
 
 def write_slowly(path: Path, begun: Event | None = None) -> None:
-    """Continue the same store from wherever it is, committing all the time."""
+    """Continue the same store from its present state, with many commits."""
     if begun:
         begun.set()
     with StoreWriter(path, SIZE, 10, shard_bytes=11 * FRAME_BYTES) as writer:
@@ -317,7 +317,7 @@ def everything(path: Path) -> dict[str, bytes]:
 
 
 def sources_done(path: Path) -> int:
-    """As a reader sees it while another process writes; 0 before there is a store."""
+    """The number that a reader sees while another process writes; 0 before there is a store."""
     try:
         return len(FrameStore.open(path).done_sources)
     except JinnError:
@@ -326,7 +326,7 @@ def sources_done(path: Path) -> int:
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX systems")
 @pytest.mark.slow
-def test_a_kill_at_any_moment_leaves_a_store_to_continue(tmp_path: Path) -> None:
+def test_a_store_can_be_continued_after_a_kill_at_any_moment(tmp_path: Path) -> None:
     write_slowly(tmp_path / "whole")
     wanted = everything(tmp_path / "whole")
     context = multiprocessing.get_context("forkserver")

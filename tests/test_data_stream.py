@@ -1,4 +1,4 @@
-"""A stream: frames of an environment that is played while it is learned from."""
+"""A stream: an environment that is played during training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONFIG = StreamConfig(frames=1600, levels=(0, 40), test_levels=(50, 9), test_fra
 
 
 @pytest.mark.slow
-def test_chunks_are_played_ahead_and_removed_behind(tmp_path: Path) -> None:
+def test_chunks_are_played_ahead_and_removed_after_use(tmp_path: Path) -> None:
     stream = FrameStream(COINRUN, CONFIG, tmp_path / "a", seed=3)
     assert stream.num_chunks == 3
     chunks = []
@@ -54,7 +54,7 @@ def test_chunks_are_played_ahead_and_removed_behind(tmp_path: Path) -> None:
     assert all(np.array_equal(again.frames(e, 0, len(x)), x) for e, x in enumerate(chunks[1]))
 
 
-def test_what_it_was_trained_on_is_what_chunks_may_show(tmp_path: Path) -> None:
+def test_the_training_levels_include_all_levels_of_the_chunks(tmp_path: Path) -> None:
     stream = FrameStream(COINRUN, CONFIG, tmp_path / "a")
     shown = np.concatenate([s.groups[s.select("train")] for s in map(stream.chunk, range(3))])
     assert set(shown.tolist()) <= set(stream.trained_on.tolist())
@@ -63,7 +63,7 @@ def test_what_it_was_trained_on_is_what_chunks_may_show(tmp_path: Path) -> None:
     stream.close()
 
 
-def test_policies_take_turns(tmp_path: Path) -> None:
+def test_policies_alternate(tmp_path: Path) -> None:
     stream = FrameStream(COINRUN, replace(CONFIG, policy="runner+random"), tmp_path / "a")
 
     def walks(number: int) -> float:
@@ -77,11 +77,11 @@ def test_policies_take_turns(tmp_path: Path) -> None:
     stream.close()
 
 
-def test_a_phase_goes_through_all_chunks(tmp_path: Path) -> None:
+def test_a_phase_uses_all_chunks(tmp_path: Path) -> None:
     stream = FrameStream(COINRUN, CONFIG, tmp_path / "a")
     phase = replace(tiny().tokenizer_training, steps=7, batch=4, frames=2)
     clips = clips_of(stream, phase, seed=0)
-    shown = [clips(step, range(4)) for step in range(9)]  # some look a little beyond the end
+    shown = [clips(step, range(4)) for step in range(9)]  # the last ones are beyond the end
     for number, step in ((0, 0), (1, 3), (2, 5)):
         store = FrameStream(COINRUN, CONFIG, tmp_path / f"{number}").chunk(number)
         known = {f.tobytes() for e in range(store.num_episodes) for f in store.frames(e, 0, store.lengths[e])}
@@ -148,10 +148,10 @@ def interrupted_at(event: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_one_command_from_frames_to_a_report_in_pieces(
+def test_an_often_interrupted_command_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that is interrupted again and again ends with the weights of one that never was."""
+    """A run that is interrupted many times ends with the weights of an uninterrupted one."""
     monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
     whole = run_recipe(
         short(), FrameStream(COINRUN, CONFIG, tmp_path / "whole" / "stream"), tmp_path / "whole", "run"
@@ -193,7 +193,7 @@ def test_mistakes_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.slow
-def test_other_frames_are_another_run(tmp_path: Path) -> None:
+def test_other_frames_in_the_same_folder_are_refused(tmp_path: Path) -> None:
     recipe = short()
     run_recipe(recipe, FrameStream(COINRUN, CONFIG, tmp_path / "run" / "stream"), tmp_path / "run", "run")
     other = FrameStream(COINRUN, replace(CONFIG, policy="random"), tmp_path / "run" / "stream")

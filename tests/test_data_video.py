@@ -35,7 +35,7 @@ def load(path: Path, fps: float = 10, size_hw: tuple[int, int] = (32, 32)) -> np
 
 
 def levels(frames: np.ndarray) -> list[int]:
-    """Which of the grays 0, 8, 16, ... each frame is."""
+    """The gray level of each frame, among 0, 8, 16, ..."""
     return [round(value / 8) for value in frames.mean((1, 2, 3)).tolist()]
 
 
@@ -51,7 +51,7 @@ def levels(frames: np.ndarray) -> list[int]:
         ("a.gif", "gif", "rgb8"),
     ],
 )
-def test_formats_and_timing(tmp_path: Path, name: str, codec: str, pix_fmt: str) -> None:
+def test_formats_and_frame_times(tmp_path: Path, name: str, codec: str, pix_fmt: str) -> None:
     step = 32 if codec == "gif" else 8  # a GIF has few colours
     rate = 20 if codec == "gif" else 30  # and counts in hundredths of a second
     path = save(
@@ -79,31 +79,31 @@ def test_formats_and_timing(tmp_path: Path, name: str, codec: str, pix_fmt: str)
     ],
 )
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])  # exact times, and times in whole milliseconds
-def test_rates(tmp_path: Path, name: str, fps: float, want: list[int]) -> None:
+def test_videos_are_read_at_other_rates(tmp_path: Path, name: str, fps: float, want: list[int]) -> None:
     path = save(tmp_path / name, [gray(i * 8) for i in range(30)])
     assert levels(load(path, fps)) == want
 
 
-def test_a_varying_rate_keeps_the_times(tmp_path: Path) -> None:
+def test_a_variable_rate_keeps_the_frame_times(tmp_path: Path) -> None:
     times = [0.0, 0.1, 0.15, 0.18, 0.9, 1.0, 1.35]
     path = save(tmp_path / "a.mp4", [gray(i * 32) for i in range(7)], times)
     frames = load(path, fps=10)
     shown = [value // 4 for value in levels(frames)]
-    # From 0.2 to 0.8 seconds picture 3 is on show. Picture 6 is over before 1.4, the next time to look.
+    # From 0.2 to 0.8 seconds picture 3 is shown. Picture 6 ends before 1.4, the next sampled time.
     assert shown == [0, 1, 3, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5, 5]
 
 
-def test_time_begins_with_the_first_picture(tmp_path: Path) -> None:
+def test_time_starts_at_the_first_frame(tmp_path: Path) -> None:
     path = save(tmp_path / "a.mkv", [gray(i * 32) for i in range(5)], [7.0, 7.1, 7.2, 7.3, 7.4])
     assert [value // 4 for value in levels(load(path))] == [0, 1, 2, 3, 4]
 
 
-def test_a_jump_of_the_clock_does_not_fill_the_disk(tmp_path: Path) -> None:
+def test_a_jump_in_timestamps_does_not_add_many_frames(tmp_path: Path) -> None:
     path = save(
         tmp_path / "a.mkv", [gray(i * 32) for i in range(6)], [0, 0.1, 0.2, 90_000, 90_000.1, 90_000.2]
     )
     shown = [value // 4 for value in levels(load(path))]
-    # Picture 3 follows after a thirtieth of a second; picture 5 is over before anybody looks.
+    # Picture 3 follows after a thirtieth of a second; picture 5 ends before the next sampled time.
     assert shown == [0, 1, 2, 3, 4]
 
 
@@ -123,7 +123,7 @@ def colours(frame: np.ndarray) -> list[tuple[int, ...]]:
         (0, True, [GREEN, RED, WHITE, BLUE]),
     ],
 )
-def test_phone_videos_are_turned_upright(
+def test_rotated_videos_are_turned_upright(
     tmp_path: Path, turn: int, hflip: bool, want: list[tuple[int, ...]]
 ) -> None:
     path = save(tmp_path / "a.mp4", [corners()] * 9, turn=turn, hflip=hflip)
@@ -132,7 +132,7 @@ def test_phone_videos_are_turned_upright(
     assert colours(frames[0]) == colours(frames[-1]) == want
 
 
-def test_the_middle_is_cropped_and_nothing_distorted(tmp_path: Path) -> None:
+def test_the_middle_is_cropped_without_distortion(tmp_path: Path) -> None:
     wide = np.zeros((64, 128, 3), np.uint8)
     wide[:, :32], wide[:, -32:] = RED, GREEN  # outside the middle square
     wide[16:48, 48:80] = WHITE  # a square in the middle
@@ -145,14 +145,16 @@ def test_the_middle_is_cropped_and_nothing_distorted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size_hw", [(90, 160), (64, 64), (33, 17), (5, 200)])
 @pytest.mark.parametrize("shape", [(48, 64), (50, 34)])
-def test_any_size_is_met(tmp_path: Path, size_hw: tuple[int, int], shape: tuple[int, int]) -> None:
+def test_frames_have_the_requested_size(
+    tmp_path: Path, size_hw: tuple[int, int], shape: tuple[int, int]
+) -> None:
     path = save(tmp_path / "a.mp4", [gray(100, shape)] * 9)
     frames = load(path, size_hw=size_hw)
     assert frames.shape == (3, *size_hw, 3)
     assert np.abs(frames.astype(int) - 100).max() < 6
 
 
-def test_shrinking_averages(tmp_path: Path) -> None:
+def test_downsampling_averages(tmp_path: Path) -> None:
     checks = ((np.indices((128, 128)).sum(0) // 2 % 2) * 255).astype(np.uint8)
     path = save(tmp_path / "a.mkv", [np.stack([checks] * 3, -1)] * 5, codec="ffv1", pix_fmt="yuv444p")
     assert np.abs(load(path, size_hw=(16, 16)).astype(int) - 128).max() < 25
@@ -169,7 +171,7 @@ def test_pixels_that_are_not_square(tmp_path: Path) -> None:
     assert whole[0, 16, -4, 1] > 180
 
 
-def test_transparent_pictures_lie_on_white(tmp_path: Path) -> None:
+def test_transparent_pictures_are_shown_on_white(tmp_path: Path) -> None:
     first = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
     first.paste((200, 0, 0, 255), (0, 0, 16, 32))
     second = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
@@ -187,7 +189,7 @@ def test_long_videos_come_in_chunks(tmp_path: Path) -> None:
     assert [len(chunk) for chunk in read_video(path, 10, (8, 8))] == [CHUNK, CHUNK, 9]
 
 
-def test_strange_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusual_file_names_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = save(tmp_path / "a.mp4", [gray(i) for i in range(9)])
     for name in ("http:a%03d b.mp4", "-i.mp4", "ünïcode ☃.mp4"):
@@ -228,7 +230,7 @@ def test_files_that_are_no_video_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.webm", "libvpx")])
-def test_a_video_that_breaks_off_gives_what_it_has(tmp_path: Path, name: str, codec: str) -> None:
+def test_a_truncated_video_gives_the_frames_it_has(tmp_path: Path, name: str, codec: str) -> None:
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(120)]
     options = {"movflags": "faststart"} if codec == "libx264" else {}

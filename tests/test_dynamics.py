@@ -43,7 +43,7 @@ def test_dynamics_loss_reaches_every_parameter(kind: str) -> None:
 
 
 def test_targets_are_not_masked() -> None:
-    """A model that always answers "mask" or copies its input would score well if they were."""
+    """Otherwise a model that predicts the mask or copies its input would have a low loss."""
     model = dynamics_of()
     tokens = torch.randint(0, 32, (8, 5, 16), generator=seeded())
     loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), generators(8))
@@ -52,8 +52,8 @@ def test_targets_are_not_masked() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_clips_part_of_the_loss_is_its_own(kind: str) -> None:
-    """So a batch may be split over parts and ranks, whatever each clip's number of masked tokens."""
+def test_the_loss_is_a_mean_over_independent_clips(kind: str) -> None:
+    """So a batch may be split into micro-batches and over ranks, for any number of masked tokens in a clip."""
     model = dynamics_of(kind)
     tokens = torch.randint(0, 32, (6, 5, 16), generator=seeded())
     actions = torch.randint(0, 5, (6, 4), generator=seeded())
@@ -62,7 +62,7 @@ def test_a_clips_part_of_the_loss_is_its_own(kind: str) -> None:
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
 
 
-def test_a_clips_part_of_the_other_losses_is_its_own_at_a_given_scale() -> None:
+def test_the_other_losses_are_means_over_independent_clips_at_a_given_scale() -> None:
     clips = torch.cat([frames(3), frames(1) // 8])
     for model in (small_tokenizer(VQConfig(32, 8)), PAPER_LAM.build(), OUR_LAM.build()):
         scale = model.loss_scale(clips)
@@ -73,8 +73,8 @@ def test_a_clips_part_of_the_other_losses_is_its_own_at_a_given_scale() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_self_rollout_is_a_rollout(kind: str) -> None:
-    """The past is true for a while, then what the model sampled; the target is true."""
+def test_a_self_rollout_feeds_back_sampled_tokens(kind: str) -> None:
+    """The past is true up to some frame, and sampled by the model after it; the targets are true."""
     model = dynamics_of(kind)
     tokens = torch.randint(0, 32, (4, 6, 16), generator=seeded())
     actions = torch.randint(0, 5, (4, 5), generator=seeded(1))
@@ -95,7 +95,7 @@ def test_a_self_rollout_is_a_rollout(kind: str) -> None:
     assert no_gradient(model) == set()
 
 
-def test_a_clips_part_of_the_self_rollout_loss_is_its_own() -> None:
+def test_the_self_rollout_loss_is_a_mean_over_independent_clips() -> None:
     model = dynamics_of("ours")
     tokens = torch.randint(0, 32, (4, 6, 16), generator=seeded())
     actions = torch.randint(0, 5, (4, 5), generator=seeded(1))
@@ -114,7 +114,7 @@ def test_perplexity_counts_the_codes_in_use() -> None:
     assert float(perplexity(torch.zeros(5, dtype=torch.long), 8)) == pytest.approx(1.0)
 
 
-def test_masks_are_the_papers_or_our_own() -> None:
+def test_masks_follow_the_paper_or_our_recipe() -> None:
     paper = dynamics_of().sample_mask(6, 16, generators(400)).double().mean(2)
     assert not paper[:, 0].any()
     assert 0.72 < paper[:, 1:].mean() < 0.78  # mean of a rate uniform in [0.5, 1]
@@ -169,14 +169,14 @@ def test_tokens_of_several_digits_are_factorised() -> None:
     assert abs(float(loss.detach()) - torch.tensor(32.0).log().item()) < 0.5
 
 
-def test_logits_do_not_know_later_tokens_or_actions() -> None:
+def test_logits_do_not_depend_on_later_tokens_or_actions() -> None:
     model = dynamics_of("ours")
     tokens = torch.randint(0, 32, (1, 5, 16), generator=seeded())
     actions = torch.tensor([[0, 1, 2, 3]])
     logits = model(tokens, actions, tokens)
     later, other = tokens.clone(), actions.clone()
     later[:, 3] = (later[:, 3] + 1) % 32
-    other[:, 2] = 4  # leads to frame 3
+    other[:, 2] = 4  # the action that leads to frame 3
     for a, b in ((later, actions), (tokens, other)):
         differs = (model(a, b, a) - logits).abs().amax(dim=(0, 2, 3)) > 1e-6
         assert differs.tolist() == [False, False, False, True, True]

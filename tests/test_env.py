@@ -34,7 +34,7 @@ def vector(world: World, num_envs: int = 3, **options: Any) -> jinn.env.WorldVec
     return made.unwrapped
 
 
-def test_gymnasium_finds_nothing_to_complain_of(world: World) -> None:
+def test_the_environment_checker_of_gymnasium_passes(world: World) -> None:
     env = gymnasium.make("jinn/World-v0", world=world, horizon=5, render_mode="rgb_array")
     check_env(env.unwrapped)
     env.reset(seed=0)
@@ -42,7 +42,7 @@ def test_gymnasium_finds_nothing_to_complain_of(world: World) -> None:
     assert env.render().shape == (32, 32, 3)
 
 
-def test_it_is_the_world(world: World) -> None:
+def test_the_environment_plays_the_worlds_frames(world: World) -> None:
     envs = vector(world)
     frames, _ = envs.reset(seed=1)
     again, _ = envs.reset(seed=1)
@@ -51,7 +51,7 @@ def test_it_is_the_world(world: World) -> None:
     played = [chance.integers(5, size=3) for _ in range(4)]
     seen = [envs.step(actions)[0] for actions in played]
     prompts = [world.prompts[i] for i in range(3)]
-    for row in range(3):  # each row is a roll-out of its own
+    for row in range(3):  # each row is a separate roll-out
         fits = []
         for prompt_HWC in prompts:
             _, frame_BHWC = world.reset(prompt_HWC[None, None])
@@ -67,12 +67,12 @@ def test_it_is_the_world(world: World) -> None:
     )
 
 
-def test_episodes_are_truncated_and_start_anew(world: World) -> None:
+def test_episodes_are_truncated_and_new_ones_start(world: World) -> None:
     envs = vector(world, horizon=3)
     envs.reset(seed=0)
     for t in range(1, 9):
         _, rewards, terminated, truncated, _ = envs.step([0, 1, 2])
-        assert truncated.tolist() == [t % 4 == 3] * 3  # the step after it begins the next
+        assert truncated.tolist() == [t % 4 == 3] * 3  # the next step starts a new episode
         assert not terminated.any()
         assert not rewards.any()
 
@@ -95,8 +95,8 @@ def test_reward_functions_give_rewards_and_terminations(world: World) -> None:
     assert rewards.tolist() == [0, 0, 2]
 
 
-def test_episodes_are_sampled_as_asked(world: World) -> None:
-    """The world's own temperature gives other frames than 0, and 0 the same for every seed."""
+def test_episodes_use_the_given_sampling_settings(world: World) -> None:
+    """The world's temperature gives other frames than temperature 0, which gives the same for every seed."""
     greedy = SamplingConfig(steps=1, temperature=0.0, choice_temperature=0.0)
 
     def frames(sampling: SamplingConfig | None, seed: int) -> np.ndarray:
@@ -108,7 +108,7 @@ def test_episodes_are_sampled_as_asked(world: World) -> None:
     assert not np.array_equal(frames(None, 1), frames(None, 2))
 
 
-def test_a_map_plays_the_games_actions(world: World) -> None:
+def test_mapped_actions_play_the_given_latent_actions(world: World) -> None:
     latent, mapped = vector(world), vector(world, actions=[3, 3, 1])
     latent.reset(seed=0)
     mapped.reset(seed=0)
@@ -117,7 +117,7 @@ def test_a_map_plays_the_games_actions(world: World) -> None:
         vector(world, actions=[5])
 
 
-def test_tensors_stay_where_they_are(world: World) -> None:
+def test_tensors_equal_the_arrays(world: World) -> None:
     arrays, tensors = vector(world), vector(world, as_tensors=True)
     arrays.reset(seed=3)
     frames, _ = tensors.reset(seed=3)
@@ -140,7 +140,7 @@ def test_prompts_from_a_store(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("actions", [[0, 1], [0, 1, 5], [-1, 0, 0]])
-def test_bad_actions_are_told(world: World, actions: list[int]) -> None:
+def test_bad_actions_are_reported(world: World, actions: list[int]) -> None:
     envs = vector(world)
     with pytest.raises(JinnError, match="reset"):
         envs.step([0, 0, 0])
@@ -149,7 +149,7 @@ def test_bad_actions_are_told(world: World, actions: list[int]) -> None:
         envs.step(actions)
 
 
-def test_a_goal_is_reached() -> None:
+def test_a_goal_image_rewards_frames_like_it() -> None:
     goal = torch.full((8, 8, 3), 200, dtype=torch.uint8)
     near, far = torch.full_like(goal, 190)[None], torch.full_like(goal, 100)[None]
     rewards, terminated = GoalImage(goal)(far, torch.zeros(1), near)
@@ -161,8 +161,8 @@ def test_a_goal_is_reached() -> None:
 
 
 @pytest.mark.slow
-def test_a_head_learns_from_few_frames(tmp_path: Path) -> None:
-    """A sprite that touches a coin is rewarded; one that touches a saw has lost."""
+def test_a_reward_head_learns_from_few_frames(tmp_path: Path) -> None:
+    """A sprite that touches a coin is rewarded; touching a saw terminates the episode."""
     chance = np.random.default_rng(0)
 
     def steps(count: int) -> tuple[torch.Tensor, ...]:
@@ -193,7 +193,7 @@ def test_a_head_learns_from_few_frames(tmp_path: Path) -> None:
 
 
 def test_stable_baselines_trains_on_it_unchanged(world: World) -> None:
-    """Red is good; 32 pixels are too few for the network that Atari's agents see with."""
+    """Red frames are rewarded; frames of 32 pixels are too small for the usual Atari network."""
     baselines = pytest.importorskip("stable_baselines3", reason="needs stable-baselines3")
 
     def reward(before: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> Any:

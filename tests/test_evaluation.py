@@ -1,4 +1,4 @@
-"""Figures with known answers: closed forms, worlds that are perfect or deaf, and what must be refused."""
+"""Metrics with known values: closed forms, worlds that are perfect or ignore actions, and refused inputs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def without_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """I3D takes seconds a batch: most tests need none."""
+    """I3D takes seconds for a batch, and most tests do not need it."""
     monkeypatch.setattr(suite, "load_networks", no_networks)
 
 
@@ -51,10 +51,10 @@ def game(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
     return write_game(tmp_path_factory.mktemp("game") / "store", episodes=24, length=60, seed=500)
 
 
-# ---- Worlds whose figures are known ------------------------------------------------------------------
+# ---- Worlds with known metrics ----------------------------------------------------------------------
 
 
-def test_the_game_itself_scores_the_ceiling(game: FrameStore, without_networks: None) -> None:
+def test_the_game_itself_reaches_the_ceiling(game: FrameStore, without_networks: None) -> None:
     results = evaluate([TrueGame(game)], game, SMALL)  # type: ignore[list-item]
     estimates, curves = results.worlds[0].estimates, results.worlds[0].curves
     for name in ("tokenizer", "next_frame", "inferred", "given"):
@@ -70,7 +70,7 @@ def test_the_game_itself_scores_the_ceiling(game: FrameStore, without_networks: 
     assert all(figure.low > 20 for figure in curves["control/delta_psnr"][1:])
     assert (
         estimates["control/consistency"].value > 0.8
-    )  # less than 1: a step into the wall shows as standing still
+    )  # less than 1: a step into the wall looks like no movement
     assert estimates["stability/random/static"].value == estimates["stability/random/diverged"].value == 0
     assert estimates["inferred/psnr/copy_last"].high < 60
     assert [meaning.name for meaning in results.worlds[0].legend] == list(ACTIONS)
@@ -80,7 +80,7 @@ def test_the_game_itself_scores_the_ceiling(game: FrameStore, without_networks: 
     assert {figure.count for figure in (*estimates.values(), *curves["given/psnr"])} >= {48}
 
 
-def test_a_deaf_world_has_no_delta_psnr(game: FrameStore, without_networks: None) -> None:
+def test_a_world_that_ignores_actions_has_no_delta_psnr(game: FrameStore, without_networks: None) -> None:
     results = evaluate([TrueGame(game, deaf=True)], game, SMALL)  # type: ignore[list-item]
     estimates, curves = results.worlds[0].estimates, results.worlds[0].curves
     for figure in (estimates["control/delta_psnr_4"], *curves["control/delta_psnr"][1:]):
@@ -89,8 +89,10 @@ def test_a_deaf_world_has_no_delta_psnr(game: FrameStore, without_networks: None
     assert estimates["inferred/psnr"].high < 40
 
 
-def test_teacher_forcing_begins_each_frame_at_the_true_one(game: FrameStore, without_networks: None) -> None:
-    """So a deaf world errs by one step there, and by many in a roll-out."""
+def test_teacher_forcing_predicts_each_frame_from_the_true_past(
+    game: FrameStore, without_networks: None
+) -> None:
+    """So a world that ignores actions is wrong by one step there, and by many in a roll-out."""
     estimates = evaluate([TrueGame(game, deaf=True)], game, SMALL).worlds[0].estimates  # type: ignore[list-item]
     assert estimates["next_frame/psnr"].low > estimates["inferred/psnr"].high
 
@@ -99,7 +101,7 @@ def test_teacher_forcing_begins_each_frame_at_the_true_one(game: FrameStore, wit
 
 
 def spoilt(frames_BTHWC: Tensor) -> dict[str, Tensor]:
-    """Clips made worse, each in one respect."""
+    """Clips with one kind of distortion each."""
     rng = torch.Generator().manual_seed(0)
     noise = 25 * torch.randn(frames_BTHWC.shape, generator=rng)
     planes = frames_BTHWC.float().movedim(-1, 2).flatten(0, 1)
@@ -113,8 +115,8 @@ def spoilt(frames_BTHWC: Tensor) -> dict[str, Tensor]:
     }
 
 
-def test_distances_move_in_the_right_order(game: FrameStore) -> None:
-    """Identical sets give zero; each spoiled set is further off than other real clips are."""
+def test_distances_order_distortions_correctly(game: FrameStore) -> None:
+    """Identical sets give zero; each distorted set has a larger distance than other real clips."""
     held_out = choose(game, [TrueGame(game)], 16, 24, 0)  # type: ignore[list-item]
     real, other = held_out.measured.read(), held_out.reference.read()  # type: ignore[union-attr]
     networks = load_networks(torch.device("cpu"), game.size_hw, 16)
@@ -134,7 +136,7 @@ def test_distances_move_in_the_right_order(game: FrameStore) -> None:
         assert found[name]["features/frame_distance/x"] > 2 * floor["features/frame_distance/x"], name
     assert found["shuffled"]["features/frame_distance/x"] == pytest.approx(
         0, abs=1e-4
-    )  # it sees no time, and says so
+    )  # the frame distance ignores time
 
 
 @pytest.mark.slow
@@ -156,7 +158,7 @@ def test_a_store_in_which_only_some_clips_have_actions(
     assert any("Not all of these clips have true actions" in sentence for sentence in results.missing)
 
 
-def test_looks_leave_the_range_of_real_frames_when_a_picture_dissolves() -> None:
+def test_a_flat_frame_has_no_contrast_and_no_roughness() -> None:
     real = rolled([(0, 1)] * 3)
     contrast, roughness = image_statistics(real)[0, 0].tolist()
     flat = image_statistics(torch.full_like(real, 90))[0, 0].tolist()
@@ -168,7 +170,7 @@ def test_looks_leave_the_range_of_real_frames_when_a_picture_dissolves() -> None
 # ---- Which clips, and what is refused -----------------------------------------------------------------
 
 
-def test_levels_are_never_shared(game: FrameStore) -> None:
+def test_measured_reference_and_other_levels_do_not_overlap(game: FrameStore) -> None:
     world = make_world()
     world.trained_on = game.groups[:6]
     held_out = choose(game, [world], 6, 40, 0)
@@ -203,7 +205,7 @@ def refused(
     return " ".join(said.split())
 
 
-def test_what_it_was_trained_on_is_refused(
+def test_clips_of_the_training_data_are_refused(
     tmp_path: Path, game: FrameStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = make_world()
@@ -224,7 +226,7 @@ def test_a_single_clip_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "longest held-out episode" in refused(tmp_path, capsys, make_world(), store, "--frames", "30")
 
 
-def test_weights_that_are_no_numbers_are_refused(
+def test_weights_that_are_not_finite_are_refused(
     tmp_path: Path, game: FrameStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = make_world()
@@ -234,7 +236,7 @@ def test_weights_that_are_no_numbers_are_refused(
 
 
 @pytest.mark.parametrize(("frame", "words"), [(0, "one flat colour"), (None, "is static")])
-def test_videos_without_life_are_refused(
+def test_videos_without_motion_are_refused(
     frame: int | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = game_rollout(0, 1)[0] if frame is None else np.full((1, 32, 32, 3), frame, np.uint8)
@@ -250,7 +252,7 @@ def test_videos_without_life_are_refused(
 
 @pytest.fixture(scope="module")
 def whole(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """An evaluation in one go."""
+    """An uninterrupted evaluation."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JINN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(suite, "load_networks", no_networks)
@@ -258,7 +260,7 @@ def whole(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> Results
 
 
 @pytest.mark.slow
-def test_goes_on_where_it_was_stopped(
+def test_an_interrupted_evaluation_resumes(
     tmp_path: Path,
     game: FrameStore,
     whole: Results,
@@ -287,21 +289,21 @@ def test_goes_on_where_it_was_stopped(
             patch.setattr(module, name, lambda *_: pytest.fail("measured once more"))
         assert evaluate([world], game, FEW, work=work).to_json() == whole.to_json()
     files = [*cache.rglob("*.safetensors"), *work.rglob("*.safetensors")]
-    assert len(files) == 4  # real clips, actions, clips, long play
-    for file in files:  # what is damaged is measured again
+    assert len(files) == 4  # real clips, actions, clips, long roll-outs
+    for file in files:  # damaged parts are measured again
         file.write_bytes(file.read_bytes()[:100])
     assert evaluate([world], game, FEW, work=work).to_json() == whole.to_json()
 
 
 @pytest.mark.slow
-def test_batches_change_nothing(game: FrameStore, whole: Results, without_networks: None) -> None:
+def test_the_batch_size_changes_no_result(game: FrameStore, whole: Results, without_networks: None) -> None:
     other = evaluate([make_world()], game, FEW, batch=4).worlds[0]
     for name, figure in whole.worlds[0].estimates.items():
         assert other.estimates[name].value == pytest.approx(figure.value, rel=1e-3, abs=1e-3), name
 
 
 @pytest.mark.slow
-def test_worlds_side_by_side(
+def test_several_worlds_are_compared_on_the_same_clips(
     tmp_path: Path, game: FrameStore, without_networks: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_world().save(tmp_path / "a")
@@ -309,7 +311,7 @@ def test_worlds_side_by_side(
     with torch.no_grad():
         other.tokenizer.to_pixels.bias.add_(0.2)
     other.save(tmp_path / "b")
-    (tmp_path / "report" / "parts").mkdir(parents=True)  # somebody else's
+    (tmp_path / "report" / "parts").mkdir(parents=True)  # a folder that jinn did not write
     small = ["--clips", "6", "--frames", "5", "--draws", "1", "--long-rollouts", "2", "--long-frames", "30"]
     worlds = [str(tmp_path / name) for name in "ab"]
     assert main(["eval", *worlds, str(game.path), "--out", str(tmp_path / "report"), *small]) == 0
@@ -324,7 +326,7 @@ def test_worlds_side_by_side(
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.html", "report.json", "parts"}
 
 
-def test_protocols_are_what_their_names_say() -> None:
+def test_protocols_agree_with_their_names() -> None:
     assert PROTOCOLS["fvd256_16f"].clips == 256
     assert PROTOCOLS["fvd2048_16f"].clips == 2048
     assert {protocol.frames for protocol in PROTOCOLS.values()} == {16}

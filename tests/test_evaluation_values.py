@@ -49,7 +49,7 @@ def test_the_bootstrap_covers_the_mean_as_often_as_it_says() -> None:
         bootstrap(np.array([np.nan]), 0)
 
 
-def test_an_interval_holds_its_figure() -> None:
+def test_an_interval_contains_its_estimate() -> None:
     # Four clips of 16 have the rare code: one resample in a hundred misses it, and none finds a third.
     shares_BK = np.tile([1.0, 0.0], (16, 1))
     shares_BK[:4] = [0.5, 0.5]
@@ -59,14 +59,14 @@ def test_an_interval_holds_its_figure() -> None:
 
 
 def test_the_bootstrap_of_a_curved_statistic_is_not_shifted_by_resampling() -> None:
-    """Mutual information of few clips rises with resampling: the interval must still surround the figure."""
+    """Mutual information of few clips rises with resampling: the interval must contain the estimate all the same."""
     rng = np.random.default_rng(0)
     joint = joint_counts(
         torch.from_numpy(rng.integers(0, 5, (40, 8))), torch.from_numpy(rng.integers(0, 5, (40, 8))), 5, 5
     )
     figure = bootstrap(joint, 0, mutual_information)
     drawn = [float(mutual_information(joint[rng.integers(0, 40, 40)].sum(0).numpy())) for _ in range(200)]
-    assert np.quantile(drawn, 0.3) > figure.value  # what a plain percentile interval would be around
+    assert np.quantile(drawn, 0.3) > figure.value  # the centre of a plain percentile interval
     assert figure.low < figure.value < figure.high
 
 
@@ -75,7 +75,7 @@ def joint_of(first: Any, second: Any) -> np.ndarray:
     return joint_counts(first, second, int(first.max()) + 1, int(second.max()) + 1)[0].numpy()
 
 
-def test_information_of_known_labellings() -> None:
+def test_mutual_information_of_known_labels() -> None:
     a = np.array([0, 0, 1, 1, 2, 2] * 10)
     assert mutual_information(joint_of(a, (a + 1) % 3)) == pytest.approx(1.0)
     assert mutual_information(joint_of(a, np.zeros_like(a))) == 0.0
@@ -88,12 +88,12 @@ def test_information_of_known_labellings() -> None:
     assert perplexity(np.array([0.25, 0.25, 0.25, 0.25, 0.0])) == pytest.approx(4.0)
 
 
-def test_labels_share_with_keys_what_they_share(game: FrameStore) -> None:
+def test_nmi_with_the_true_actions_has_known_values(game: FrameStore) -> None:
     keys = [game.actions(episode, 0, int(length)) for episode, length in enumerate(game.lengths)]
     keys_X = np.concatenate([keys_T for keys_T in keys if keys_T is not None]).astype(np.int64)
     count = int(keys_X.max()) + 1
     renamed_X = (keys_X + 1) % count
-    renamed_X[np.cumsum(game.lengths) - 1] = -1  # as in labels: nothing follows the last frame
+    renamed_X[np.cumsum(game.lengths) - 1] = -1  # as in labels: no action follows the last frame
     same = nmi_with_true_actions(renamed_X, game, count)
     assert same is not None
     assert same.value == pytest.approx(1)
@@ -118,7 +118,7 @@ def test_motion_finds_the_shift() -> None:
         assert (found == torch.tensor(move)).all()
 
 
-def test_motion_features_see_time_and_not_paint() -> None:
+def test_motion_features_depend_on_time_and_not_on_brightness() -> None:
     clip = rolled([(0, 1)] * 8, 64)
     shuffled = clip[:, [3, 0, 7, 1, 8, 2, 6, 4, 5]]
     own, other, darker = (motion_features(x) for x in (clip, shuffled, clip // 2))
@@ -131,7 +131,7 @@ def test_motion_features_see_time_and_not_paint() -> None:
 
 @pytest.mark.parametrize("size_hw", [(32, 32), (48, 80)])
 def test_the_legend_of_a_known_game(size_hw: tuple[int, int]) -> None:
-    """A sprite on a board that stands still: what it does is found in its pixels alone."""
+    """A sprite on a static board: its motion is found from the pixels alone."""
     frames, actions = zip(*(game_rollout(seed, 17, size_hw) for seed in range(20)), strict=True)
     motion = player_motion(torch.from_numpy(np.stack(frames)))
     legend = describe(torch.from_numpy(np.stack(actions))[:, :-1], motion, len(ACTIONS) + 1)

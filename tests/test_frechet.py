@@ -1,4 +1,4 @@
-"""The Frechet distance: known answers, and intervals which cover what they claim to."""
+"""The Frechet distance: known values, and the coverage of its intervals."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["few", "many"])
-def test_both_ways_agree_with_scipy(name: str) -> None:
+def test_both_implementations_agree_with_scipy(name: str) -> None:
     a, b, expected = REFERENCE[f"{name}_a"], REFERENCE[f"{name}_b"], float(REFERENCE[f"frechet_{name}"])
-    assert frechet(a, b) == pytest.approx(expected, rel=1e-6)  # with few, scipy's root is no better than that
+    # With few samples, scipy's matrix root is no more accurate.
+    assert frechet(a, b) == pytest.approx(expected, rel=1e-6)
 
 
-def test_of_gaussians_along_the_axes_it_is_a_sum_over_the_axes() -> None:
+def test_the_distance_of_axis_aligned_gaussians_is_a_sum_over_the_axes() -> None:
     def samples(mean: list[float], deviations: list[float]) -> Tensor:
-        """Two samples an axis, of which mean and covariance are just these."""
+        """Two samples for each axis, with exactly this mean and covariance."""
         one_side_XD = 2.5**0.5 * torch.diag(torch.tensor(deviations, dtype=torch.float64))
         return torch.tensor(mean) + torch.cat((one_side_XD, -one_side_XD))
 
@@ -37,7 +38,7 @@ def test_of_gaussians_along_the_axes_it_is_a_sum_over_the_axes() -> None:
 
 
 @pytest.mark.parametrize("count", [10, 400])
-def test_a_set_is_no_distance_from_itself(count: int) -> None:
+def test_the_distance_of_a_set_from_itself_is_zero(count: int) -> None:
     a = normal(count, 50) * torch.linspace(0, 10, 50)
     scale = float(a.var(0).sum())
     assert 0 <= frechet(a, a.flip(0)) < 1e-12 * scale
@@ -56,7 +57,7 @@ def test_the_interval_covers_the_expected_distance_of_as_many_clips() -> None:
     figures = [frechet_interval(*pair(i), seed=i, draws=50) for i in range(100)]
     covered = np.mean([figure.low <= expected <= figure.high for figure in figures])
     assert 0.85 <= covered <= 1
-    # It would be easy to cover with an interval that says nothing.
+    # A useless interval would be wide enough to cover everything.
     width = np.mean([figure.high - figure.low for figure in figures])
     assert width < 8 * np.std([figure.value for figure in figures])
     assert all(0 <= figure.low <= figure.value <= figure.high for figure in figures)

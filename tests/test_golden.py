@@ -38,7 +38,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def paper() -> Recipe:
-    """The paper's models, small."""
+    """The paper's models at a small size."""
     recipe = paper_coinrun()
     return replace(
         recipe,
@@ -49,7 +49,7 @@ def paper() -> Recipe:
 
 
 def ours() -> Recipe:
-    """The models of `coinrun_cpu`, small."""
+    """The models of `coinrun_cpu` at a small size."""
     recipe = coinrun_cpu()
     sizes = ConvConfig(fine=8, coarse=16, fine_blocks=1, coarse_blocks=1)
     assert isinstance(recipe.tokenizer, ConvTokenizerConfig)
@@ -85,7 +85,7 @@ def losses(recipe: Recipe) -> dict[str, float]:
     }
     if isinstance(actions, MotionLatentActionModel):
         noise = torch.randn(2, 5, actions.config.quantizer.dim, generator=generator)
-        # Its decoder starts at "nothing moves" and "nothing is added", where the latents have no effect.
+        # The decoder is initialised to copy the last frame, where the latents have no effect.
         torch.nn.init.normal_(actions.to_pixels.weight, std=0.01, generator=generator)
         found["continuous"] = actions.continuous_loss(frames_BTHWC, noise)[0]
     return {name: float(loss.detach()) for name, loss in found.items()}
@@ -111,11 +111,11 @@ GOLDEN: dict[Callable[[], Recipe], dict[str, float]] = {
 
 
 @pytest.mark.parametrize("recipe", GOLDEN, ids=lambda recipe: recipe.__name__)
-def test_losses_are_what_they_were(recipe: Callable[[], Recipe]) -> None:
+def test_losses_equal_their_golden_values(recipe: Callable[[], Recipe]) -> None:
     assert losses(recipe()) == pytest.approx(GOLDEN[recipe], rel=1e-4)
 
 
-def test_the_built_in_world_plays_what_it_played() -> None:
+def test_the_built_in_world_plays_its_golden_frames() -> None:
     world = World.load("coinrun")
     state, _ = world.reset(world.prompts[:2, None], seed=3)
     sums = []

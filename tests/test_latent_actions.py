@@ -1,4 +1,4 @@
-"""Latent action models: what an action may know, and where gradients reach."""
+"""Latent action models: the frames that an action depends on, and gradients of all parameters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LAMS = pytest.mark.parametrize("config", [PAPER_LAM, OUR_LAM], ids=["paper", "ou
 def test_lam_loss_reaches_every_parameter(config: LatentActionsConfig | MotionLatentActionsConfig) -> None:
     model = config.build()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(2):  # layers that begin at zero hide those before them for one step
+    for _ in range(2):  # layers initialised to zero pass no gradient in the first step
         optimizer.zero_grad()
         loss, report = model.loss(frames())
         loss.backward()
@@ -38,7 +38,7 @@ def test_lam_loss_reaches_every_parameter(config: LatentActionsConfig | MotionLa
     assert report["actions"].shape == (2, 4)
 
 
-def test_continuous_lam_training_leaves_the_codebook_alone_and_its_noise_counts() -> None:
+def test_continuous_lam_training_leaves_the_codebook_unchanged_and_adds_noise() -> None:
     model = OUR_LAM.build()
     noise = torch.randn(2, 4, 8)
     loss, _ = model.continuous_loss(frames(), noise)
@@ -46,12 +46,12 @@ def test_continuous_lam_training_leaves_the_codebook_alone_and_its_noise_counts(
     assert model.quantizer.codebook_KD.grad is None
     assert model.to_pixels.weight.grad.any()
     with torch.no_grad():
-        model.to_pixels.weight.normal_()  # it begins at zero, where the latents have no effect
+        model.to_pixels.weight.normal_()  # initialised to zero, where the latents have no effect
         assert model.continuous_loss(frames(), noise)[0] != model.continuous_loss(frames(), 2 * noise)[0]
 
 
 @LAMS
-def test_an_action_does_not_know_frames_after_its_step(
+def test_an_action_does_not_depend_on_frames_after_its_step(
     config: LatentActionsConfig | MotionLatentActionsConfig,
 ) -> None:
     model = config.build()
@@ -73,7 +73,7 @@ def test_the_lam_decoder_does_not_see_the_frame_it_predicts() -> None:
     assert ((a - b).abs().amax(dim=(0, 2, 3, 4)) > 1e-6).tolist() == [False, False, True, True]
 
 
-def test_a_lam_that_moves_pixels_begins_as_a_copy_of_the_last_frame() -> None:
+def test_a_lam_that_moves_pixels_is_initialised_to_copy_the_last_frame() -> None:
     model = OUR_LAM.build()
     pixels = model.preprocess(torch.full((1, 2, 16, 16, 3), 120, dtype=torch.uint8))
     drawn = model.predict_next(pixels[:, :1], torch.zeros(1, 1, 8))

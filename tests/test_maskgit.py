@@ -20,14 +20,14 @@ from jinn.models.maskgit import (
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8, 25, 64, 100])
 @pytest.mark.parametrize("tokens", [1, 16, 64, 256])
-def test_every_step_unmasks_something_and_the_last_everything(steps: int, tokens: int) -> None:
+def test_every_step_unmasks_a_token_and_the_last_all(steps: int, tokens: int) -> None:
     left = [tokens, *(masked_after(s, steps, tokens) for s in range(steps))]
     assert left[-1] == 0
     for before, after in itertools.pairwise(left):
         assert after < before or before == 0
 
 
-def test_few_tokens_first_many_last() -> None:
+def test_the_number_of_revealed_tokens_does_not_decrease() -> None:
     left = [64, *(masked_after(s, 8, 64) for s in range(8))]
     shown = [a - b for a, b in itertools.pairwise(left)]
     assert shown == sorted(shown)
@@ -46,16 +46,16 @@ def test_tokens_follow_the_tempered_distribution() -> None:
 
 
 @pytest.mark.parametrize("codes", [1, 2, 5, 16, 1000])
-def test_tokens_are_those_of_the_running_sum_over_all_codes(codes: int) -> None:
-    """Groups of codes are a short cut: the token is the first whose running sum exceeds the number."""
+def test_tokens_equal_those_of_the_cumulative_sum_over_all_codes(codes: int) -> None:
+    """Groups of codes are only faster: the token is the first whose cumulative sum exceeds the number."""
     logits_BNK = torch.randn(3, 50, codes, generator=torch.Generator().manual_seed(0)) * 3
-    logits_BNK[..., ::3] -= 200.0  # codes without a share
+    logits_BNK[..., ::3] -= 200.0  # codes with no probability
     uniform_BN = torch.rand(3, 50, generator=torch.Generator().manual_seed(1))
     uniform_BN[0, 0], uniform_BN[0, 1] = 0.0, 1 - 2**-24
     tokens_BN, log_BN = sample_categorical(logits_BNK, uniform_BN, 0.7)
     log_BNK = (logits_BNK.double() / 0.7).log_softmax(-1)
     running_BNK = log_BNK.exp().cumsum(-1)
-    # Where the number lies within rounding of a step of the running sum, either neighbour is right.
+    # Where the number equals a step of the cumulative sum up to rounding, either neighbour is correct.
     low_BN = (running_BNK <= (uniform_BN - 1e-5).unsqueeze(-1)).sum(-1)
     high_BN = (running_BNK <= (uniform_BN + 1e-5).unsqueeze(-1)).sum(-1)
     assert ((low_BN <= tokens_BN) & (tokens_BN <= high_BN)).all()
@@ -63,7 +63,7 @@ def test_tokens_are_those_of_the_running_sum_over_all_codes(codes: int) -> None:
     assert codes == 1 or (log_BN > -100).all()
 
 
-def test_digits_are_drawn_each_from_its_own_logits() -> None:
+def test_each_digit_is_sampled_from_its_own_logits() -> None:
     logits_BNF = torch.tensor([0.0, 1.0, 2.0, 1.0, 0.0]).expand(1, 60_000, 5)
     uniform_BND = torch.rand(1, 60_000, 2, generator=torch.Generator().manual_seed(0))
     tokens_BN, log_BN = sample_tokens(logits_BNF, uniform_BND, 0.7, (3, 2))
@@ -74,7 +74,7 @@ def test_digits_are_drawn_each_from_its_own_logits() -> None:
     torch.testing.assert_close(log_BN[0, :9], wanted_K.log()[tokens_BN[0, :9]])
 
 
-def test_a_token_as_a_whole_is_one_digit() -> None:
+def test_a_vq_token_is_sampled_as_one_digit() -> None:
     logits_BNK = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(0))
     uniform_BN = torch.rand(2, 9, generator=torch.Generator().manual_seed(1))
     tokens_BN, log_BN = sample_tokens(logits_BNK, uniform_BN[..., None], 0.8, (7,))
@@ -83,19 +83,19 @@ def test_a_token_as_a_whole_is_one_digit() -> None:
     assert torch.equal(log_BN, plain_log_BN)
 
 
-def test_temperature_zero_takes_the_likeliest_whatever_the_noise() -> None:
+def test_temperature_zero_takes_the_most_likely_code_for_any_noise() -> None:
     logits = torch.randn(2, 5, 7)
     tokens, _ = sample_categorical(logits, torch.rand(2, 5), 0.0)
     assert torch.equal(tokens, logits.argmax(-1))
 
 
-def test_the_largest_noise_never_leaves_the_codebook() -> None:
+def test_the_largest_noise_gives_a_valid_code() -> None:
     logits = torch.randn(1, 100, 1024, generator=torch.Generator().manual_seed(0)).bfloat16()
     tokens, _ = sample_categorical(logits, torch.full((1, 100), 1 - 2**-24), 1.0)
     assert int(tokens.max()) < 1024
 
 
-def test_the_unsure_stay_masked_and_the_shown_stay_shown() -> None:
+def test_the_least_confident_tokens_remain_masked_and_revealed_ones_revealed() -> None:
     confidence = torch.tensor([[-0.1, -5.0, -0.2, -9.0]])
     masked = torch.tensor([[True, True, True, False]])
     still = least_confident(confidence, masked, torch.full((1, 4), 0.5), 0.0, 2)
@@ -125,7 +125,7 @@ def test_noise_is_a_function_of_seed_and_frame() -> None:
 
 
 def test_a_fill_of_three_steps_computed_by_hand() -> None:
-    """Four positions, two codes, mask 2; three tokens stay masked after the first step, two after the second.
+    """Four positions, two codes, mask 2; three tokens remain masked after the first step, two after the second.
 
     At temperature 2 the odds of code 1 are 9, 4, 1.5 and 1/3, so code 0 has the probabilities 0.1, 0.2, 0.4, 0.75.
     The choice noise is g = -ln(-ln u) times 2 in the first step and 1 in the second (3 fading to 0).
@@ -139,7 +139,7 @@ def test_a_fill_of_three_steps_computed_by_hand() -> None:
             [[0.05, 0.95], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]],
             # Tokens . 0 1 0, log-probabilities . -1.61 -0.51 -0.29, scores . -0.58 -1.35 0.08: position 3.
             [[0.9, 0.5], [0.1, 0.7], [0.5, 0.1], [0.5, 0.5]],
-            # Tokens . 1 0 .: all that is left.
+            # Tokens . 1 0 .: all that remain.
             [[0.9, 0.5], [0.9, 0.5], [0.3, 0.5], [0.9, 0.5]],
         ]
     )[:, None]

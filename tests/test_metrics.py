@@ -1,4 +1,4 @@
-"""PSNR and SSIM: known answers, and an order that follows what is done to the frames."""
+"""PSNR and SSIM: known values, and the order of distorted frames."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def blurred(frames: Tensor, strength: int) -> Tensor:
     return F.avg_pool2d(padded, 2 * strength + 1, 1).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def test_psnr_and_ssim_are_those_of_scikit_image() -> None:
+def test_psnr_and_ssim_equal_those_of_scikit_image() -> None:
     made, real = REFERENCE["made"], REFERENCE["real"]
-    torch.testing.assert_close(psnr(made, real)[1:], REFERENCE["psnr"])  # of the first pair it is infinite
+    torch.testing.assert_close(psnr(made, real)[1:], REFERENCE["psnr"])  # the first pair has an infinite PSNR
     torch.testing.assert_close(ssim(made, real).double(), REFERENCE["ssim"], atol=1e-4, rtol=0)
 
 
@@ -46,7 +46,7 @@ def test_ssim_takes_any_leading_axes_and_sides_that_differ() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 255])
-def test_ssim_of_flat_frames_is_that_of_their_means(value: int) -> None:
+def test_ssim_of_flat_frames_depends_on_their_means_only(value: int) -> None:
     flat = torch.full((16, 16, 3), value, dtype=torch.uint8)
     other = torch.full((16, 16, 3), 128, dtype=torch.uint8)
     c1 = (0.01 * 255) ** 2
@@ -57,7 +57,7 @@ def test_ssim_of_flat_frames_is_that_of_their_means(value: int) -> None:
 
 @pytest.mark.parametrize("metric", [psnr, ssim])
 @pytest.mark.parametrize("change", [noisy, blurred])
-def test_figures_fall_as_the_change_grows(
+def test_metrics_decrease_as_the_distortion_grows(
     metric: Callable[[Tensor, Tensor], Tensor], change: Callable[[Tensor, int], Tensor]
 ) -> None:
     real = REFERENCE["clips"][0]

@@ -1,4 +1,4 @@
-"""``--set PATH=VALUE``: a value is read as its field's type, and a mistake is one sentence."""
+"""``--set PATH=VALUE``: a value is read as the type of its field, and an error is one sentence."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def test_values_are_read_as_their_types() -> None:
     assert settings.parallel == ParallelConfig(compile=True)
 
 
-def test_without_values_it_is_the_recipe() -> None:
+def test_without_overrides_the_recipe_is_unchanged() -> None:
     assert read_settings("tiny").recipe == override(tiny(), []) == tiny()
 
 
 def test_all_values_are_set_before_the_config_is_checked() -> None:
-    """Either of them alone would overlap the other levels of the stream."""
+    """Either value alone would overlap other levels of the stream."""
     settings = read_settings("tiny", [["stream.levels=30000,10000", "stream.test_levels=0,5"]])
     assert settings.stream.test_levels == (0, 5)
     assert (
@@ -53,7 +53,7 @@ def test_all_values_are_set_before_the_config_is_checked() -> None:
     )
 
 
-def test_a_part_can_be_left_out() -> None:
+def test_an_optional_part_can_be_set_to_none() -> None:
     assert override(tiny(), ["latent_action_training=none"]).latent_action_training is None
 
 
@@ -80,6 +80,6 @@ def test_a_part_can_be_left_out() -> None:
         ("dynamics.transformer.layers", "PATH=VALUE"),
     ],
 )
-def test_mistakes_are_one_sentence(pair: str, words: str) -> None:
+def test_user_errors_are_one_sentence(pair: str, words: str) -> None:
     with pytest.raises(JinnError, match=words):
         read_settings("tiny", [[pair]])

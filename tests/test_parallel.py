@@ -1,4 +1,4 @@
-"""Many processes, one training: two ranks on one machine (gloo) against one, and what a run would take."""
+"""Training in several processes: two ranks on one machine (gloo) compared with one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ STEPS = {"tokenizer_training": 5, "latent_action_training": 4, "dynamics_trainin
 
 
 def short() -> Recipe:
-    """All phases in a few steps; `OPTIONS` says the same to the command line."""
+    """All phases in a few steps; `OPTIONS` is the same for the command line."""
     recipe = tiny()
     phases = {
         name: replace(getattr(recipe, name), steps=steps, batch=8, log_every=1, warmup=2, checkpoint_every=2)
@@ -86,7 +86,7 @@ def finish(process: subprocess.Popen[bytes]) -> str:
     try:
         return process.communicate(timeout=240)[0].decode()
     finally:
-        process.terminate()  # and not kill: torchrun takes its children along
+        process.terminate()  # not kill, because torchrun then ends its children
 
 
 def figures(run: Path) -> list[tuple[str, int, float, float]]:
@@ -120,7 +120,7 @@ def two(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_two_ranks_learn_what_one_learns(alone: Path, two: Path) -> None:
+def test_two_ranks_train_the_same_weights_as_one(alone: Path, two: Path) -> None:
     assert_same(alone, two)
 
 
@@ -135,7 +135,7 @@ torch.manual_seed(0)
 model = torch.nn.Sequential(
     torch.nn.Conv2d(3, 20, 3), torch.nn.Flatten(), torch.nn.Linear(720, 33), torch.nn.Linear(33, 24)
 )
-frames = torch.randn(100, 3, 8, 8)  # fewer than 33 would leave directions of mere rounding to be turned
+frames = torch.randn(100, 3, 8, 8)  # fewer than 33 would leave directions of rounding errors only
 with join(ParallelConfig(), torch.device("cpu")) as ranks:
     if ranks.mesh is not None:
         fully_shard(model, mesh=ranks.mesh["data"])
@@ -148,7 +148,7 @@ with join(ParallelConfig(), torch.device("cpu")) as ranks:
 """
 
 
-def test_muon_turns_whole_matrices_on_two_ranks(tmp_path: Path) -> None:
+def test_muon_orthogonalises_whole_matrices_on_two_ranks(tmp_path: Path) -> None:
     script = tmp_path / "muon.py"
     script.write_text(MUON)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -161,7 +161,7 @@ def test_muon_turns_whole_matrices_on_two_ranks(tmp_path: Path) -> None:
         torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-5, msg=name)
 
 
-def test_neither_parts_nor_recomputation_change_anything(
+def test_neither_micro_batches_nor_recomputation_change_the_result(
     alone: Path, game: FrameStore, tmp_path: Path
 ) -> None:
     layout = ParallelConfig(accumulate=4, recompute=True)
@@ -187,7 +187,7 @@ LAYOUTS = {
 
 
 def joint() -> Recipe:
-    """The paper's way in small: VQ everywhere, the latent actions learn with the dynamics."""
+    """The paper's recipe at a small size: VQ in both models, and latent actions that learn with the dynamics."""
     paper = paper_coinrun()
     model = TransformerConfig(layers=2, width=32, heads=4, head_width=8, feedforward=0.25)
     phase = replace(paper.tokenizer_training, steps=4, batch=4, frames=3, log_every=1, warmup=2)
@@ -204,8 +204,8 @@ def joint() -> Recipe:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_papers_way_on_two_ranks(layout: str, game: FrameStore, tmp_path: Path) -> None:
-    """Other clips on each, or other heads: codebooks learn from all latents, and know how all use them."""
+def test_the_papers_joint_training_on_two_ranks(layout: str, game: FrameStore, tmp_path: Path) -> None:
+    """Ranks have different clips or different heads; codebooks learn from the latents of all ranks."""
     script = tmp_path / "joint.py"
     script.write_text(JOINT)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
@@ -237,10 +237,10 @@ def until(done: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds torchrun's children in Linux's /proc")
-def test_a_killed_rank_changes_nothing_and_another_number_of_ranks_may_go_on(
+def test_a_killed_rank_changes_nothing_and_a_run_resumes_with_another_number_of_ranks(
     alone: Path, two: Path, game: FrameStore, tmp_path: Path
 ) -> None:
-    """SIGKILL of one of two ranks; then the same command goes on, and so does one process on a copy."""
+    """SIGKILL of one of two ranks; then the same command resumes, and so does one process on a copy."""
     run, copy = tmp_path / "run", tmp_path / "copy"
     process = start(game, run)
     until(lambda: newest(run / "checkpoints" / "latent_actions") is not None, process)
@@ -255,7 +255,7 @@ def test_a_killed_rank_changes_nothing_and_another_number_of_ranks_may_go_on(
     assert figures(run) == figures(two)
     whole, killed = World.load(two).state_dict(), World.load(run).state_dict()
     assert [name for name in whole if not torch.equal(whole[name], killed[name])] == []
-    run_recipe(short(), game, copy, "run")  # in the precision that it began with, on any machine
+    run_recipe(short(), game, copy, "run")  # in its first precision, on any machine
     assert_same(alone, copy)
 
 
@@ -275,7 +275,7 @@ def test_a_signal_stops_all_ranks_at_the_same_step(game: FrameStore, tmp_path: P
 
 
 def test_bfloat16_stays_near_float32_in_one_process_and_in_two(game: FrameStore, tmp_path: Path) -> None:
-    """At a low learning rate losses agree to 2%: bfloat16 keeps three digits, and steps make more of that."""
+    """At a low learning rate losses agree to 2%: bfloat16 has three digits, and the difference grows with the steps."""
     rate = 1e-4
     gentle = {
         name: replace(getattr(short(), name), learning_rate=rate, final_learning_rate=rate) for name in STEPS
@@ -303,7 +303,7 @@ def test_a_run_keeps_the_precision_it_began_with(game: FrameStore, tmp_path: Pat
     with pytest.raises(JinnError, match="started with --precision bfloat16"):
         run_recipe(short(), game, run, "run", precision="float32")
     shutil.rmtree(run / "checkpoints" / "dynamics")
-    run_recipe(short(), game, run, "run")  # auto, whatever is fastest here
+    run_recipe(short(), game, run, "run")  # auto: the fastest precision on this machine
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert {line["precision"] for line in lines} == {"bfloat16"}
 
@@ -327,17 +327,17 @@ def test_a_gathered_model_is_a_copy(tmp_path: Path) -> None:
     assert gather(model, empty, torch.device("cpu"), keep=False) is None
 
 
-def test_gradients_are_clipped_to_a_length() -> None:
+def test_gradients_are_clipped_to_a_norm() -> None:
     parameters = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(1))]
     parameters[0].grad, parameters[1].grad = torch.full((3,), 2.0), torch.full((2, 2), 1.0)
     assert float(clip_gradients(parameters, 2.0)) == pytest.approx(4.0)
     assert float(parameters[0].grad.square().sum() + parameters[1].grad.square().sum()) == pytest.approx(4.0)
 
 
-# Mistakes
+# Errors
 
 
-def test_what_cannot_be_split_is_refused(game: FrameStore, tmp_path: Path) -> None:
+def test_layouts_that_cannot_be_split_are_refused(game: FrameStore, tmp_path: Path) -> None:
     with pytest.raises(JinnError, match="multiple of 3"):
         run_recipe(short(), game, tmp_path / "run", "x", parallel=ParallelConfig(accumulate=3))
     with pytest.raises(JinnError, match="multiple of 5"):
@@ -356,7 +356,7 @@ def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         distribute(nn.Linear(1, 1), Ranks(ParallelConfig(compile=True)))
 
 
-def test_damaged_and_foreign_checkpoints_are_told(alone: Path, game: FrameStore, tmp_path: Path) -> None:
+def test_damaged_and_foreign_checkpoints_are_reported(alone: Path, game: FrameStore, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(alone, run)
     place = newest(run / "checkpoints" / "tokenizer")

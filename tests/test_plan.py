@@ -19,7 +19,7 @@ from jinn.training.plan import ClusterConfig, plan, transformer_part
 
 
 @pytest.mark.parametrize("every", [0, 1, 2])
-def test_flops_are_those_that_pytorch_counts(every: int) -> None:
+def test_flops_equal_pytorchs_count(every: int) -> None:
     config = TransformerConfig(layers=3, width=32, heads=4, feedforward=2.0, temporal_every=every)
     model, clip = STTransformer(config), torch.randn(1, 5, 6, 32)
     with (
@@ -31,8 +31,8 @@ def test_flops_are_those_that_pytorch_counts(every: int) -> None:
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_activations_are_those_that_autograd_keeps(recompute: bool) -> None:
-    """What two more clips keep, against what a model in mixed precision really does."""
+def test_activation_memory_equals_what_autograd_keeps(recompute: bool) -> None:
+    """The memory of two more clips, compared with that of a model in mixed precision."""
     config = TransformerConfig(layers=3, width=32, heads=4, feedforward=2.0)
 
     def kept(clips: int) -> int:
@@ -55,14 +55,14 @@ def test_activations_are_those_that_autograd_keeps(recompute: bool) -> None:
     real = kept(3) - kept(1)
     part = transformer_part(config, 5, 6)
     expected = 2 * part.kept
-    if recompute:  # a block's own come and go during the way back
+    if recompute:  # those of one block exist only during its backward pass
         expected = 2 * (part.kept_recomputed - part.kept // config.layers)
     assert abs(real - expected) <= 0.25 * expected
 
 
 @pytest.mark.slow
-def test_the_papers_largest_run() -> None:
-    """Its tokens exactly; its FLOPs to a tenth (it does not say how it counts)."""
+def test_the_plan_of_the_papers_largest_run() -> None:
+    """Its tokens exactly, and its FLOPs to a tenth (the paper does not say how it counts)."""
     recipe = RECIPES["paper_platformers_10b"]()
     world = plan(recipe, ClusterConfig(gpus=256), ParallelConfig(tensor_parallel=2))[-1]
     assert world.tokens == 512 * 125_000 * 16 * 920
@@ -71,7 +71,7 @@ def test_the_papers_largest_run() -> None:
     assert world.even
 
 
-def test_a_plan_says_when_a_batch_cannot_be_split() -> None:
+def test_a_plan_reports_a_batch_that_cannot_be_split() -> None:
     phases = plan(RECIPES["tiny"](), ClusterConfig(gpus=16), ParallelConfig())
     assert [phase.even for phase in phases] == [True, False, False]  # batches of 32, 40 and 8
 

@@ -42,7 +42,7 @@ def test_page_loads_nothing_from_elsewhere(address: str) -> None:
         assert not re.search(r"https?://|@import|url\(", answer.text)
 
 
-def test_describes_the_world(address: str, world: World) -> None:
+def test_the_server_describes_the_world(address: str, world: World) -> None:
     told = httpx.get(f"{address}/api/world").json()
     assert told["name"] == world.name
     assert told["actions"] == world.num_actions
@@ -68,7 +68,7 @@ def test_prompts_are_lossless(address: str, world: World) -> None:
 @pytest.mark.parametrize(
     "path", ["/api/prompts/999.png", "/api/prompts/-1.png", "/nothing", "/static/nothing.js"]
 )
-def test_absent_is_404(address: str, path: str) -> None:
+def test_unknown_paths_are_404(address: str, path: str) -> None:
     assert httpx.get(address + path).status_code == 404
 
 
@@ -83,8 +83,8 @@ def test_absent_is_404(address: str, path: str) -> None:
         "/static/%2fetc/passwd",
     ],
 )
-def test_serves_its_own_files_only(address: str, path: str) -> None:
-    connection = http.client.HTTPConnection(urlsplit(address).netloc)  # sends the path as it is
+def test_the_server_serves_only_its_own_files(address: str, path: str) -> None:
+    connection = http.client.HTTPConnection(urlsplit(address).netloc)  # sends the path unchanged
     connection.request("GET", path)
     assert connection.getresponse().status == 404
     connection.close()
@@ -93,7 +93,7 @@ def test_serves_its_own_files_only(address: str, path: str) -> None:
 # ---- Playing --------------------------------------------------------------------------------------
 
 
-def test_frames_are_the_worlds(address: str, world: World) -> None:
+def test_frames_equal_those_of_the_world(address: str, world: World) -> None:
     actions = [0, 1, 1, 0]
     state, frame_BHWC = world.reset(world.prompts[:1][None], seed=3)
     expected = [frame_BHWC[0].numpy()]
@@ -104,7 +104,7 @@ def test_frames_are_the_worlds(address: str, world: World) -> None:
         assert np.array_equal(player.rollout(actions, seed=3), expected)
 
 
-def test_players_do_not_disturb_each_other(address: str) -> None:
+def test_players_are_independent(address: str) -> None:
     with Player(address) as alone:
         expected = alone.rollout([0, 1, 0, 1, 1], seed=5)
     done = threading.Event()
@@ -125,7 +125,7 @@ def test_players_do_not_disturb_each_other(address: str) -> None:
     assert np.array_equal(beside, expected)
 
 
-def test_reset_begins_again(address: str) -> None:
+def test_reset_starts_a_new_roll_out(address: str) -> None:
     with Player(address) as player:
         frames = player.rollout([1], seed=1)
         player.send(type="reset", seed=1)
@@ -145,22 +145,22 @@ def test_held_key_plays_until_released(address: str) -> None:
         last = player.frame(acknowledge=False)
         player.send(type="keys", action=0, id=8)
         player.send(type="ack", frame=last.number)
-        frame = player.frame(acknowledge=False)  # the latest state wins
+        frame = player.frame(acknowledge=False)  # the latest state counts
         assert (frame.action, frame.key) == (0, 8)
         player.send(type="keys", action=None, id=9)
         player.send(type="ack", frame=frame.number)
         player.send(type="nonsense")
-        player.error()  # and no frame before it: the world waits
+        player.error()  # with no frame before it: the world waits
 
 
-def test_runs_on_its_own_with_an_idle_action(address: str) -> None:
+def test_play_continues_with_an_idle_action(address: str) -> None:
     with Player(address) as player:
         player.send(type="settings", idle=1, fps=30)
         player.send(type="start")
         assert [player.frame().action for _ in range(3)] == [-1, 1, 1]
 
 
-def test_pause_plays_single_presses(address: str) -> None:
+def test_in_pause_each_press_plays_one_frame(address: str) -> None:
     with Player(address) as player:
         player.send(type="settings", idle=1, paused=True, fps=30)
         player.send(type="start")
@@ -173,7 +173,7 @@ def test_pause_plays_single_presses(address: str) -> None:
         assert player.frame().action == 1
 
 
-def test_no_frame_before_the_last_was_seen(address: str) -> None:
+def test_no_frame_is_sent_before_the_last_is_acknowledged(address: str) -> None:
     with Player(address) as player:
         player.send(type="settings", idle=0, fps=30)
         player.send(type="start")
@@ -199,7 +199,9 @@ def test_no_frame_before_the_last_was_seen(address: str) -> None:
         (b"<svg/>", "picture"),
     ],
 )
-def test_garbage_gets_a_sentence_and_play_goes_on(address: str, message: str | bytes, word: str) -> None:
+def test_invalid_messages_are_answered_with_an_error_and_play_continues(
+    address: str, message: str | bytes, word: str
+) -> None:
     with Player(address) as player:
         player.socket.send(message)
         assert word in player.error()
@@ -214,7 +216,7 @@ def test_a_message_with_one_bad_field_changes_nothing(address: str) -> None:
         player.send("settings", idle=1, fps=0)
         assert "fps" in player.error()
         player.send("nonsense")
-        player.error()  # and no frame before it: no key is down, and the world waits
+        player.error()  # with no frame before it: no key is down, and the world waits
 
 
 def test_other_pages_may_not_play(address: str) -> None:
@@ -235,15 +237,15 @@ def test_players_without_a_slot_wait_in_a_queue(world: World) -> None:
         with pytest.raises(ConnectionClosed):
             fourth.socket.recv(timeout=PATIENCE)
         assert fourth.socket.close_code == 1013
-        second.socket.close()  # gives up
+        second.socket.close()  # leaves the queue
         assert third.hear() == {"type": "queue", "place": 1}
-        first.play(1)  # and all the while the first plays on
+        first.play(1)  # meanwhile the first plays on
         first.socket.close()
         assert third.hear()["type"] == "session"
         third.rollout([0, 1])
 
 
-def test_model_errors_are_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_errors_are_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise JinnError("this world ends here: reset it")
 
@@ -252,7 +254,7 @@ def test_model_errors_are_told(world: World, monkeypatch: pytest.MonkeyPatch) ->
 
     with running(create_app(world)) as address, Player(address) as player:
         player.rollout([], seed=0)
-        player.send("settings", look_ahead=False)  # or what it computed before would come
+        player.send("settings", look_ahead=False)  # otherwise a frame computed earlier would come
         with monkeypatch.context() as patch:
             patch.setattr(world, "step", refuse)
             player.send(type="keys", action=0)
@@ -266,10 +268,10 @@ def test_model_errors_are_told(world: World, monkeypatch: pytest.MonkeyPatch) ->
             player.socket.recv(timeout=PATIENCE)
 
 
-# ---- Back in time, other ways, ahead of time ------------------------------------------------------
+# ---- Rewinding, branches, look-ahead -------------------------------------------------------------
 
 
-def test_going_back_and_taking_another_way(address: str) -> None:
+def test_rewinding_and_taking_another_branch(address: str) -> None:
     keys = [0, 1, 1, 0, 2] * 5  # more than the frames between two states that are kept
     with Player(address) as player:
         frames = player.rollout(keys, seed=4)
@@ -280,7 +282,7 @@ def test_going_back_and_taking_another_way(address: str) -> None:
         other = [player.play(3).pixels_HWC, player.play(3).pixels_HWC]
         assert not np.array_equal(other[0], frames[1])
         player.send("back", step=3)
-        assert "step" in player.error()  # that future was given up
+        assert "step" in player.error()  # that future was discarded
     with Player(address) as afresh:
         assert np.array_equal(afresh.rollout([3, 3], seed=4)[1:], other)
 
@@ -310,7 +312,7 @@ def test_what_if_shows_every_action(address: str, world: World) -> None:
         assert {(one.action, one.step) for one in seen} == {
             (action, step) for action in range(world.num_actions) for step in (3, 4, 5)
         }
-        for step in (3, 4, 5):  # and it comes true
+        for step in (3, 4, 5):  # and playing it gives the same frames
             [foreseen] = [one for one in seen if (one.action, one.step) == (4, step)]
             assert np.array_equal(player.play(4).pixels_HWC, foreseen.pixels_HWC)
 
@@ -322,7 +324,7 @@ def test_look_ahead_gives_the_same_frames(address: str) -> None:
     def thinking(player: Player) -> list[ReceivedFrame]:
         frames = [player.start(0, seed=8)]
         for action in keys:
-            time.sleep(0.3)  # the server may use it or not: the frames must not tell
+            time.sleep(0.3)  # the server may use this time or not: the frames must be the same
             frames.append(player.play(action))
         return frames
 
@@ -335,7 +337,7 @@ def test_look_ahead_gives_the_same_frames(address: str) -> None:
         assert np.array_equal(one.pixels_HWC, other.pixels_HWC)
 
 
-def test_looks_ahead_while_nothing_is_due(world: World) -> None:
+def test_look_ahead_runs_while_no_frame_is_due(world: World) -> None:
     scheduler = Scheduler(world)
     try:
         state = (
@@ -351,13 +353,13 @@ def test_looks_ahead_while_nothing_is_due(world: World) -> None:
         assert played.frame.result(PATIENCE).pixels == ahead[1].frame.result().pixels
         assert not late.frame.running()
         assert not late.frame.done()
-        scheduler.raise_priority(late)  # unless it is wanted after all
+        scheduler.raise_priority(late)  # unless it is now needed
         assert late.frame.result(PATIENCE).pixels == ahead[0].frame.result().pixels
     finally:
         scheduler.close()
 
 
-def test_sampling_is_each_players_own(address: str, world: World) -> None:
+def test_each_player_has_its_own_sampling_settings(address: str, world: World) -> None:
     sampling = replace(world.config.sampling, steps=3, temperature=1.5)
     state, _ = world.reset(world.prompts[:1][None], seed=1)
     _, expected_BHWC = world.step(state, torch.tensor([2]), sampling)
@@ -369,5 +371,5 @@ def test_sampling_is_each_players_own(address: str, world: World) -> None:
         assert not np.array_equal(frames[1], usual[1])
         player.play(0)
         player.send("settings", steps=2)
-        player.back(1)  # is played again as it was
+        player.back(1)  # replayed with its own settings
         assert np.array_equal(player.back(1).pixels_HWC, frames[1])

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 pytest_plugins = ["helpers_player", "helpers_browser"]
 
 
-def test_keys_move_the_world(open_page: OpenPage, world: World) -> None:
+def test_keys_play_the_world(open_page: OpenPage, world: World) -> None:
     page = open_page()
     assert world.name in page.title()
     before = page.evaluate(PIXELS)
@@ -59,12 +59,12 @@ def test_buttons_work_by_pointer_and_by_keyboard(open_page: OpenPage) -> None:
     assert page.locator(".action[aria-pressed=true]").count() == 0
 
 
-def test_buttons_show_where_their_action_goes(open_page: OpenPage, world: World) -> None:
+def test_buttons_show_the_direction_of_their_action(open_page: OpenPage, world: World) -> None:
     page = open_page()
     turn = "button => button.querySelector('svg.arrow path')?.getAttribute('transform')"
     turns = page.evaluate(f"[...document.querySelectorAll('.action')].map({turn})")
     assert turns == ["rotate(180.0)", "rotate(0.0)", "rotate(-87.1)", "rotate(45.0)", None]
-    assert page.locator(".action svg.arrow").count() == 4  # one action was never taken
+    assert page.locator(".action svg.arrow").count() == 4  # one action never occurs
     box = page.locator("svg.arrow path").first.bounding_box()
     assert 8 < box["width"] <= 20
     assert page.locator(".action").nth(2).get_attribute("title").endswith("2.0 up, 0.1 right pixels a frame")
@@ -75,13 +75,13 @@ def test_pause_and_single_frames(open_page: OpenPage) -> None:
     page.keyboard.press("p")
     assert page.locator("#status").inner_text() == "paused"
     page.keyboard.down("1")
-    until(page, "jinn.frames === 2")  # one frame, however long the key is down
+    until(page, "jinn.frames === 2")  # one frame, for any time that the key is down
     page.keyboard.press("p")
     until(page, "jinn.frames > 3")
     page.keyboard.up("1")
 
 
-def test_reset_and_gallery_begin_again(open_page: OpenPage, world: World) -> None:
+def test_reset_and_gallery_start_a_new_roll_out(open_page: OpenPage, world: World) -> None:
     page = open_page()
     first = page.evaluate(PIXELS)
     play(page, "1", 3)
@@ -96,7 +96,7 @@ def test_reset_and_gallery_begin_again(open_page: OpenPage, world: World) -> Non
     play(page, "1", 1)  # the keyboard plays on after a click
 
 
-def test_own_picture(open_page: OpenPage) -> None:
+def test_an_uploaded_picture_becomes_the_first_frame(open_page: OpenPage) -> None:
     page = open_page()
     play(page, "1", 2)
     file = io.BytesIO()
@@ -136,7 +136,7 @@ def test_two_players_at_once(open_page: OpenPage) -> None:
     one.keyboard.up("1")
 
 
-def test_speed_and_running_on_its_own(open_page: OpenPage) -> None:
+def test_speed_and_continuous_play(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("#speed").fill("30")
     assert page.locator("#speed-value").inner_text() == "30 fps"
@@ -146,7 +146,7 @@ def test_speed_and_running_on_its_own(open_page: OpenPage) -> None:
     assert page.locator("#status").inner_text() == "live"
 
 
-def test_a_lost_connection_is_found_again(open_page: OpenPage, address: str) -> None:
+def test_a_lost_connection_is_resumed(open_page: OpenPage, address: str) -> None:
     with cable(address) as (through, cut):
         page = open_page(through)
         single_steps(page, "1234")
@@ -154,7 +154,7 @@ def test_a_lost_connection_is_found_again(open_page: OpenPage, address: str) -> 
         until(page, "!jinn.connected")
         assert "Reconnecting" in page.locator("#veil").inner_text()
         until(page, "jinn.connected && jinn.frames > 5")
-        assert page.evaluate("jinn.tape.step") == 4  # where it was
+        assert page.evaluate("jinn.tape.step") == 4  # the same position
         single_steps(page, "12")
         undisturbed = open_page()
         undisturbed.locator("#sampling summary").click()
@@ -183,10 +183,10 @@ def test_the_screen_shows_the_frame(open_page: OpenPage, world: World) -> None:
         assert np.abs(middles[2:-2, 2:-2].astype(int) - pixels_HWC[2:-2, 2:-2]).max() <= 2
 
 
-# ---- Beginnings -----------------------------------------------------------------------------------------
+# ---- First frames ---------------------------------------------------------------------------------------
 
 
-def test_a_sketch_becomes_a_world(open_page: OpenPage) -> None:
+def test_a_sketch_becomes_the_first_frame(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("#draw").click()
     page.locator("#colours button").nth(3).click()
@@ -237,7 +237,7 @@ def test_a_camera_gives_a_first_frame(open_page: OpenPage) -> None:
     until(page, "document.getElementById('video').videoWidth > 0")
     page.locator("#start-photo").click()
     begins(page)
-    until(page, "document.getElementById('video').srcObject === null")  # its light is off
+    until(page, "document.getElementById('video').srcObject === null")  # the camera is off
     play(page, "1", 1)
 
 
@@ -257,7 +257,7 @@ def test_several_pictures_are_a_clip(open_page: OpenPage) -> None:
     play(page, "1", 1)
 
 
-def test_the_end_of_a_video_is_a_clip(open_page: OpenPage, world: World) -> None:
+def test_the_last_frames_of_a_video_are_a_clip(open_page: OpenPage, world: World) -> None:
     height, width = world.size_hw
     frames_THWC = np.stack([np.full((height, width, 3), 6 * t, np.uint8) for t in range(40)])
     page = open_page()
@@ -271,8 +271,10 @@ def test_the_end_of_a_video_is_a_clip(open_page: OpenPage, world: World) -> None
     assert colour_of(page, "preprocessed")[0] > 6 * (40 - window)
 
 
-def test_a_text_becomes_a_world(open_page: OpenPage, world: World, text_to_image: TextToImage) -> None:
-    page = open_page()  # of a server that draws no texts: the box explains itself
+def test_a_text_becomes_the_first_frame_if_the_server_has_a_model(
+    open_page: OpenPage, world: World, text_to_image: TextToImage
+) -> None:
+    page = open_page()  # from a server without a text model: the box explains it
     assert page.locator("#text").is_disabled()
     assert "--text" in page.locator("#text-why-not").inner_text()
     with running(create_app(world, text_to_image=text_to_image)) as address:

@@ -29,10 +29,10 @@ pytestmark = pytest.mark.slow
 pytest_plugins = ["helpers_player", "helpers_browser"]
 
 
-# ---- Time -----------------------------------------------------------------------------------------------
+# ---- Rewinding and branches -----------------------------------------------------------------------------
 
 
-def test_rewind_and_take_another_way(open_page: OpenPage) -> None:
+def test_rewinding_and_taking_another_branch(open_page: OpenPage) -> None:
     page = open_page()
     first = single_steps(page, "1234512345")
     rewind(page, 4)
@@ -42,17 +42,17 @@ def test_rewind_and_take_another_way(open_page: OpenPage) -> None:
     page.locator("#newest").click()
     assert page.evaluate(PIXELS) == first[-1]
     rewind(page, 4)
-    page.keyboard.press("5")  # the way that was taken
+    page.keyboard.press("5")  # the branch that was played
     until(page, "jinn.tape.step === 5")
     assert page.evaluate(PIXELS) == first[4]
     rewind(page, 3)
-    page.keyboard.press("1")  # another
+    page.keyboard.press("1")  # another branch
     until(page, "jinn.tape.step === 4")
     assert page.evaluate(PIXELS) != first[3]
     assert page.evaluate("jinn.tape.inputs.slice(1).map((input) => input.action)") == [0, 1, 2, 0]
 
 
-def test_what_if_and_taking_a_way(open_page: OpenPage, world: World) -> None:
+def test_what_if_and_choosing_a_branch(open_page: OpenPage, world: World) -> None:
     page = open_page()
     single_steps(page, "12")
     page.keyboard.press("/")
@@ -64,7 +64,7 @@ def test_what_if_and_taking_a_way(open_page: OpenPage, world: World) -> None:
     assert page.locator("#branches").is_hidden()
 
 
-def test_the_last_action_again(open_page: OpenPage) -> None:
+def test_the_last_action_is_repeated(open_page: OpenPage) -> None:
     page = open_page()
     single_steps(page, "4.")
     page.locator("#again").click()
@@ -72,10 +72,10 @@ def test_the_last_action_again(open_page: OpenPage) -> None:
     assert page.evaluate("jinn.tape.inputs.slice(1).map((input) => input.action)") == [3, 3, 3]
 
 
-# ---- Keeping --------------------------------------------------------------------------------------------
+# ---- Sessions, videos and screenshots -------------------------------------------------------------------
 
 
-def test_a_session_is_shared_and_comes_out_the_same(open_page: OpenPage) -> None:
+def test_a_shared_session_replays_identically(open_page: OpenPage) -> None:
     page = open_page()
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(file, "PNG")
@@ -114,7 +114,7 @@ def test_a_session_is_shared_and_comes_out_the_same(open_page: OpenPage) -> None
         play(other, "1", 1)
 
 
-def test_films_and_screenshots(open_page: OpenPage) -> None:
+def test_videos_and_screenshots_are_saved(open_page: OpenPage) -> None:
     page = open_page()
     single_steps(page, "12345")
     picture = Image.open(io.BytesIO(download(page, "#picture")))
@@ -124,10 +124,10 @@ def test_films_and_screenshots(open_page: OpenPage) -> None:
             assert sum(1 for _ in container.decode(video=0)) == 6
 
 
-# ---- Hands ----------------------------------------------------------------------------------------------
+# ---- Keyboard, gamepad and touch ------------------------------------------------------------------------
 
 
-def test_keys_of_ones_own(open_page: OpenPage) -> None:
+def test_keys_can_be_reassigned(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("#keys summary").click()
     page.locator("#bindings button").nth(2).click()
@@ -146,12 +146,12 @@ def test_a_gamepad_plays(open_page: OpenPage) -> None:
     until(page, "jinn.action === 1")
     page.evaluate("pads[0].buttons[1].pressed = false")
     until(page, "document.querySelectorAll('.action[aria-pressed=true]').length === 0")
-    page.evaluate("pads[0].axes[0] = -1")  # the world's left
+    page.evaluate("pads[0].axes[0] = -1")  # the world's action for left
     until(page, "jinn.action === 0")
     page.evaluate("pads[0].axes[0] = 0")
 
 
-def test_everything_has_a_name_and_the_keyboard_reaches_it(open_page: OpenPage) -> None:
+def test_every_control_has_a_name_and_is_reachable_by_keyboard(open_page: OpenPage) -> None:
     page = open_page()
     for details in ("sampling", "keys"):
         page.locator(f"#{details} summary").click()
@@ -171,7 +171,7 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(open_page: OpenPage) 
     assert {*parts.split(), "usual-keys", "look-ahead"} <= reached
 
 
-def test_waiting_for_a_place(open_page: OpenPage, world: World) -> None:
+def test_a_second_player_waits_for_a_slot(open_page: OpenPage, world: World) -> None:
     with running(create_app(world, limits=Limits(players=1))) as address:
         first = open_page(address)
         second = open_page(address, frames=0)
@@ -180,9 +180,7 @@ def test_waiting_for_a_place(open_page: OpenPage, world: World) -> None:
         until(second, "jinn.frames > 0")
 
 
-def test_everything_works_with_a_finger(
-    open_page: OpenPage, text_to_image: TextToImage, world: World
-) -> None:
+def test_everything_works_by_touch(open_page: OpenPage, text_to_image: TextToImage, world: World) -> None:
     with running(create_app(world, text_to_image=text_to_image)) as address:
         page = open_page(
             address,
@@ -232,11 +230,11 @@ def test_everything_works_with_a_finger(
 
 
 @pytest.mark.parametrize("viewport", [(390, 664), (664, 390), (320, 568)])
-def test_fits_a_phone(open_page: OpenPage, viewport: tuple[int, int]) -> None:
+def test_the_page_fits_a_phone(open_page: OpenPage, viewport: tuple[int, int]) -> None:
     width, height = viewport
     page = open_page(viewport={"width": width, "height": height}, has_touch=True, is_mobile=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for part in ("#screen", ".action >> nth=0"):  # both to be seen without scrolling
+    for part in ("#screen", ".action >> nth=0"):  # both visible without scrolling
         box = page.locator(part).bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width

@@ -44,7 +44,7 @@ def test_firefox_plays() -> None:
         assert page.evaluate("jinn.error") == ""
         page.evaluate("document.getElementById('veil').hidden = true")
         shown = np.array(page.evaluate("[...jinn.shown]"), np.uint8).reshape(32, 32, 3)
-        # The corners are round. The thread that paints may be a moment later than the page.
+        # The corners are round. The painting thread may be slightly later than the page.
         for _ in range(20):
             apart = np.abs(pixels_of_the_screen(page)[2:-2, 2:-2].astype(int) - shown[2:-2, 2:-2]).max()
             if apart <= 2:

@@ -40,8 +40,8 @@ pytest_plugins = ["helpers_player"]
 
 
 @pytest.mark.slow
-def test_many_players_are_one_batch(world: World) -> None:
-    """A player's frames do not depend on who else plays, and a batch is what computes them."""
+def test_many_players_are_computed_as_one_batch(world: World) -> None:
+    """A player's frames do not depend on other players, and all are computed in one batch."""
     players = 12
     sizes: list[int] = []
     step = world.step
@@ -72,16 +72,16 @@ def test_many_players_are_one_batch(world: World) -> None:
     assert max(sizes) > 1
 
 
-def test_a_slow_player_slows_nobody(address: str) -> None:
+def test_a_slow_player_does_not_slow_others(address: str) -> None:
     with Player(address) as slow, Player(address) as quick:
         slow.send("settings", idle=0, fps=30)
         slow.send("start")
-        slow.frame(acknowledge=False)  # and never says that he saw it
+        slow.frame(acknowledge=False)  # never acknowledged
         quick.rollout([0] * 10)
 
 
 @pytest.mark.slow
-def test_a_flood_of_keys_harms_nobody_else(address: str) -> None:
+def test_a_flood_of_messages_does_not_affect_others(address: str) -> None:
     with Player(address) as flood, Player(address) as other:
         flood.rollout([])
 
@@ -101,7 +101,7 @@ def test_a_flood_of_keys_harms_nobody_else(address: str) -> None:
         other.rollout([0, 1, 2, 3])
         for thread in threads:
             thread.join(PATIENCE)
-        assert flood.socket.close_code == 1008  # in the end he is not heard at all
+        assert flood.socket.close_code == 1008  # finally the connection is closed
         other.rollout([0, 1])
 
 
@@ -113,7 +113,7 @@ def test_an_address_has_a_bounded_number_of_sockets(world: World) -> None:
                 assert "close some" in three.error()
             two.rollout([0])
         deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:  # its places are free again when the server notices, soon
+        while time.monotonic() < deadline:  # its slots are free again as soon as the server notices
             with Player(address) as again:
                 again.send("start")
                 if again.hear()["type"] == "session":
@@ -122,24 +122,24 @@ def test_an_address_has_a_bounded_number_of_sockets(world: World) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_sockets_harm_only_their_owner(world: World) -> None:
-    # Whoever takes a place and does nothing loses it after five seconds; the polite one needs a fraction of that.
+def test_a_thousand_sockets_affect_only_their_owner(world: World) -> None:
+    # An idle client loses its slot after five seconds; the regular client needs a fraction of that.
     limits = Limits(players=8, max_queue=32, start_seconds_when_full=5.0)
     with running(create_app(world, limits=limits)) as address, ExitStack() as stack:
         where = urlsplit(address)
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # of which server and clients share one here
-        for _ in range(min(1000, most // 3)):  # that never say a word
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # server and clients have the same limit here
+        for _ in range(min(1000, most // 3)):  # that never send anything
             stack.enter_context(socket.create_connection((where.hostname, where.port)))
-        for _ in range(12):  # that take places and do nothing with them
+        for _ in range(12):  # that take slots and remain idle
             stack.enter_context(connect(address.replace("http", "ws") + "/ws"))
         polite = stack.enter_context(Player(address))
         while (told := polite.hear())["type"] == "queue":
-            pass  # those before are sent away one after the other
+            pass  # the idle ones are disconnected one after another
         assert told["type"] == "session"
         polite.rollout([0, 1])
 
 
-def test_players_who_left_the_page_alone_lose_their_slot(world: World) -> None:
+def test_idle_players_lose_their_slot(world: World) -> None:
     with (
         running(create_app(world, limits=Limits(players=1, idle_seconds=0.0))) as address,
         Player(address) as player,
@@ -148,17 +148,17 @@ def test_players_who_left_the_page_alone_lose_their_slot(world: World) -> None:
             list(player.frames())
         with pytest.raises(ConnectionClosed):
             player.receive()
-        assert player.socket.close_code == 4000  # a page that sees it does not come back by itself
+        assert player.socket.close_code == 4000  # with this code the page does not reconnect by itself
 
 
-def test_a_lost_connection_is_found_again(address: str) -> None:
+def test_a_lost_connection_is_resumed(address: str) -> None:
     keys = [0, 1, 2, 3]
     with Player(address) as undisturbed:
         expected = undisturbed.rollout([*keys, 1], seed=6)
     with Player(address) as lost:
         lost.rollout(keys, seed=6)
         [name] = [told["session"] for told in lost.messages]
-        lost.socket.socket.close()  # without a word
+        lost.socket.socket.close()  # without a close message
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         with Player(address) as found:
@@ -184,7 +184,7 @@ def test_a_lost_connection_is_found_again(address: str) -> None:
 # ---- Authentication ------------------------------------------------------------------------------------
 
 
-def test_a_token_is_asked_for(world: World) -> None:
+def test_a_token_is_required(world: World) -> None:
     with running(create_app(world, token="open sesame")) as address:
         for url in ("/", "/api/world", "/static/play.js", "/api/world?token=open"):
             answer = httpx.get(address + url)
@@ -195,7 +195,7 @@ def test_a_token_is_asked_for(world: World) -> None:
         assert refused.value.response.status_code == 403
         with httpx.Client() as browser:
             assert browser.get(f"{address}/?token=open sesame").status_code == 200
-            assert browser.get(f"{address}/static/play.js").status_code == 200  # by its cookie
+            assert browser.get(f"{address}/static/play.js").status_code == 200  # authorised by its cookie
         bearer = {"Authorization": "Bearer open sesame"}
         assert httpx.get(f"{address}/api/world", headers=bearer).status_code == 200
         with Player(address, token="open sesame") as player:
@@ -203,7 +203,7 @@ def test_a_token_is_asked_for(world: World) -> None:
 
 
 def test_other_names_of_this_machine_need_a_token(address: str, world: World) -> None:
-    """Or a page elsewhere, whose name is made to point here, would pass for ours."""
+    """Otherwise a foreign page whose name resolves to this machine (DNS rebinding) would be trusted."""
     answer = httpx.get(address, headers={"Host": "elsewhere.example"})
     assert answer.status_code == 403
     assert "--token" in answer.text
@@ -217,7 +217,7 @@ def test_other_names_of_this_machine_need_a_token(address: str, world: World) ->
 # ---- Listening ------------------------------------------------------------------------------------
 
 
-def test_usual_port_gives_way_and_a_chosen_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_port_may_change_and_a_chosen_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setenv("JINN_PORT", str(port))
@@ -228,20 +228,20 @@ def test_usual_port_gives_way_and_a_chosen_one_does_not(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "70000", "\uff18\uff10"])
-def test_usual_port_must_be_a_port(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_the_default_port_must_be_valid(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("JINN_PORT", value)
     with pytest.raises(JinnError, match="JINN_PORT"):
         listen("127.0.0.1", None)
 
 
 @pytest.mark.parametrize(("host", "port"), [("no such host", 0), ("127.0.0.1", 70000), ("127.0.0.1", -1)])
-def test_bad_addresses_are_told(host: str, port: int) -> None:
+def test_bad_addresses_are_reported(host: str, port: int) -> None:
     with pytest.raises(JinnError):
         listen(host, port)
 
 
 def serving(world: World, folder: Path, **options: object) -> tuple[subprocess.Popen[str], str]:
-    """A server in a process of its own, and the address that it prints."""
+    """A server in its own process, and the address that it prints."""
     world.save(folder)
     program = "import sys; from jinn.player.server import serve; from jinn import World; "
     program += f"serve(World.load(sys.argv[1]), open_browser=False, **{options!r})"
@@ -276,14 +276,14 @@ def test_other_machines_need_the_token_that_is_printed(world: World, tmp_path: P
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.slow
-def test_stops_cleanly(world: World, tmp_path: Path, how: signal.Signals) -> None:
+def test_the_server_stops_cleanly(world: World, tmp_path: Path, how: signal.Signals) -> None:
     process, address = serving(world, tmp_path)
-    with Player(address) as player:  # somebody plays on while it stops
+    with Player(address) as player:  # a player is connected while it stops
         player.rollout([0], seed=0)
         player.send("settings", idle=0, fps=30)
         process.send_signal(how)
         with pytest.raises(ConnectionClosed):
             list(player.frames())
-        assert player.socket.close_code == 1012  # the server restarts: come again
+        assert player.socket.close_code == 1012  # the server restarts: reconnect
         rest, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, rest, errors) == (0, "", "")

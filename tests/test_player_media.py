@@ -1,4 +1,4 @@
-"""Films that leave the server, and pictures that enter it."""
+"""Videos that the server sends, and pictures that it receives."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from jinn.world.world import World
 pytest_plugins = ["helpers_player"]
 
 
-# ---- Films ----------------------------------------------------------------------------------------
+# ---- Videos ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["mp4", "gif"])
-def test_films_show_what_was_played(address: str, world: World, kind: str) -> None:
+def test_saved_videos_show_the_played_frames(address: str, world: World, kind: str) -> None:
     height, width = world.size_hw
     colours = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [240, 240, 240]], np.uint8)
     frames_THWC = np.broadcast_to(colours[:, None, None], (4, height, width, 3))
@@ -54,7 +54,7 @@ def test_films_show_what_was_played(address: str, world: World, kind: str) -> No
         ("film.gif?fps=8", b"\0" * (49 * 2**20), 400),
     ],
 )
-def test_bad_films_are_told(address: str, path: str, body: bytes, status: int) -> None:
+def test_bad_video_requests_are_reported(address: str, path: str, body: bytes, status: int) -> None:
     answer = httpx.post(f"{address}/api/{path}", content=body, timeout=PATIENCE)
     assert answer.status_code == status
     assert answer.json()["error"]
@@ -63,7 +63,7 @@ def test_bad_films_are_told(address: str, path: str, body: bytes, status: int) -
 # ---- Pictures -------------------------------------------------------------------------------------
 
 
-def test_upload_becomes_the_beginning(address: str, world: World) -> None:
+def test_an_uploaded_picture_becomes_the_prompt(address: str, world: World) -> None:
     height, width = world.size_hw
     picture = noise(height, width)
     _, expected_BHWC = world.reset(torch.from_numpy(picture)[None, None], seed=0)
@@ -81,11 +81,11 @@ def test_upload_becomes_the_beginning(address: str, world: World) -> None:
         for bad in (b"0" * (4 * 2**20 + 1), encode(noise(300, 300), "JPEG")[:9000]):
             player.socket.send(bad)
             assert "picture" in player.error()
-        player.send(type="action", action=0)  # what was played before the bad picture goes on
+        player.send(type="action", action=0)  # the roll-out before the bad picture continues
         assert player.frame().number == 2
 
 
-def test_a_clip_becomes_the_beginning(address: str, world: World) -> None:
+def test_an_uploaded_clip_becomes_the_prompt(address: str, world: World) -> None:
     height, width = world.size_hw
     frames_THWC = np.stack([np.roll(noise(height, width), 4 * t, axis=1) for t in range(3)])
     _, expected_BHWC = world.reset(torch.from_numpy(frames_THWC)[None], seed=[5])
@@ -98,14 +98,14 @@ def test_a_clip_becomes_the_beginning(address: str, world: World) -> None:
             "WEBP",
             save_all=True,
             append_images=[Image.fromarray(x) for x in frames_THWC[1:]],
-            duration=100,  # the world's own pace
+            duration=100,  # the world's frame rate
             lossless=True,
         )
         begin = player.start(seed=5, pictures=[animation])
         player.send("clip", frames=2)
         player.socket.send(encode(frames_THWC[0]))
         player.socket.send(b"no picture")
-        assert "picture" in player.error()  # and the clip is given up
+        assert "picture" in player.error()  # and the clip is discarded
         assert player.play(1).step == 1
         player.send("reset", seed=5)
         assert player.frame().kind is FrameKind.START
@@ -114,7 +114,7 @@ def test_a_clip_becomes_the_beginning(address: str, world: World) -> None:
         assert np.array_equal([player.play(k).pixels_HWC for k in (1, 2)], frames)
 
 
-def test_an_animation_is_seen_at_the_worlds_pace() -> None:
+def test_an_animation_is_read_at_the_worlds_frame_rate() -> None:
     shades = [0, 50, 100, 150, 200, 250]
     pictures = [Image.new("L", (8, 8), shade) for shade in shades]
     file = encode(pictures[0], "GIF", save_all=True, append_images=pictures[1:], duration=50)
@@ -139,7 +139,7 @@ def test_an_endless_animation_is_refused() -> None:
         read_pictures(file, (4, 4), 32, 10.0)
 
 
-def test_palette_has_the_small_and_the_large() -> None:
+def test_the_palette_has_colours_of_small_and_large_areas() -> None:
     frame_HWC = np.zeros((64, 64, 3), np.uint8)
     frame_HWC[:32] = (40, 90, 200)
     frame_HWC[40:44, 40:44] = (250, 220, 10)  # a coin
@@ -157,12 +157,12 @@ def test_prompt_of_the_caller_comes_first(world: World) -> None:
         create_app(world, picture / 255)
 
 
-def test_picture_is_fitted() -> None:
+def test_a_picture_is_cropped_and_resized() -> None:
     wide = np.zeros((40, 120, 3), np.uint8)
     wide[:, 40:80] = (10, 20, 30)
     assert (read_picture(encode(wide), (20, 20)) == (10, 20, 30)).all()  # the middle
     rotation = Image.Exif()
-    rotation[0x0112] = 6  # the camera was turned: the left of the file is the top of the picture
+    rotation[0x0112] = 6  # the camera was rotated: the left of the file is the top of the picture
     file = np.zeros((40, 80, 3), np.uint8)
     file[:, :40] = 255
     upright = read_picture(encode(file, "JPEG", exif=rotation, quality=95), (80, 40))
@@ -171,7 +171,7 @@ def test_picture_is_fitted() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "I;16"])
-def test_picture_of_any_mode(mode: str) -> None:
+def test_pictures_of_any_mode_are_read(mode: str) -> None:
     if mode == "I;16":
         image = Image.fromarray(np.full((8, 8), 65535, np.uint16))
     elif mode == "PA":  # a palette with a transparent entry
@@ -183,7 +183,7 @@ def test_picture_of_any_mode(mode: str) -> None:
     assert read_picture(encode(image, kind), (4, 4)).min() > 250
 
 
-def test_transparency_lies_over_white() -> None:
+def test_transparency_is_shown_on_white() -> None:
     half = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     half.paste((0, 0, 255, 255), (0, 0, 8, 4))
     frame = read_picture(encode(half), (8, 8))
@@ -193,7 +193,7 @@ def test_transparency_lies_over_white() -> None:
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [6000, 9500, 60000])
-def test_pixel_bomb_is_not_decoded(side: int) -> None:
+def test_a_decompression_bomb_is_not_decoded(side: int) -> None:
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 

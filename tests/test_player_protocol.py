@@ -95,7 +95,7 @@ def test_messages_are_parsed(text: str, message: Message) -> None:
         ('{"type": "ack", "frame": 1.0}', "frame"),
     ],
 )
-def test_garbage_is_refused_in_a_sentence(text: str, word: str) -> None:
+def test_invalid_messages_are_refused_in_one_sentence(text: str, word: str) -> None:
     with pytest.raises(JinnError, match=word):
         parse(text, LIMITS)
 

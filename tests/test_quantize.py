@@ -40,7 +40,7 @@ def test_vq_takes_the_nearest_code_and_passes_the_gradient_through() -> None:
     assert used.tolist() == [False, True, True, False]
 
 
-def test_vq_pulls_codes_to_latents_and_a_quarter_as_much_latents_to_codes() -> None:
+def test_the_vq_commitment_loss_has_a_quarter_of_the_weight() -> None:
     vq = VQ(VQConfig(codes=2, dim=1))
     with torch.no_grad():
         vq.codebook_KD.copy_(torch.tensor([[0.0], [10.0]]))
@@ -52,7 +52,7 @@ def test_vq_pulls_codes_to_latents_and_a_quarter_as_much_latents_to_codes() -> N
     assert latents.grad.tolist() == [[1.0]]
 
 
-def test_clusters_are_found() -> None:
+def test_k_means_finds_clusters() -> None:
     vq = VQ(VQConfig(codes=3, dim=2))
     centres = torch.tensor([[0.0, 0], [4, 0], [0, 4]])
     cloud = centres.repeat(40, 1) + 0.1 * torch.randn(120, 2, generator=seeded())

@@ -1,4 +1,4 @@
-"""The report: all that was found is in its files, as data and as words."""
+"""The report: its files hold every result, as data and as text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(results: Results, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("make", [two_worlds, minimal])
-def test_everything_is_in_both_files(make, tmp_path: Path) -> None:
+def test_every_estimate_is_in_both_files(make, tmp_path: Path) -> None:
     results = make()
     html = read(results, tmp_path / "new" / "folder")
     data = json.loads((tmp_path / "new" / "folder" / "report.json").read_text(encoding="utf-8"))
@@ -40,7 +40,7 @@ def test_everything_is_in_both_files(make, tmp_path: Path) -> None:
     ]
 
 
-def test_what_a_user_named_is_text(tmp_path: Path) -> None:
+def test_names_given_by_users_are_escaped(tmp_path: Path) -> None:
     html = read(two_worlds(), tmp_path)
     assert EVIL not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
@@ -48,7 +48,7 @@ def test_what_a_user_named_is_text(tmp_path: Path) -> None:
     assert html.count("<script") == 1
 
 
-def test_what_was_not_measured_is_said_and_leaves_no_hole(tmp_path: Path) -> None:
+def test_missing_measurements_are_explained_and_leave_no_empty_part(tmp_path: Path) -> None:
     html = read(minimal(), tmp_path)
     titles = ["Summary", "Curves by horizon", "All metrics"]
     assert re.findall("<h2>(.*?)</h2>", html) == titles
@@ -61,7 +61,7 @@ def test_what_was_not_measured_is_said_and_leaves_no_hole(tmp_path: Path) -> Non
     assert "LPIPS needs a network &amp; a file." in told
 
 
-def test_differences_are_told_in_words(tmp_path: Path) -> None:
+def test_differences_are_described_in_words(tmp_path: Path) -> None:
     results = two_worlds()
     verdicts = {"tokenizer/psnr": 0.2, "tokenizer/lpips": 0.2, "tokenizer/ssim": 0.0, "tokenizer/bits": 0.2}
     differences = {name: estimate(value, 0.1) for name, value in verdicts.items()}
@@ -75,7 +75,7 @@ def test_differences_are_told_in_words(tmp_path: Path) -> None:
     assert ">differs<" in cells["tokenizer/bits"]
 
 
-def test_distances_stand_beside_their_floor(tmp_path: Path) -> None:
+def test_distances_are_shown_with_their_floor(tmp_path: Path) -> None:
     html = read(replace(two_worlds(), worlds=(full_world("one"),), differences=()), tmp_path)
     row = next(row for row in html.split("<tr>") if "<code>fvd</code>" in row)
     order = [
@@ -84,7 +84,7 @@ def test_distances_stand_beside_their_floor(tmp_path: Path) -> None:
     assert order == sorted(order)
 
 
-def test_every_metric_of_the_catalogue_is_whole() -> None:
+def test_every_metric_of_the_catalogue_is_complete() -> None:
     for name, metric in METRICS.items():
         assert metric.name == name
         assert metric.title
@@ -99,8 +99,8 @@ def test_every_metric_of_the_catalogue_is_whole() -> None:
     assert METRICS["fvd/next_frame"].better == "lower"
 
 
-def test_a_metric_is_spelled_in_one_file() -> None:
-    """All others look it up, so that a metric has one name, one text and one unit."""
+def test_metric_names_are_defined_in_one_file() -> None:
+    """All others use the catalogue, so that a metric has one name, one text and one unit."""
     root = Path(__file__).parents[1]
     files = [*(root / "src").rglob("*.py"), *(root / "scripts").glob("*.py")]
     spelled = {file.name for file in files if "delta_psnr" in file.read_text(encoding="utf-8")}
@@ -130,11 +130,11 @@ def test_a_summary_shows_an_estimate_beside_its_baselines(tmp_path: Path) -> Non
         (math.nan, "dB", False, "–"),  # noqa: RUF001
     ],
 )
-def test_numbers_have_sensible_digits(value: float, unit: str, sign: bool, text: str) -> None:
+def test_numbers_have_a_suitable_precision(value: float, unit: str, sign: bool, text: str) -> None:
     assert show(value, unit, sign) == text
 
 
-def test_arrows_point_where_things_move() -> None:
+def test_arrows_point_in_the_direction_of_motion() -> None:
     assert "rotate(90.0)" in arrow_svg(2.0, 0.0)  # down, as SVG turns clockwise
     assert "rotate(180.0)" in arrow_svg(0.0, -2.0)
     assert "<circle" in arrow_svg(0.01, 0.0)
@@ -155,7 +155,7 @@ def test_ticks_are_round_and_inside() -> None:
     assert charts.log_ticks(0.0, 1.0) == [1, 2, 5, 10]
 
 
-def test_labels_move_apart_and_long_logs_get_thin() -> None:
+def test_labels_do_not_overlap_and_long_logs_are_subsampled() -> None:
     places = charts.separate([50, 51, 10, 100], gap=13, low=0, high=100)
     assert places == [50, 63, 10, 100]
     assert charts.separate([99, 100], gap=13, low=0, high=100) == [87, 100]

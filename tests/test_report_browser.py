@@ -1,4 +1,4 @@
-"""The report in a real browser, as a file: its pictures move, it fits, and it asks for nothing."""
+"""The report as a file in a real browser: its pictures move, it fits, and it loads nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jinn.evaluation.report import write_report
 pytestmark = pytest.mark.slow
 
 OpenReport = Callable[..., Any]
-# Where the first film's window is along its strip, in frames.
+# The position of the first clip's window in its strip, in frames.
 SHOWN = """(() => {
     const film = document.querySelector(".film").getBoundingClientRect();
     const strip = document.querySelector(".film img").getBoundingClientRect();
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def open_report(browser: Any, folder: Path) -> Iterator[OpenReport]:
-    """Opens a report in a context of its own; errors, and requests other than for the file, fail the test."""
+    """Opens a report in its own context; errors, and requests other than for the file, fail the test."""
     errors: list[str] = []
     requests: list[str] = []
     contexts: list[Any] = []
@@ -82,24 +82,24 @@ def open_report(browser: Any, folder: Path) -> Iterator[OpenReport]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("name", ["two", "minimal", "measured"])
-def test_fits_and_is_whole(open_report: OpenReport, name: str, width: int, scheme: str) -> None:
+def test_the_report_fits_and_is_complete(open_report: OpenReport, name: str, width: int, scheme: str) -> None:
     page = open_report(name, viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     pictures = "[...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt !== ''])"
     found = page.evaluate(f"Promise.all([...document.images].map(i => i.decode())).then(() => {pictures})")
-    # The real clips of both worlds are the same and shown once: 2 x (1 + 2) clips, 2 x P x A held ones.
-    # The measured world: 2 clips real, with inferred and with given actions, and 5 actions held from both.
+    # The real clips of both worlds are the same and shown once: 2 x (1 + 2) clips, 2 x P x A with constant actions.
+    # The measured world: 2 clips real, with inferred and with given actions, and 5 constant actions from both prompts.
     assert found == [[True, True]] * ({"two": 18, "minimal": 0, "measured": 2 * 3 + 2 * 5}[name])
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(15, 17, 22)") == (scheme == "dark")
 
 
-def test_plays_pauses_and_scrubs(open_report: OpenReport) -> None:
+def test_the_report_plays_pauses_and_scrubs(open_report: OpenReport) -> None:
     page = open_report()
     button, slider = page.locator(".controls button").first, page.locator(".controls input").first
     assert button.inner_text() == "Pause"
     until(page, f"{SHOWN} >= 2")
-    until(page, f"{SHOWN} === 0")  # around
+    until(page, f"{SHOWN} === 0")  # wraps around
     button.click()
     assert button.inner_text() == "Play"
     at = page.evaluate(SHOWN)
@@ -116,7 +116,7 @@ def test_plays_pauses_and_scrubs(open_report: OpenReport) -> None:
     until(page, f"{SHOWN} !== 3")
 
 
-def test_films_of_a_sheet_keep_step_and_sheets_do_not(open_report: OpenReport) -> None:
+def test_clips_of_a_sheet_are_synchronised_and_sheets_are_not(open_report: OpenReport) -> None:
     page = open_report(reduced_motion="reduce")
     page.locator(".controls input").first.fill("2")
     shown = page.evaluate("""(() => {
@@ -130,21 +130,21 @@ def test_films_of_a_sheet_keep_step_and_sheets_do_not(open_report: OpenReport) -
     assert shown == [[2], [0], [0]]
 
 
-def test_keys_without_focus_step_what_is_seen(open_report: OpenReport) -> None:
+def test_keys_without_focus_step_the_visible_sheet(open_report: OpenReport) -> None:
     page = open_report(reduced_motion="reduce")
     page.locator(".clips").scroll_into_view_if_needed()
     page.keyboard.press("ArrowLeft")
     assert page.evaluate(SHOWN) == T - 1
 
 
-def test_stands_still_where_motion_is_unwelcome(open_report: OpenReport) -> None:
+def test_nothing_moves_with_reduced_motion(open_report: OpenReport) -> None:
     page = open_report(reduced_motion="reduce")
     assert page.locator(".controls button").first.inner_text() == "Play"
     page.wait_for_timeout(800)
     assert page.evaluate(SHOWN) == 0
 
 
-def test_without_scripts_first_frames_show(open_report: OpenReport) -> None:
+def test_without_scripts_first_frames_are_shown(open_report: OpenReport) -> None:
     page = open_report(java_script_enabled=False)
     film = page.locator(".film").first.bounding_box()
     strip = page.locator(".film img").first.bounding_box()

@@ -1,4 +1,4 @@
-"""Runs that are stopped, killed and gone on with, or begun on another world: the same weights in the end."""
+"""Runs that are stopped, killed and resumed, or based on another world: the final weights are the same."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def game(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
 
 
 def short() -> Recipe:
-    """All phases in seconds, with every kind of event in them."""
+    """All phases in a few seconds, with every kind of event."""
     recipe = tiny()
     phase = {"warmup": 2, "checkpoint_every": 3, "preview_every": 7, "log_every": 2, "batch": 4}
     return replace(
@@ -80,7 +80,7 @@ def read_checkpoint(place: Path) -> dict[str, torch.Tensor]:
 
 
 def test_ten_kills_change_nothing(game: FrameStore, tmp_path: Path) -> None:
-    """SIGKILL at random moments, ten times, then to the end: the weights of a run never killed."""
+    """SIGKILL at random moments, ten times, then to the end: the weights equal those of an uninterrupted run."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = start(game, whole)
     assert process.communicate()[0] is not None
@@ -88,7 +88,7 @@ def test_ten_kills_change_nothing(game: FrameStore, tmp_path: Path) -> None:
     chance = random.Random(0)
     for _ in range(10):
         process, before = start(game, killed), progress(killed)
-        while progress(killed) == before:  # every life does something new, and dies soon after
+        while progress(killed) == before:  # each process makes progress and is killed soon after
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.001)
         time.sleep(chance.uniform(0, 0.05))
@@ -111,7 +111,7 @@ def test_ten_kills_change_nothing(game: FrameStore, tmp_path: Path) -> None:
     assert steps == sorted(set(steps), key=lambda place: (STAGES.index(place[0]), place[1]))
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(game: FrameStore, tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_prints_how_to_resume(game: FrameStore, tmp_path: Path) -> None:
     process = start(game, tmp_path / "run")
     while newest(tmp_path / "run" / "checkpoints" / "tokenizer") is None:
         assert process.poll() is None, process.communicate()[0]
@@ -123,7 +123,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(game: FrameStore, tmp_path: Path) ->
     assert "Traceback" not in said
 
 
-def test_a_stop_in_the_last_step_of_a_phase_is_a_stop(game: FrameStore, tmp_path: Path) -> None:
+def test_a_stop_in_the_last_step_of_a_phase_does_not_start_the_next(game: FrameStore, tmp_path: Path) -> None:
     def press(stage: str, step: int, steps: int, *_: float) -> None:
         if (stage, step) == ("tokenizer", steps):
             os.kill(os.getpid(), signal.SIGINT)
@@ -154,14 +154,14 @@ def test_another_recipe_or_seed_in_the_same_folder_is_refused(game: FrameStore, 
 
 def test_on_a_base_only_the_dynamics_are_learned(game: FrameStore, tmp_path: Path) -> None:
     base = run_recipe(short(), game, tmp_path / "base", "base")
-    base.trained_on = np.array([7], np.uint64)  # as if it had learned elsewhere
+    base.trained_on = np.array([7], np.uint64)  # as if it had been trained on other data
     recipe = replace(short(), tokenizer=paper_coinrun().tokenizer, latent_action_training=None)
     straight = run_recipe(recipe, game, tmp_path / "straight", "x", base=base)
     made = straight.state_dict()  # the dynamics of the base's own run had the same seed, clips and tokens
     assert all(torch.equal(made[key], kept) for key, kept in base.state_dict().items())
     assert straight.trained_on is not None
     assert straight.legend
-    assert World.load(tmp_path / "straight").legend == straight.legend  # its actions are named
+    assert World.load(tmp_path / "straight").legend == straight.legend  # a legend of its actions
     assert set(straight.trained_on) == {7, *game.groups[game.select("train")]}
     assert sorted(os.listdir(tmp_path / "straight" / "checkpoints")) == ["dynamics", "self_rollout"]
 

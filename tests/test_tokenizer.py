@@ -1,4 +1,4 @@
-"""Tokenizers: their contract, their initialisation, and what their tokens may know."""
+"""Tokenizers: their contract, their initialisation, and the frames that a token depends on."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_tokenizer_contract() -> None:
 
 @pytest.mark.parametrize("size_hw", [(16, 16), (18, 30)])
 def test_conv_tokenizer_contract(size_hw: tuple[int, int]) -> None:
-    """Any size; each frame by itself, alone as in a clip, and one after another as all at once."""
+    """Any size; a frame is encoded alone as in a clip, and decoded one after another as all at once."""
     model = conv_tokenizer(size_hw)
     assert model.grid_hw == (-(-size_hw[0] // 4), -(-size_hw[1] // 4))
     clip = frames(2, 3, *size_hw)
@@ -68,7 +68,7 @@ def test_conv_tokenizer_contract(size_hw: tuple[int, int]) -> None:
 def test_conv_tokenizer_loss_reaches_every_parameter(quantizer: VQConfig | FSQConfig) -> None:
     model = conv_tokenizer((16, 16), quantizer)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(2):  # layers that begin at zero hide those before them for one step
+    for _ in range(2):  # layers initialised to zero pass no gradient in the first step
         optimizer.zero_grad()
         model.loss(frames())[0].backward()
         optimizer.step()
@@ -92,7 +92,7 @@ def test_a_tokenizer_begins_at_its_first_frames(quantizer: VQConfig | FSQConfig,
     torch.testing.assert_close(latents.mean(0), torch.zeros(latents.shape[1]), atol=1e-4, rtol=0)
     torch.testing.assert_close(latents.std(0), torch.ones(latents.shape[1]), atol=1e-3, rtol=0)
     used = model.encode(dark).unique().numel()
-    assert used >= 14  # 16 clusters, or most of a grid of 80
+    assert used >= 14  # of 16 clusters, or of a grid of 80 codes
     made = model.decode_latents(model.quantizer(model.encode_pixels(to_float(dark))).latents)
     assert abs(float((made - to_float(dark)).mean().detach())) < 0.02  # not grey, which is 0.4 off
 

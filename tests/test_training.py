@@ -1,4 +1,4 @@
-"""Training: the promise on the synthetic game, the log, configs and the optimiser."""
+"""Training: the goals on the synthetic game, the log, configs and the optimiser."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def game(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
 
 @pytest.fixture(scope="module")
 def trained(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
-    """The recipe `tiny`, whole: the one long test."""
+    """The full recipe `tiny`; the longest test."""
     run = tmp_path_factory.mktemp("run") / "game"
     return run_recipe(tiny(), game, run, "game"), run
 
@@ -44,7 +44,7 @@ def trained(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> tuple
 def test_the_synthetic_game_is_learned_from_frames_alone(
     trained: tuple[World, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """New levels: latent actions are the true ones, and roll-outs follow them for 20 frames."""
+    """On new levels latent actions correspond to the true ones, and roll-outs follow them for 20 frames."""
     monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ()))
     levels = write_game(tmp_path / "levels", episodes=40, length=63, seed=1000)
@@ -56,7 +56,7 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
     assert found.curves["given/psnr"][19].low >= 30
     assert found.estimates["inferred/psnr"].low > found.estimates["inferred/psnr/copy_last"].high
     assert found.estimates["control/delta_psnr_4"].low > 0
-    # Not 1: random keys run into walls, which no video shows.
+    # Not 1: random actions run into walls, which no video shows.
     assert (
         found.estimates["control/consistency"].low > 2 * found.estimates["control/consistency/chance"].value
     )
@@ -66,8 +66,8 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
 
 
 @pytest.mark.slow
-def test_the_papers_losses_fall_too(game: FrameStore, tmp_path: Path) -> None:
-    """The paper's settings in small: VQ, whole frames in the LAM, all three losses from the first step."""
+def test_the_papers_losses_decrease(game: FrameStore, tmp_path: Path) -> None:
+    """The paper's settings at a small size: VQ, whole frames in the LAM, all three losses from the first step."""
     model = TransformerConfig(layers=2, width=64, heads=4, head_width=16, feedforward=0.25)
     paper = paper_coinrun()
     phase = replace(paper.tokenizer_training, steps=120, batch=8, frames=4, learning_rate=2e-3, warmup=10)
@@ -87,7 +87,7 @@ def test_the_papers_losses_fall_too(game: FrameStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_leaves_what_people_look_at(trained: tuple[World, Path], game: FrameStore) -> None:
+def test_a_run_writes_its_log_and_previews(trained: tuple[World, Path], game: FrameStore) -> None:
     world, run = trained
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     for figure in ("mse", "action_mse", "nll"):  # tokenizer, latent actions, dynamics
@@ -102,7 +102,7 @@ def test_a_run_leaves_what_people_look_at(trained: tuple[World, Path], game: Fra
 
 
 @pytest.mark.slow
-def test_labels_are_one_a_frame_and_agree_with_whole_clips(
+def test_labels_have_one_action_a_frame_and_agree_with_whole_clips(
     trained: tuple[World, Path], game: FrameStore
 ) -> None:
     world = trained[0]
@@ -132,7 +132,7 @@ def test_unknown_and_missing_keys_are_errors() -> None:
         from_dict(Recipe, values)
 
 
-def test_the_schedule_warms_up_and_ends_where_it_should() -> None:
+def test_the_schedule_warms_up_and_ends_at_the_final_rate() -> None:
     config = TrainingConfig(steps=100, warmup=10, learning_rate=1.0, final_learning_rate=0.1)
     rates = [learning_rate(config, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
@@ -168,7 +168,7 @@ def test_the_frozen_tokenizer_is_not_in_the_optimizer_and_only_matrices_decay() 
     assert free["weight_decay"] == 0
 
 
-def test_muon_shares_the_parameters_with_adamw() -> None:
+def test_muon_and_adamw_divide_the_parameters() -> None:
     world = new_world(tiny())
     config = replace(tiny().dynamics_training, optimizer="muon")
     muon, adamw = make_optimizers(config, [world.tokenizer, world.dynamics])
@@ -179,25 +179,26 @@ def test_muon_shares_the_parameters_with_adamw() -> None:
     }
     assert len(matrices) + len(others) == len({id(p) for p in (*matrices, *others)})
     assert id(world.dynamics.transformer.blocks[0].feedforward[0].weight) in {id(p) for p in matrices}  # type: ignore[index, union-attr]
-    assert id(world.tokenizer.to_latent.weight) in {id(p) for p in others}  # three rows: nothing to turn
+    assert id(world.tokenizer.to_latent.weight) in {id(p) for p in others}  # only three rows
     assert id(world.dynamics.token_embed.digit_FD) in {id(p) for p in others}
 
 
 @pytest.mark.parametrize("shape", [(3, 24, 24), (2, 20, 90), (1, 90, 20)])
-def test_orthogonal_keeps_directions_and_evens_lengths(shape: tuple[int, ...]) -> None:
+def test_orthogonalisation_keeps_directions_and_equalises_lengths(shape: tuple[int, ...]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     left, lengths, right = torch.linalg.svd(matrices, full_matrices=False)
-    lengths = torch.logspace(0, -1.5, lengths.shape[-1])  # rare directions: a thirtieth of the common
+    # Rare directions have a thirtieth of the length of common ones.
+    lengths = torch.logspace(0, -1.5, lengths.shape[-1])
     found = orthogonal(left * lengths.unsqueeze(-2) @ right)
     along = left.mT @ found @ right.mT
     evened = along.diagonal(dim1=-2, dim2=-1)
     assert evened.min() > 0.5
     assert evened.max() < 1.3
-    # The squares of the smallest are a thousandth of the largest: rounding turns them a little.
+    # The squares of the smallest are a thousandth of the largest, so rounding rotates them slightly.
     torch.testing.assert_close(along, torch.diag_embed(evened), atol=0.05, rtol=0)
 
 
-def test_muon_finds_every_direction() -> None:
+def test_muon_learns_every_direction() -> None:
     """A regression on inputs whose sizes differ a hundredfold."""
     chance = torch.Generator().manual_seed(0)
     mix = torch.linalg.qr(torch.randn(32, 32, generator=chance)).Q

@@ -1,4 +1,4 @@
-"""Clips of a run: any number of ranks shares them, and each has a generator of its own."""
+"""Clips of a run: any number of ranks divides them, and each clip has its own generator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def game(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
 
 
 @pytest.mark.parametrize("size", [2, 4, 8])
-def test_ranks_share_the_clips_of_one_and_go_on_in_another_number(game: FrameStore, size: int) -> None:
+def test_ranks_divide_the_clips_of_one_and_their_number_may_change(game: FrameStore, size: int) -> None:
     phase = tiny().dynamics_training
     clips = clips_of(StoreSource(game), phase, seed=3)
     for step in (0, 1, 7):
@@ -33,13 +33,13 @@ def test_ranks_share_the_clips_of_one_and_go_on_in_another_number(game: FrameSto
     assert torch.equal(clips(2, range(8)), ClipSampler(game, phase.frames, 3).batch(2, 8))
 
 
-def test_ranks_of_one_tensor_group_share_their_clips() -> None:
+def test_ranks_of_one_tensor_group_have_the_same_clips() -> None:
     layout = ParallelConfig(tensor_parallel=2, accumulate=2)
     rows = [Ranks(layout, rank=rank, size=4).rows(8) for rank in range(4)]
     assert rows == [range(4), range(4), range(4, 8), range(4, 8)]
 
 
-def test_the_generator_of_a_clip_is_its_own() -> None:
+def test_each_clip_has_its_own_generator() -> None:
     def draw(numbers: range) -> torch.Tensor:
         return torch.stack([torch.rand(4, generator=g) for g in clip_generators(5, numbers)])
 
@@ -51,7 +51,7 @@ def test_the_generator_of_a_clip_is_its_own() -> None:
     )
 
 
-def test_frames_on_the_device_are_those_of_the_store(game: FrameStore) -> None:
+def test_frames_on_the_device_equal_those_of_the_store(game: FrameStore) -> None:
     episodes, starts = ClipSampler(game, 5, seed=0).locate(range(12))
     frames_FHWC = load_frames(game, torch.device("cpu"), chunk=4)
     clips = gather_clips(frames_FHWC, game, episodes, starts, 5)

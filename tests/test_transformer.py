@@ -1,4 +1,4 @@
-"""The ST-transformer and its patches: what may see what, and cached equals uncached."""
+"""The ST-transformer and its patches: which positions attend to which, and cached equals uncached."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_patches_are_squares_in_reading_order() -> None:
 @pytest.mark.parametrize("length", [3, 4, 9])
 @pytest.mark.parametrize("every", [1, 2])
 def test_cached_equals_uncached(length: int, every: int) -> None:
-    """Also when the clip is longer than the window and the oldest frames have left."""
+    """Also when the clip is longer than the window and the oldest frames have left it."""
     model = STTransformer(TransformerConfig(layers=4, width=32, heads=4, window=4, temporal_every=every))
     x_BTND = torch.randn(2, length, 6, 32)
     whole = model(x_BTND)
@@ -64,7 +64,7 @@ def test_cached_equals_uncached(length: int, every: int) -> None:
 
 
 def test_a_roll_out_is_the_same_after_a_hundred_thousand_frames() -> None:
-    """Only distances in time matter: the same past, that many frames later, gives the same frame."""
+    """Only distances in time matter: the same past a hundred thousand frames later gives the same frame."""
     model = STTransformer(TransformerConfig(layers=2, width=32, heads=4, window=4))
     x_BTND = torch.randn(2, 5, 6, 32)
     _, young = model.prefill(x_BTND[:, :4])
@@ -77,7 +77,7 @@ def test_a_roll_out_is_the_same_after_a_hundred_thousand_frames() -> None:
         torch.testing.assert_close(y, z, atol=1e-5, rtol=1e-5)
 
 
-def test_the_future_touches_no_earlier_frame_and_the_window_ends() -> None:
+def test_attention_is_causal_and_limited_to_the_window() -> None:
     model = STTransformer(TransformerConfig(layers=1, width=32, heads=4, window=3))
     x_BTND = torch.randn(1, 6, 4, 32)
     changed = x_BTND.clone()
@@ -109,8 +109,8 @@ def test_queries_and_values_may_differ_in_width(widths: tuple[int, int]) -> None
 
 
 @pytest.mark.parametrize("window", [3, 7, 16])
-def test_temporal_attention_is_what_its_formula_says(window: int) -> None:
-    """Output and gradients against scores, mask and softmax written out place by place."""
+def test_temporal_attention_equals_its_formula(window: int) -> None:
+    """Output and gradients against scores, mask and softmax written out for each position."""
     attention = Attention(TransformerConfig(width=30, heads=2, head_width=12)).double()
     x_BTND = torch.randn(2, 7, 5, 30, dtype=torch.double, requires_grad=True)
     y_BTND, key_BNHTC, value_BNHTC = attention.temporal(x_BTND, window)
@@ -131,7 +131,7 @@ def test_temporal_attention_is_what_its_formula_says(window: int) -> None:
     )
 
 
-def test_every_place_of_a_frame_sees_every_other() -> None:
+def test_every_position_of_a_frame_attends_to_every_other() -> None:
     model = STTransformer(TransformerConfig(layers=1, width=32, heads=4, temporal_every=0))
     x_BTND = torch.randn(1, 2, 4, 32)
     changed = x_BTND.clone()
@@ -140,7 +140,7 @@ def test_every_place_of_a_frame_sees_every_other() -> None:
     assert differs.tolist() == [[False] * 4, [True] * 4]
 
 
-def test_a_per_frame_transformer_has_an_empty_past() -> None:
+def test_a_per_frame_transformer_has_an_empty_cache() -> None:
     model = STTransformer(TransformerConfig(layers=2, width=32, heads=4, temporal_every=0, window=3))
     x_BTND = torch.randn(2, 3, 4, 32)
     y, past = model.prefill(x_BTND[:, :2])

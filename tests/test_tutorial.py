@@ -1,4 +1,4 @@
-"""The tutorial runs from top to bottom, and is kept without its outputs."""
+"""The tutorial runs from top to bottom, and is stored without outputs."""
 
 from __future__ import annotations
 

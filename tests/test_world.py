@@ -29,7 +29,7 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 def assert_same(world: World, a: Tensor, b: Tensor) -> None:
-    """Equal frames; convolutions add up in another order in a batch, which may turn a grey level."""
+    """Equal frames; in a batch convolutions sum in another order, which may change a grey level."""
     assert (a.int() - b.int()).abs().max() <= isinstance(world.tokenizer, ConvTokenizer)
 
 
@@ -44,7 +44,7 @@ def test_a_batch_of_4_equals_4_singles(world: World) -> None:
         assert_same(world, alone[0], together[i])
 
 
-def test_players_of_different_ages_share_a_batch(world: World) -> None:
+def test_roll_outs_of_different_lengths_can_share_a_batch(world: World) -> None:
     old, _ = play(world, world.reset(prompt(1), seed=1)[0], [[0], [1], [2], [3], [4], [0]])
     young, _ = world.reset(prompt(1, T=2, seed=1), seed=2)
     _, apart_old = play(world, old, [[1], [2]])
@@ -62,7 +62,7 @@ def test_a_state_is_never_changed(world: World) -> None:
     assert torch.equal(once, again)
 
 
-def test_a_fork_goes_its_own_way_and_the_seed_matters(world: World) -> None:
+def test_forks_are_independent_and_depend_on_the_seed(world: World) -> None:
     state, _ = world.reset(prompt(1), seed=5)
     forked = take(state, [0, 0])
     _, frames = world.step(forked, torch.tensor([1, 1]))
@@ -83,8 +83,8 @@ def test_a_state_does_not_grow(world: World) -> None:
 
 
 @pytest.mark.slow
-def test_playing_leaves_nothing_behind(world: World) -> None:
-    """What lives after 300 frames is what lived after 20; `benchmarks.play --endurance` plays 100,000."""
+def test_play_does_not_leak_memory(world: World) -> None:
+    """The objects after 300 frames are those after 20; `benchmarks.play --endurance` plays 100,000."""
 
     def living() -> tuple[int, int]:
         gc.collect()
@@ -97,7 +97,7 @@ def test_playing_leaves_nothing_behind(world: World) -> None:
         state, _ = world.step(state, torch.tensor([frame % 5]))
         if frame in (20, 300):
             counts.append(living())
-    # What an earlier test left may be freed meanwhile; nothing may be added.
+    # Objects of an earlier test may be freed meanwhile; none may be added.
     assert counts[1] <= counts[0]
 
 
@@ -110,7 +110,7 @@ def test_long_prompts_use_the_newest_window(world: World) -> None:
 
 def test_the_actions_of_a_prompt_are_inferred(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     frames, inferred = prompt(2, T=3), torch.tensor([[1, 2], [3, 0]])
-    known = {frames.numpy().tobytes(): inferred}  # an untrained model would find one action everywhere
+    known = {frames.numpy().tobytes(): inferred}  # an untrained model would infer the same action everywhere
     monkeypatch.setattr(world.latent_actions, "encode", lambda clip: known[clip.numpy().tobytes()])
     a, b = world.reset(frames)[0], world.reset(frames, actions_BTm1=inferred)[0]
     other = world.reset(frames, actions_BTm1=(inferred + 1) % world.num_actions)[0]
@@ -118,7 +118,7 @@ def test_the_actions_of_a_prompt_are_inferred(world: World, monkeypatch: pytest.
     assert not torch.equal(a.dynamics_cache.keys_LBNHPC, other.dynamics_cache.keys_LBNHPC)
 
 
-def test_observing_a_frame_is_starting_from_the_longer_clip(world: World) -> None:
+def test_observing_a_frame_equals_starting_from_the_longer_clip(world: World) -> None:
     frames, actions = prompt(2, T=3), torch.tensor([[1, 2], [3, 0]])
     whole, _ = world.reset(frames, actions_BTm1=actions)
     state, _ = world.reset(frames[:, :1])
@@ -128,7 +128,7 @@ def test_observing_a_frame_is_starting_from_the_longer_clip(world: World) -> Non
     assert torch.equal(state.tokens_BN, whole.tokens_BN)
     for a, b in zip(state.dynamics_cache, whole.dynamics_cache, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
-    # The frame number, and with it the noise, is that of the roll-out: both are at the same frame of it.
+    # The noise depends on the frame number of the roll-out, which is the same in both.
     state = state._replace(frames_B=whole.frames_B)
     step = torch.tensor([4, 1])
     assert_same(world, world.step(state, step)[1], world.step(whole, step)[1])
@@ -148,12 +148,12 @@ def test_observing_a_frame_is_starting_from_the_longer_clip(world: World) -> Non
         (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([0.5])), "integers"),
     ],
 )
-def test_mistakes_are_told(world: World, call: object, words: str) -> None:
+def test_mistakes_are_reported(world: World, call: object, words: str) -> None:
     with pytest.raises(JinnError, match=words):
         call(world)  # type: ignore[operator]
 
 
-def test_a_world_survives_the_disk(world: World, tmp_path: Path) -> None:
+def test_a_saved_world_is_loaded_unchanged(world: World, tmp_path: Path) -> None:
     world.save(tmp_path / "w")
     loaded = jinn.World.load(tmp_path / "w")
     assert loaded.config == world.config
@@ -162,7 +162,7 @@ def test_a_world_survives_the_disk(world: World, tmp_path: Path) -> None:
     assert torch.equal(a, b)
 
 
-def test_damaged_worlds_are_told(tmp_path: Path) -> None:
+def test_damaged_worlds_are_reported(tmp_path: Path) -> None:
     with pytest.raises(JinnError, match="no world at"):
         World.load(tmp_path / "nothing")
     make_world().save(tmp_path)
@@ -180,7 +180,7 @@ def test_damaged_worlds_are_told(tmp_path: Path) -> None:
         World.load(tmp_path)
 
 
-# Parameters in millions as the paper prints them; what the paper leaves open is said in jinn.recipes.
+# Parameters in millions as the paper prints them; jinn.recipes documents what the paper leaves open.
 PAPER_DYNAMICS = {
     "paper_platformers_41m": 41,
     "paper_platformers_96m": 96,
@@ -222,7 +222,7 @@ def test_worlds_of_another_kind_of_token_are_refused(tmp_path: Path) -> None:
         World.load(tmp_path)
 
 
-def test_what_a_world_was_trained_on_is_not_the_next_ones(tmp_path: Path) -> None:
+def test_saving_a_world_again_replaces_its_training_data_and_legend(tmp_path: Path) -> None:
     world = make_world()
     world.trained_on = np.array([3, 2**63 + 1], np.uint64)
     world.save(tmp_path)
@@ -236,7 +236,7 @@ def test_what_a_world_was_trained_on_is_not_the_next_ones(tmp_path: Path) -> Non
     assert World.load(tmp_path).legend is None
 
 
-def test_the_built_in_world_is_whole_and_small() -> None:
+def test_the_built_in_world_is_complete_and_small() -> None:
     folder = find_world("coinrun")
     assert sum(p.stat().st_size for p in folder.iterdir()) <= 40e6
     world = World.load("coinrun")
@@ -245,7 +245,7 @@ def test_the_built_in_world_is_whole_and_small() -> None:
 
 
 @pytest.mark.slow
-def test_the_built_in_world_answers_its_keys() -> None:
+def test_the_built_in_world_follows_its_actions() -> None:
     """The camera follows the player: while a direction is held, the picture moves the other way."""
     world = World.load("coinrun")
     names = world.action_names or []

@@ -1,4 +1,4 @@
-"""A text-to-image pipeline of random weights: it draws nonsense, but another for every text."""
+"""A text-to-image pipeline with random weights: its pictures are noise that depends on the text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ transformers = pytest.importorskip("transformers", reason="the tests of texts ne
 
 
 def save_pipeline(folder: Path) -> Path:
-    """Write a Stable Diffusion of some hundred thousand parameters; returns its folder."""
+    """Write a Stable Diffusion model of some hundred thousand parameters; returns its folder."""
     torch.manual_seed(0)
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]

@@ -1,4 +1,4 @@
-"""A tiny world that has learned nothing, for tests of whatever plays worlds."""
+"""A tiny untrained world, for tests of everything that plays worlds."""
 
 from __future__ import annotations
 

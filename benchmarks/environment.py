@@ -1,6 +1,6 @@
-"""How fast a world is as an environment: ``python -m benchmarks.dream``.
+"""Speed of a world as an environment: ``python -m benchmarks.environment``.
 
-Steps a second of all its roll-outs together, reward head and new episodes included, by batch size and backend.
+Steps a second of all environments together, by batch size and backend. The reward head and new episodes are included.
 """
 
 from __future__ import annotations
@@ -41,17 +41,18 @@ def main() -> None:
             rate = size * (HORIZON + 1) / seconds[f"{backend} {size}"]
             rows.append({"backend": backend, "environments": size, "steps a second": rate})
             print(rows[-1], flush=True)
-    save("dream", rows, torch.device(args.device), NOTE, args.out)
+    save("environment", rows, torch.device(args.device), NOTE, args.out)
 
 
 HORIZON = 30  # steps
 NOTE = (
-    f"Steps of all environments together, a reward head, episodes of {HORIZON} steps; all in turns, medians."
+    f"Steps of all environments together, with a reward head, in episodes of {HORIZON} steps; medians of "
+    "alternating runs."
 )
 
 
 def episode(world: str, size: int, backend: BackendName, device: str) -> Callable[[], None]:
-    """A function that plays one episode in each environment, and the step that begins the next."""
+    """A function that plays one episode in each environment, and the step that starts the next."""
     head = RewardHead().eval().to(device)
     envs = WorldVectorEnv(
         size, world, horizon=HORIZON, reward=head, as_tensors=True, backend=backend, device=device
