@@ -25,23 +25,16 @@ TRY_AGAIN_LATER, IDLE = 1013, 4000
 
 @dataclass(eq=False)
 class AdmissionQueue:
-    """The sessions of a server: those that play and those that wait.
-
-    Attributes:
-        limits: how many may play and wait, and how long a session may be idle.
-        playing: the sessions that play.
-        queue: the sessions that wait.
-        sockets: open sockets of each network address.
-    """
+    """The sessions of a server: those that play and those that wait."""
 
     limits: Limits
     playing: set[Session] = field(default_factory=set)
     queue: list[Session] = field(default_factory=list)
-    sockets: Counter[str] = field(default_factory=Counter)
+    sockets: Counter[str] = field(default_factory=Counter)  # open sockets of each network address
 
     @asynccontextmanager
     async def admit(self, session: Session) -> AsyncIterator[None]:
-        """Wait for a place among those who play, tell the client its position meanwhile, and keep the place.
+        """Wait for a place to play, tell the client its position meanwhile, and keep the place.
 
         Raises:
             JinnError: the session is refused.

@@ -1,7 +1,4 @@
-"""The player's web application: the page, a few addresses, and one WebSocket for each player.
-
-docs/protocol.md describes them all.
-"""
+"""The player's web application: the page, a few addresses, and a WebSocket for each player (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -48,14 +45,9 @@ def create_app(
     token: str | None = None,
     text_to_image: TextToImage | None = None,
 ) -> Starlette:
-    """The web application that `jinn.player.server.serve` runs.
+    """The web application that `jinn.player.server.serve` runs, with its arguments.
 
-    Args:
-        world: the world to play, shared by all sessions.
-        prompt: a uint8 (H, W, 3) picture that becomes the first prompt.
-        limits: limits of the server; the numbers of actions and prompts are the world's own.
-        token: the access token; None: none is needed, but only this machine may connect.
-        text_to_image: makes uint8 pictures of the world's size from texts.
+    The numbers of actions and prompts in the limits are the world's own. Without a token only this machine may connect.
     """
     prompts = _prompts(world, prompt)
     limits = replace(limits or Limits(), actions=world.num_actions, prompts=len(prompts))
@@ -105,9 +97,6 @@ def describe_world(shared: Shared) -> dict[str, Any]:
         "text": shared.text_to_image is not None,
         "text_why_not": "" if shared.text_to_image else NO_TEXT_MODEL,
     }
-
-
-# ---- Addresses --------------------------------------------------------------------------------------------
 
 
 async def get_page(request: Request) -> Response:

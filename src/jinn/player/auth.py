@@ -33,12 +33,9 @@ def is_loopback(host: str) -> bool:
 class Auth:
     """Middleware that refuses clients without access, and forbids pages to load anything from elsewhere.
 
-    Args:
-        app: the application behind it.
-        token: the access token: clients send it in the address (``?token=...``, for which a browser is given
-            a cookie), in that cookie, or as ``Authorization: Bearer ...``. None: no token is needed, but the
-            server must be addressed by a name of this machine. Otherwise a page elsewhere whose name is made
-            to point here (DNS rebinding) would pass for ours.
+    Clients send the token in the address (``?token=...``, for which a browser is given a cookie), in that cookie, or
+    as ``Authorization: Bearer ...``. If the token is None, the server must be addressed by a name of this machine, or
+    a page elsewhere whose name is made to point here (DNS rebinding) would pass for ours.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:

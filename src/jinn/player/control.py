@@ -16,24 +16,13 @@ from jinn.world.world import World
 
 
 class RolloutControl:
-    """Asks the scheduler for the frames of one player, and remembers what was played.
-
-    Args:
-        world: the world, shared with the other players.
-        scheduler: computes the frames.
-        history_bytes: memory for the states that are cached to go back in time.
-
-    Attributes:
-        history: the roll-out so far; None before the first start.
-        sampling: sampling settings of the coming frames.
-        ahead: jobs for the next frame, by action, submitted before the player has chosen one.
-    """
+    """Asks the scheduler for one player's frames, and remembers what was played: `history_bytes` of cached states."""
 
     def __init__(self, world: World, scheduler: Scheduler, history_bytes: int) -> None:
         self.world, self.scheduler, self.history_bytes = world, scheduler, history_bytes
-        self.history: History | None = None
-        self.sampling = world.config.sampling
-        self.ahead: dict[int, Job] = {}
+        self.history: History | None = None  # the roll-out so far; None before the first start
+        self.sampling = world.config.sampling  # of the coming frames
+        self.ahead: dict[int, Job] = {}  # for the next frame, by action, before the player has chosen one
         self.what_if_task: asyncio.Task[None] | None = None
 
     async def start(self, frames_BTHWC: Tensor, seed: int | None) -> Frame:
@@ -72,12 +61,10 @@ class RolloutControl:
         return frame
 
     def look_ahead(self, next_action: int | None, idle: int | None) -> None:
-        """Submit the next frame of every action for when the model is free.
-
-        The likeliest come first: the action that is next as things are, the last one, and the idle one.
-        """
+        """Submit the next frame of every action for when the model is free."""
         if self.history is None or self.ahead:
             return
+        # The likeliest come first: the action that is next as things are, the last one, and the idle one.
         likely = [next_action, *self.history.actions[-1:], idle, *range(self.world.num_actions)]
         for action in dict.fromkeys(likely):
             if action is not None:
@@ -98,11 +85,9 @@ class RolloutControl:
         self.what_if_task = asyncio.create_task(what_if)
 
     async def what_if(self, depth: int, show: Callable[[Frame, int, int, float], Awaitable[None]]) -> None:
-        """Compute the frames that each action would lead to, were it held from now on.
+        """Compute the `depth` frames that each action would lead to, were it held from now on.
 
-        Args:
-            depth: frames for each action.
-            show: called with each frame, its action, its step and the seconds that it took.
+        `show` is called with each frame, its action, its step and the seconds that it took.
         """
         history, sampling = self.history, self.sampling
         assert history is not None

@@ -12,24 +12,14 @@ from PIL import Image
 from jinn.errors import JinnError
 
 FilmFormat = Literal["mp4", "gif"]
-# Length of the longer side in pixels: a film of 64 pixels would be tiny on a screen.
-SIDE = {"mp4": 512, "gif": 320}
+SIDE = {"mp4": 512, "gif": 320}  # pixels of the longer side: a film of 64 would be tiny on a screen
 MEDIA_TYPE = {"mp4": "video/mp4", "gif": "image/gif"}
 
 
 def encode_film(frames_THWC: np.ndarray, fps: float, format: FilmFormat) -> bytes:
-    """A film of frames, each of their pixels enlarged to a square.
+    """The file of a film of uint8 frames, each of their pixels enlarged to a square.
 
-    Args:
-        frames_THWC: uint8.
-        fps: frames per second; a GIF rounds each frame's time to hundredths of a second.
-        format: "mp4" (H.264, which plays everywhere) or "gif".
-
-    Returns:
-        The bytes of the file.
-
-    Raises:
-        JinnError: PyAV is missing and an mp4 is wanted.
+    An mp4 is H.264, which plays everywhere, and needs PyAV: without it, `JinnError` is raised.
     """
     scale = max(1, SIDE[format] // max(frames_THWC.shape[1:3]))
     if format == "gif":

@@ -19,26 +19,14 @@ EVERY = 8  # frames between two cached states, as long as there is memory
 
 
 class History:
-    """A roll-out from its prompt to its newest frame, in bounded memory.
-
-    Args:
-        prompt_BTHWC: uint8, B = 1: the prompt.
-        first: the prompt's frame; its state holds the seed.
-        max_bytes: memory for the cached states. (One of the built-in world takes about 3 MB.)
-
-    Attributes:
-        now: the newest frame.
-        actions: the action that led to each frame after the prompt.
-        samplings: the sampling settings of each of these frames; None: the world's own.
-        cache: some of the frames with their states, by step; 0 is the prompt's.
-        max_cached: the number of states that fit into ``max_bytes``.
-    """
+    """A roll-out from its prompt (uint8, B = 1) to the newest frame, ``now``; cached states take ``max_bytes``."""
 
     def __init__(self, prompt_BTHWC: Tensor, first: Frame, max_bytes: int) -> None:
-        self.prompt_BTHWC, self.now = prompt_BTHWC, first
-        self.actions = array("H")
-        self.samplings: list[SamplingConfig | None] = []
-        self.cache = {0: first}
+        self.prompt_BTHWC, self.now = prompt_BTHWC, first  # the state of the first frame holds the seed
+        self.actions = array("H")  # the action that led to each frame after the prompt
+        self.samplings: list[SamplingConfig | None] = []  # of each of these frames; None: the world's own
+        self.cache = {0: first}  # some of the frames with their states, by step; 0 is the prompt's
+        # A state of the built-in world takes about 3 MB.
         self.max_cached = max(MIN_CACHED, max_bytes // num_bytes(first.state))
 
     @property

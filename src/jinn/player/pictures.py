@@ -23,23 +23,14 @@ def read_picture(data: bytes, size_hw: tuple[int, int]) -> np.ndarray:
 def read_pictures(
     data: bytes, size_hw: tuple[int, int], max_frames: int, fps: float, limits: Limits = DEFAULT_LIMITS
 ) -> np.ndarray:
-    """Decode an untrusted picture or animation, and crop and resize it to the world's size.
+    """Decode an untrusted picture or animation (see `FORMATS`) to uint8 ``frames_THWC`` of the world's size.
 
-    Rotation noted by the camera is honoured and transparency is laid over white; `crop_resize` does the
-    rest, so that an enlarged screenshot of a game comes back as its own pixels.
-
-    Args:
-        data: the bytes of a PNG, JPEG, WebP, GIF or BMP file.
-        size_hw: height and width to return.
-        max_frames: frames to return of an animation: 1 returns its first, more its last ones.
-        fps: frames per second at which an animation is sampled.
-        limits: the largest file, picture and animation that are decoded.
-
-    Returns:
-        uint8 frames of shape (T, H, W, 3), T from 1 to ``max_frames``.
+    Rotation noted by the camera is honoured and transparency is laid over white; `crop_resize` does the rest, so that
+    an enlarged screenshot of a game comes back as its own pixels. An animation is sampled at a rate of `fps`, and its
+    last `max_frames` are returned; a `max_frames` of 1 returns its first frame.
 
     Raises:
-        JinnError: the file is too large, is not a picture, or is incomplete.
+        JinnError: the file is too large for the limits, is not a picture, or is incomplete.
     """
     if len(data) > limits.max_upload_bytes:
         raise JinnError(
@@ -89,16 +80,9 @@ def _sample_animation(
 
 
 def palette(frames_PHWC: np.ndarray, colours: int = 16) -> list[str]:
-    """The main colours of a world, dark to light, for sketches of it.
+    """At most `colours` main colours ("#rrggbb") of a world's uint8 frames, dark to light, for sketches of it.
 
     Of its common colours those that differ most are taken: a coin is small, yet has a colour of its own.
-
-    Args:
-        frames_PHWC: uint8, some of its frames.
-        colours: the largest number of colours.
-
-    Returns:
-        Colours such as "#rrggbb".
     """
     pixels_XC = frames_PHWC.reshape(-1, 3)
     _, inverse_X, counts_U = np.unique(pixels_XC // 16, axis=0, return_inverse=True, return_counts=True)

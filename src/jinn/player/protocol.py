@@ -20,77 +20,43 @@ NO_ACTION = -1
 
 @dataclass(frozen=True)
 class Limits:
-    """What clients may ask of a server, and how much of it. Ranges include both ends.
+    """What clients may ask of a server, and how much of it. Ranges include both ends."""
 
-    Attributes:
-        actions: number of actions of the world.
-        prompts: number of prompts of the world.
-        fps_range: frames per second.
-        steps_range: MaskGIT steps per frame.
-        temperature_range: sampling temperature.
-        max_clip_frames: frames of a prompt clip.
-        max_what_if_frames: frames that each action is played for in a what-if.
-        max_text: characters of a text prompt.
-        max_waiting_texts: text prompts that wait for the text-to-image model.
-        max_upload_bytes: bytes of an uploaded picture.
-        max_picture_pixels: pixels of an uploaded picture, all frames of an animation together.
-        max_animation_frames: frames of an uploaded animation.
-        max_film_bytes: bytes of a film's uncompressed frames.
-        max_films: films that are encoded at a time.
-        film_upload_seconds: time in which the frames of a film must arrive.
-        max_message: characters of a JSON message.
-        messages_per_second: rate at which messages are read in the long run. Ten fingers send about fifty a
-            second, and each frame is acknowledged.
-        messages_at_once: messages that may arrive in one burst.
-        flood_seconds: delay after which a client that sends faster is disconnected. Without an end, its
-            messages would still be read long after it has left.
-        players: sessions that play at a time.
-        max_queue: clients that wait for a free session; later ones are refused.
-        sockets_per_address: open sockets of one network address, waiting ones included; None: any number.
-        idle_seconds: time without input after which a session ends.
-        idle_seconds_when_full: the same while other clients wait.
-        start_seconds_when_full: the same for a session without a roll-out, while other clients wait.
-        max_parked: sessions without a connection that can be resumed.
-        parked_seconds: time for which they can be resumed.
-        parked_states: states that are cached for each of them.
-        history_bytes: memory for the cached states of one session.
-    """
-
-    actions: int = 0
-    prompts: int = 0
-    fps_range: tuple[float, float] = (1.0, 30.0)
-    steps_range: tuple[int, int] = (1, 25)
-    temperature_range: tuple[float, float] = (0, 4.0)
-    max_clip_frames: int = 32
-    max_what_if_frames: int = 16
-    max_text: int = 1000
-    max_waiting_texts: int = 8
-    max_upload_bytes: int = 4 * 2**20
-    max_picture_pixels: int = 32 * 10**6
-    max_animation_frames: int = 1000
-    max_film_bytes: int = 48 * 2**20
-    max_films: int = 2
-    film_upload_seconds: float = 60.0
-    max_message: int = 16_384
+    actions: int = 0  # number of actions of the world
+    prompts: int = 0  # number of prompts of the world
+    fps_range: tuple[float, float] = (1.0, 30.0)  # frames per second
+    steps_range: tuple[int, int] = (1, 25)  # MaskGIT steps per frame
+    temperature_range: tuple[float, float] = (0, 4.0)  # sampling temperature
+    max_clip_frames: int = 32  # frames of a prompt clip
+    max_what_if_frames: int = 16  # frames that each action is played for in a what-if
+    max_text: int = 1000  # characters of a text prompt
+    max_waiting_texts: int = 8  # text prompts that wait for the text-to-image model
+    max_upload_bytes: int = 4 * 2**20  # bytes of an uploaded picture
+    max_picture_pixels: int = 32 * 10**6  # of an uploaded picture, all frames of an animation together
+    max_animation_frames: int = 1000  # frames of an uploaded animation
+    max_film_bytes: int = 48 * 2**20  # bytes of a film's uncompressed frames
+    max_films: int = 2  # films that are encoded at a time
+    film_upload_seconds: float = 60.0  # time in which the frames of a film must arrive
+    max_message: int = 16_384  # characters of a JSON message
+    # Rate at which messages are read in the long run. Ten fingers send about fifty a second, and each frame is
+    # acknowledged. A client that sends faster is delayed, and disconnected after `flood_seconds` of delay: its
+    # messages would still be read long after it has left.
     messages_per_second: int = 150
-    messages_at_once: int = 300
+    messages_at_once: int = 300  # messages that may arrive in one burst
     flood_seconds: float = 5.0
-    players: int = 64
-    max_queue: int = 256
-    sockets_per_address: int | None = None
-    idle_seconds: float = 900.0
-    idle_seconds_when_full: float = 60.0
-    start_seconds_when_full: float = 10.0
-    max_parked: int = 32
-    parked_seconds: float = 120.0
-    parked_states: int = 3
-    history_bytes: int = 32 * 2**20
+    players: int = 64  # sessions that play at a time
+    max_queue: int = 256  # clients that wait for a free session; later ones are refused
+    sockets_per_address: int | None = None  # open sockets, waiting ones included; None: any number
+    idle_seconds: float = 900.0  # time without input after which a session ends
+    idle_seconds_when_full: float = 60.0  # the same while other clients wait
+    start_seconds_when_full: float = 10.0  # the same for a session without a roll-out, while others wait
+    max_parked: int = 32  # sessions without a connection that can be resumed
+    parked_seconds: float = 120.0  # time for which they can be resumed
+    parked_states: int = 3  # states that are cached for each of them
+    history_bytes: int = 32 * 2**20  # memory for the cached states of one session
 
 
 DEFAULT_LIMITS = Limits()
-
-
-# ---- Frames, from the server ----------------------------------------------------------------------------
 
 
 class FrameKind(IntEnum):
@@ -105,27 +71,16 @@ class FrameKind(IntEnum):
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """The bytes before the pixels of a frame.
-
-    Attributes:
-        kind: what the frame shows.
-        ready: whether the frame was computed before the player asked for it.
-        action: the action that led to the frame; `NO_ACTION` if none did.
-        number: the frame's number in its connection, counted from 1; 0 if it is not to be acknowledged.
-        key: the id of the latest key message that the frame takes into account.
-        step: frames since the prompt.
-        model_ms: milliseconds in the model, for the whole batch that the frame was part of.
-        waited_ms: milliseconds from the frame's turn until it was sent.
-    """
+    """The bytes before the pixels of a frame from the server."""
 
     kind: FrameKind
-    ready: bool
-    action: int
-    number: int
-    key: int
-    step: int
-    model_ms: float
-    waited_ms: float
+    ready: bool  # whether the frame was computed before the player asked for it
+    action: int  # the action that led to the frame; `NO_ACTION` if none did
+    number: int  # the frame's number in its connection, counted from 1; 0 if it is not to be acknowledged
+    key: int  # the id of the latest key message that the frame takes into account
+    step: int  # frames since the prompt
+    model_ms: float  # milliseconds in the model, for the whole batch that the frame was part of
+    waited_ms: float  # milliseconds from the frame's turn until it was sent
 
     LAYOUT: ClassVar = struct.Struct("<BBhIIIff")
     SIZE: ClassVar[int] = LAYOUT.size
@@ -141,9 +96,7 @@ class FrameHeader:
         return FrameHeader(FrameKind(kind), bool(ready), *rest)
 
 
-# ---- Messages, from a client ----------------------------------------------------------------------------
-
-# The types of messages and their fields.
+# The types of a client's messages and their fields.
 FIELDS = {
     "start": ("prompt", "seed"),
     "clip": ("frames", "seed"),
@@ -161,47 +114,24 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Message:
-    """A message of a client, as docs/protocol.md describes it. What it does not say has the default.
+    """A message of a client, as docs/protocol.md describes it. What it does not say has the default."""
 
-    Attributes:
-        type: a key of `FIELDS`.
-        prompt: index of the prompt to start from.
-        frames: the number of uploads that are one prompt; 0: the next upload is a prompt by itself.
-        text: start from a picture of it.
-        seed: seed of the roll-out; None: a random one.
-        action: the action to hold or to play; None: no key is down.
-        id: number of this key message; None leaves the last one.
-        step: the step of this roll-out to go back to; None: the newest.
-        depth: frames for which a what-if holds each action.
-        session: name of the session to continue.
-        frame: the client has shown all frames up to this number.
-        settings: the settings to change.
-    """
-
-    type: str
-    prompt: int = 0
-    frames: int = 0
-    text: str = ""
-    seed: int | None = None
-    action: int | None = None
-    id: int | None = None
-    step: int | None = None
-    depth: int = 4
-    session: str = ""
-    frame: int = 0
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    type: str  # a key of `FIELDS`
+    prompt: int = 0  # index of the prompt to start from
+    frames: int = 0  # the number of uploads that are one prompt; 0: the next upload is a prompt by itself
+    text: str = ""  # start from a picture of it
+    seed: int | None = None  # seed of the roll-out; None: a random one
+    action: int | None = None  # the action to hold or to play; None: no key is down
+    id: int | None = None  # number of this key message; None leaves the last one
+    step: int | None = None  # the step of this roll-out to go back to; None: the newest
+    depth: int = 4  # frames for which a what-if holds each action
+    session: str = ""  # name of the session to continue
+    frame: int = 0  # the client has shown all frames up to this number
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the settings to change
 
 
 def parse(text: str, limits: Limits) -> Message:
-    """Read a JSON message. A message with one bad field is refused as a whole.
-
-    Args:
-        text: the message.
-        limits: the limits of its fields.
-
-    Raises:
-        JinnError: the text is not a message of the protocol; the sentence names the field.
-    """
+    """Read a JSON message; one with a bad field, which the `JinnError` names, is refused as a whole."""
     try:  # other sessions would wait while a long message is parsed
         fields = json.loads(text) if len(text) <= limits.max_message else None
     except (ValueError, RecursionError):

@@ -43,35 +43,20 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame, and the state of its roll-out after it.
+    """A frame, and the state of its roll-out after it."""
 
-    Attributes:
-        state: the state of one player.
-        pixels: RGB bytes, row by row.
-        model_ms: milliseconds that the model needed for the whole batch.
-    """
-
-    state: State
-    pixels: bytes
-    model_ms: float
+    state: State  # of one player
+    pixels: bytes  # RGB, row by row
+    model_ms: float  # milliseconds that the model needed for the whole batch
 
 
 @dataclass(eq=False)
 class Job:
-    """A frame to compute: the one that follows when an action is played, or the first of a roll-out.
+    """A frame to compute: the one that follows when an action is played, or the first of a roll-out, by ``start``."""
 
-    Attributes:
-        state: of one player.
-        action: played in this state.
-        sampling: sampling settings; None: the world's own.
-        priority: which jobs come first.
-        start: computes the first frame of a roll-out, instead of the step that ``state`` and the others say.
-        frame: the frame, as soon as it is computed.
-    """
-
-    state: State | None = None
-    action: int = 0
-    sampling: SamplingConfig | None = None
+    state: State | None = None  # of one player
+    action: int = 0  # played in this state
+    sampling: SamplingConfig | None = None  # None: the world's own
     priority: Priority = Priority.PLAY
     start: Callable[[], tuple[State, torch.Tensor]] | None = None
     frame: Future[Frame] = field(default_factory=Future)
@@ -84,10 +69,8 @@ class Job:
 class Scheduler:
     """Computes frames on as many threads as the world may use.
 
-    Args:
-        world: the world that all play. If its backend takes one player at a time, there are several threads
-            (`Backend.threads`); otherwise there is one thread, which computes batches.
-        batch: the largest number of players in a batch.
+    If the world's backend takes one player at a time, there are several threads (`Backend.threads`); otherwise there
+    is one thread, which computes batches of at most `batch` players.
     """
 
     def __init__(self, world: World, batch: int = MAX_BATCH) -> None:
@@ -148,9 +131,7 @@ class Scheduler:
     def set_due(self, player: Hashable, due: float | None) -> None:
         """Set when a player's next frame will be submitted, so that no look-ahead delays it.
 
-        Args:
-            player: the player.
-            due: the time by `time.monotonic`; None: not before the player does something.
+        ``due`` is a time by `time.monotonic`; None: not before the player does something.
         """
         with self.changed:
             if due is None:

@@ -26,8 +26,7 @@ from jinn.player.session import TextToImage
 from jinn.world.world import World
 
 USUAL_PORT = 7860
-# Size of WebSocket messages. Larger than any picture that is accepted: a picture a little too large should be
-# answered with a sentence and not with a closed socket.
+# Larger than any picture that is accepted: one a little too large is answered with a sentence, not a closed socket.
 MAX_MESSAGE_BYTES = 4 * DEFAULT_LIMITS.max_upload_bytes
 MAX_SOCKETS = 65_536
 SOCKETS_PER_ADDRESS = 16  # where other machines may play
@@ -48,12 +47,12 @@ def serve(
     Args:
         world: the world to play.
         host: the address to listen at; "0.0.0.0" lets the whole network play.
-        port: the port to listen at, an error if it is taken. None: the one in the environment variable
-            JINN_PORT or 7860, and if that is taken any free one.
+        port: the port to listen at, an error if it is taken. None: the one in the environment variable JINN_PORT or
+            7860, and if that is taken any free one.
         prompt: a uint8 (H, W, 3) picture to start from, of any size; it becomes the first prompt.
         open_browser: show the page, where there is likely to be a browser.
-        token: the access token of clients. If None and other machines can reach the server, one is
-            generated; it is part of the address that is printed.
+        token: the access token of clients. If None and other machines can reach the server, one is generated; it is
+            part of the address that is printed.
         players: number of players at a time; others wait in a queue.
         text_to_image: makes pictures of texts, such as `jinn.player.text.TextToImage`.
 

@@ -29,10 +29,8 @@ from jinn.player.protocol import NO_ACTION, FrameHeader, FrameKind, Limits, Mess
 from jinn.player.scheduler import Frame, ModelError, Scheduler
 from jinn.world.world import World
 
-# Actions of these names stand for doing nothing.
-IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")
-# Codes with which a WebSocket is closed.
-POLICY_VIOLATION, INTERNAL_ERROR = 1008, 1011
+IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")  # actions of these names stand for doing nothing
+POLICY_VIOLATION, INTERNAL_ERROR = 1008, 1011  # codes with which a WebSocket is closed
 NO_TEXT_MODEL = (
     "this server has no text-to-image model: start it with jinn play --text MODEL, a model of diffusers"
 )
@@ -42,23 +40,7 @@ TextToImage = Callable[[str], Awaitable[np.ndarray]]
 
 
 class Shared:
-    """What all sessions and addresses of a server share.
-
-    Args:
-        world: the world that all play.
-        limits: what clients may ask for.
-        prompts: uint8 ``frames_BTHWC`` (B = T = 1) to start from.
-        text_to_image: makes pictures of texts; None: the server cannot.
-
-    Attributes:
-        scheduler: computes the frames.
-        admission: who plays and who waits.
-        parked: roll-outs of players who lost their connection, by the name of their session.
-        film_slots: limits the films that are encoded at a time.
-        filming: the network addresses whose films are being made.
-        fps: frames per second at first: the world's own, within the limits.
-        idle: the action that is played at first while no key is down; None: the world waits.
-    """
+    """What all sessions and addresses of a server share. Prompts are uint8 ``frames_BTHWC`` with B = T = 1."""
 
     def __init__(
         self, world: World, limits: Limits, prompts: list[Tensor], text_to_image: TextToImage | None
@@ -66,52 +48,36 @@ class Shared:
         self.world, self.limits, self.prompts, self.text_to_image = world, limits, prompts, text_to_image
         self.scheduler = Scheduler(world)
         self.admission = AdmissionQueue(limits)
-        self.parked: dict[str, History] = {}
+        self.parked: dict[str, History] = {}  # of players who lost their connection, by session name
         self.film_slots = asyncio.Semaphore(limits.max_films)
-        self.filming: set[str] = set()
+        self.filming: set[str] = set()  # the network addresses whose films are being made
         low, high = limits.fps_range
-        self.fps = min(max(world.fps, low), high)
+        self.fps = min(max(world.fps, low), high)  # at first
         names = [name.strip().lower() for name in world.action_names or []]
+        # What is played at first while no key is down; None: the world waits.
         self.idle = next((action for action, name in enumerate(names) if name in IDLE_NAMES), None)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a player may set.
-
-    Attributes:
-        fps: frames per second.
-        idle: the action that is played while no key is down; None: the world waits.
-        steps: MaskGIT steps per frame.
-        temperature: sampling temperature.
-        paused: whether only presses are played.
-        look_ahead: whether frames are computed before the player asks for them.
-    """
+    """What a player may set."""
 
     fps: float
-    idle: int | None
-    steps: int
+    idle: int | None  # the action that is played while no key is down; None: the world waits
+    steps: int  # MaskGIT steps per frame
     temperature: float
-    paused: bool = False
-    look_ahead: bool = True
+    paused: bool = False  # whether only presses are played
+    look_ahead: bool = True  # whether frames are computed before the player asks for them
 
 
 class Session:
-    """One player's controls, as their messages set them, and the pace of their frames.
-
-    Args:
-        socket: an accepted WebSocket.
-        shared: what the sessions of this server share.
-
-    Attributes:
-        admitted: done when the session may play.
-        last_input: the time of the client's last message other than an acknowledgement.
-    """
+    """One player's controls, as their messages set them, and the pace of their frames; the socket is accepted."""
 
     def __init__(self, socket: WebSocket, shared: Shared) -> None:
         self.socket, self.shared, self.limits = socket, shared, shared.limits
         self.control = RolloutControl(shared.world, shared.scheduler, shared.limits.history_bytes)
         self.name = secrets.token_urlsafe(16)
+        # Done when the session may play.
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         sampling = self.control.sampling
         self.settings = Settings(shared.fps, shared.idle, sampling.steps, sampling.temperature)
@@ -125,7 +91,7 @@ class Session:
         self.clip: list[Tensor] = []  # those of them that have arrived
         self.text_task: asyncio.Task[None] | None = None
         self.sent = self.acked = 0
-        self.last_input = time.monotonic()
+        self.last_input = time.monotonic()  # the last message other than an acknowledgement
         self.changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -278,11 +244,7 @@ class Session:
             self.changed.set()
 
     async def handle(self, message: Message) -> None:
-        """Apply a message.
-
-        Raises:
-            JinnError: the message does not fit the state of this session.
-        """
+        """Apply a message; `JinnError` if it does not fit the state of this session."""
         if message.type == "ack":
             return self._acknowledge(message.frame)
         self.last_input = time.monotonic()

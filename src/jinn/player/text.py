@@ -1,7 +1,4 @@
-"""Text prompts: a picture from a text, by a text-to-image pipeline of diffusers.
-
-The rest of the player knows only a function from a text to a picture (`jinn.player.session.TextToImage`).
-"""
+"""Text prompts: pictures by a pipeline of diffusers; the player knows only `jinn.player.session.TextToImage`."""
 
 from __future__ import annotations
 
@@ -23,11 +20,8 @@ from jinn.player.protocol import DEFAULT_LIMITS
 class TextToImage:
     """A text-to-image pipeline, loaded with the first text; it works on one text at a time.
 
-    Args:
-        model: the folder of a pipeline as diffusers saves it, or its name on the hub.
-        size_hw: height and width that pictures are cropped and resized to.
-        device: where the pipeline computes.
-        steps: denoising steps; None: the pipeline's own default.
+    The model is the folder of a pipeline as diffusers saves it, or its name on the hub. Pictures are cropped and
+    resized to ``size_hw``. The number of denoising steps is the pipeline's own if ``steps`` is None.
 
     Raises:
         JinnError: diffusers is not installed.
@@ -44,11 +38,7 @@ class TextToImage:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="text to image")
 
     async def __call__(self, text: str) -> np.ndarray:
-        """A picture of a text, uint8 (H, W, 3).
-
-        Raises:
-            JinnError: too many texts are waiting, or the pipeline failed.
-        """
+        """A picture of a text, uint8 (H, W, 3); `JinnError` if too many texts are waiting, or the pipeline failed."""
         if self.waiting >= DEFAULT_LIMITS.max_waiting_texts:
             raise JinnError(f"{self.waiting} texts are waiting for their pictures: try again in a while")
         self.waiting += 1
