@@ -1,7 +1,6 @@
 """Reading and writing files: JSON, text, safetensors, and config dataclasses as JSON. Nothing is unpickled.
 
-Everything is written beside its place under a temporary name, flushed, and renamed: a reader sees the
-old or the new, never half.
+Files are written under a temporary name, flushed, and renamed: a reader sees the old one or the new one, never half.
 """
 
 from __future__ import annotations
@@ -34,12 +33,9 @@ def to_dict(config: Any) -> Any:
 
 
 def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
-    """JSON values back to a config dataclass.
+    """JSON values back to a config dataclass; unknown and missing keys are a `JinnError`.
 
-    A union of dataclasses is told apart by its field names. Unknown and missing keys are errors.
-
-    Raises:
-        JinnError: the values do not fit the dataclass.
+    A union of dataclasses is told apart by its field names.
     """
     keys = set(values) if isinstance(values, dict) else {str(values)}
     origin = typing.get_origin(kind)
@@ -124,11 +120,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
-    """Put weights into a module; each name and shape must fit.
-
-    Raises:
-        JinnError: they do not.
-    """
+    """Put weights into a module; `JinnError` unless each name and shape fits."""
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
@@ -147,11 +139,7 @@ def weights_hash(*modules: torch.nn.Module) -> str:
 
 
 def load_function(location: str) -> Callable[..., Any]:
-    """The function at ``FILE.py:FUNCTION``. The file is run anew each time.
-
-    Raises:
-        JinnError: there is no such file or function, or the file cannot be run.
-    """
+    """The function at ``FILE.py:FUNCTION``, or `JinnError`. The file is run anew each time."""
     file, _, name = location.rpartition(":")
     path = Path(file)
     spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() else None

@@ -17,13 +17,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's increment, 2^64 divided 
 
 
 class ClipSampler:
-    """Samples clips uniformly from all clips of a split.
-
-    Args:
-        store: Store of the frames.
-        frames: Number of frames T in a clip.
-        seed: Seed of the run; another seed gives another sequence of clips.
-        split: ``"train"``, ``"heldout"`` or ``"all"``.
+    """Samples clips of `frames` frames uniformly from all clips of a split; the seed is that of the run.
 
     Raises:
         JinnError: No episode of the split is long enough.
@@ -56,18 +50,10 @@ class ClipSampler:
 def evenly_spaced_clips(
     store: FrameStore, frames: int, split: str | np.ndarray = "heldout", limit: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Episode ids and first frames of clips for evaluation: the same every time, and without overlap.
+    """Episode ids and first frames, int64 ``(B,)`` each, of clips for evaluation: the same ones every time.
 
-    Each episode is cut into clips from its first frame on; `limit` evenly spaced ones of them are returned.
-
-    Args:
-        store: Store of the frames.
-        frames: Number of frames T in a clip.
-        split: Name of a split, or ids of episodes.
-        limit: Maximum number of clips.
-
-    Returns:
-        Episode ids and first frames, int64 ``(B,)`` each.
+    Each episode of the split (its name, or ids of episodes) is cut into clips of `frames` frames from its first frame
+    on, without overlap; at most `limit` evenly spaced ones of them are returned.
 
     Raises:
         JinnError: No episode of the split is long enough.
@@ -117,10 +103,7 @@ def clip_generators(seed: int, numbers: range) -> list[torch.Generator]:
 
 
 def read_actions(store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int) -> Tensor | None:
-    """int64 true ``actions_BTm1`` of the clips that start at these frames of these episodes.
-
-    None if one of the episodes has no true actions.
-    """
+    """int64 true ``actions_BTm1`` of the clips of `read_clips`; None if one of the episodes has no true actions."""
     actions = np.empty((len(episodes), frames - 1), np.int64)
     for row, episode, start in zip(actions, episodes, starts, strict=True):
         known = store.actions(episode, start, start + frames - 1)

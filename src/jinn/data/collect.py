@@ -22,20 +22,13 @@ MEAN_HOLD = 6  # mean number of environment steps for which the sticky policy ho
 
 @dataclass(frozen=True)
 class Episode:
-    """The frames of one attempt at a level, or of a part of a long one.
-
-    Attributes:
-        frames_THWC: uint8.
-        actions_T: int64, entry t leads from frame t to frame t + 1, the last is the padding -1. None if the
-            environment's actions are not discrete.
-        level_seed: Seed of the level, None where the environment has no levels.
-        attempt: Number of the attempt within this call; parts of one attempt share it.
-    """
+    """The uint8 frames of one attempt at a level, or of a part of a long one."""
 
     frames_THWC: np.ndarray
+    # int64; entry t leads from frame t to frame t + 1, the last is the padding -1. None if actions are not discrete.
     actions_T: np.ndarray | None
-    level_seed: int | None
-    attempt: int
+    level_seed: int | None  # None where the environment has no levels
+    attempt: int  # number of the attempt within this call; parts of one attempt share it
 
 
 def collect(
@@ -56,11 +49,10 @@ def collect(
     Args:
         env_id, seed, levels, num_envs: As of `open_games`.
         frames: Number of frames in total.
-        policy: ``"random"`` takes a random action each step, as the paper did. ``"sticky"`` holds a random
-            movement for a random number of steps, geometric with mean `MEAN_HOLD`: random actions mostly
-            cancel out, held ones move the player. ``"runner"`` tries to finish levels of Procgen's
-            platformers, see `_runner`. ``"FILE.py:NAME"`` is a `Policy` in a file, which is run anew by each
-            call, so that a function's memory starts the same in each.
+        policy: ``"random"`` takes a random action each step, as the paper did. ``"sticky"`` holds a random movement for
+            a random number of steps, geometric with mean `MEAN_HOLD`: random actions mostly cancel out, held ones move
+            the player. ``"runner"`` tries to finish levels of Procgen's platformers, see `_runner`. ``"FILE.py:NAME"``
+            is a `Policy` in a file, which is run anew by each call, so that its memory starts the same in each.
         repeat: Environment steps for which an action is repeated between two frames, to divide the rate.
         size_hw: Height and width to crop and resize frames to, None keeps the environment's own.
 
@@ -186,9 +178,8 @@ def _sticky(games: Games, rng: np.random.Generator, repeat: int) -> Policy:
 def _runner(games: Games, rng: np.random.Generator, repeat: int) -> Policy:
     """Walk right, jump now and then and wherever the picture is static, and at times play at random.
 
-    It reaches the coin in 53% of the levels of CoinRun hard, in 56 steps on average, where "sticky" does in
-    44% in 270 steps and "random" in 28% in 590 (1,500 steps of 64 games). So it shows five times as many
-    levels, and their middles and ends.
+    It reaches the coin in 53% of the levels of CoinRun hard, in 56 steps on average, "sticky" in 44% in 270 steps and
+    "random" in 28% in 590 (1,500 steps of 64 games). So it shows five times as many levels, and their middles and ends.
     """
     if (games.num_actions, games.fps) != (PROCGEN_ACTIONS, PROCGEN_FPS):
         raise JinnError('the policy "runner" is for Procgen: choose "random" or "sticky"')

@@ -18,32 +18,25 @@ import numpy as np
 from jinn.contracts import JinnError
 
 PROCGEN_FPS = 15
-# The first nine of Procgen's 15 actions are the movements: left, none, right, each with down, none, up. The
-# others do nothing in most games.
-PROCGEN_ACTIONS = 15
-PROCGEN_MOVES = 9
+# The movements come first: left, none, right, each with down, none, up. The others do nothing in most games.
+PROCGEN_ACTIONS, PROCGEN_MOVES = 15, 9
 WALK_RIGHT, JUMP_RIGHT = 7, 8
 
 
 @dataclass(frozen=True)
 class Games:
-    """Environments that step together.
+    """Environments that step together."""
 
-    Attributes:
-        reset: () -> uint8 ``obs_BHWC`` and level seeds ``(B,)`` or None.
-        step: actions -> observations, level seeds, and whether each observation is its episode's last.
-        sample_actions: (generator, whether only movements) -> a random action for each environment.
-        num_actions: Number of actions, None if they are not discrete.
-        fps: The environment's own frames per second.
-    """
-
+    # () -> uint8 obs_BHWC, and level seeds (B,) or None.
     reset: Callable[[], tuple[np.ndarray, np.ndarray | None]]
+    # actions -> observations, level seeds, and whether each observation is its episode's last.
     step: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None, np.ndarray]]
     close: Callable[[], None]
+    # (generator, whether only movements) -> a random action for each environment.
     sample_actions: Callable[[np.random.Generator, bool], np.ndarray]
     num_envs: int
-    num_actions: int | None
-    fps: float
+    num_actions: int | None  # None if they are not discrete
+    fps: float  # the environment's own rate
 
 
 def open_games(
@@ -52,10 +45,8 @@ def open_games(
     """Open environments, e.g. ``envpool:CoinrunHard-v0`` or ``gymnasium:CartPole-v1``.
 
     Args:
-        env_id: Library and id.
         seed: Seed of the order of the levels and of everything random in the environments.
         levels: First level seed and number of levels; None plays all there are.
-        num_envs: Number of environments side by side.
 
     Raises:
         JinnError: The environment is unknown or not installed, or has no RGB pictures or no such levels.

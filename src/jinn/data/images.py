@@ -2,11 +2,10 @@
 
 Decoders only decode: they hand over uint8 RGB at the full size, upright, with transparency laid over white.
 
-The filter is the area average: an output pixel is the mean of the part of the picture that it covers, where a
-pixel is a little square of one colour. So pixel art that was enlarged by a whole factor comes back as its own
-pixels, which a triangle filter would smear, and a smaller picture is enlarged with hard edges instead of blur.
-The same formula holds in both directions, so nothing changes abruptly where a picture has about the frame's
-size. Sums are exact whole numbers: the result does not depend on the machine, the batch or the threads.
+The filter is the area average: an output pixel is the mean of the little squares of one colour that it covers. So pixel
+art that was enlarged by a whole factor comes back as its own pixels, which a triangle filter would smear, and a smaller
+picture is enlarged with hard edges instead of blur. One formula holds in both directions, so nothing changes abruptly
+at the frame's size. Sums are exact whole numbers: the result does not depend on the machine, the batch or the threads.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ def crop_resize(frames_THWC: np.ndarray, size_hw: tuple[int, int], pixel_aspect:
     """Crop the middle of frames to a shape and resize it, without distortion.
 
     Args:
-        frames_THWC: uint8, all of one size.
+        frames_THWC: uint8.
         size_hw: height and width to return, pixels. Its shape decides what is cropped.
         pixel_aspect: width of an input pixel divided by its height; videos for television have others than 1.
 
@@ -67,9 +66,9 @@ def _sum_areas(values_TIX: np.ndarray, want: int, dtype: type[np.floating]) -> n
 
 @lru_cache(maxsize=8)
 def _overlaps(have: int, want: int) -> np.ndarray:
-    """How much of each of `have` equal parts of a line each of `want` equal parts covers.
+    """How much of each of `have` equal parts of a line each of `want` parts covers, int64 ``(want, have)``.
 
-    int64 ``(want, have)``, in units in which a row sums to `have` and a column to `want`.
+    A row sums to `have`, a column to `want`.
     """
     have_edges, want_edges = np.arange(have + 1) * want, np.arange(want + 1) * have
     begins = np.maximum(want_edges[:-1, None], have_edges[:-1])

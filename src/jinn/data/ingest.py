@@ -1,10 +1,9 @@
 """Sources -> one frame store: what ``jinn data`` does.
 
-A source is a video file, a folder of videos, an environment (``envpool:CoinrunHard-v0``,
-``gymnasium:CartPole-v1``) or the synthetic game (``synthetic:game``). The same call again resumes where the
-last one was stopped: a video, and a chunk of an environment's play, is written whole or not at all. The seed
-of a chunk is derived from the seed of the run and the chunk's number, so a resumed run writes the same store
-as one that was never stopped.
+A source is a video file, a folder of videos, an environment (``envpool:CoinrunHard-v0``, ``gymnasium:CartPole-v1``) or
+the synthetic game (``synthetic:game``). The same call again resumes where the last one was stopped: a video, and a
+chunk of an environment's play, is written whole or not at all. The seed of a chunk is derived from the seed of the run
+and the chunk's number, so a resumed run writes the same store as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -40,22 +39,14 @@ CHUNK_FRAMES = {"envpool": 64_000, "gymnasium": 2_000, "synthetic": 10_000}
 
 @dataclass(frozen=True)
 class Summary:
-    """What one call of `ingest` added.
-
-    Attributes:
-        episodes, frames: Numbers of episodes and frames added by this call.
-        hours: Duration of these frames at the store's rate.
-        resumed: Number of videos and chunks of play that an earlier call had completed.
-        skipped: (file, reason) of each file that could not be read.
-        warnings: (file, reason) of each file that was read in part.
-    """
+    """What one call of `ingest` added."""
 
     episodes: int
     frames: int
-    hours: float
-    resumed: int
-    skipped: tuple[tuple[str, str], ...]
-    warnings: tuple[tuple[str, str], ...]
+    hours: float  # duration of these frames at the store's rate
+    resumed: int  # number of videos and chunks of play that an earlier call had completed
+    skipped: tuple[tuple[str, str], ...]  # (file, reason) of each file that could not be read
+    warnings: tuple[tuple[str, str], ...]  # (file, reason) of each file that was read in part
 
 
 @dataclass(frozen=True)
@@ -86,8 +77,8 @@ def ingest(
     Args:
         sources: Videos, folders and environments, as described in the module.
         out: Directory of the store.
-        fps: Frames per second. The default is the store's rate, or else the environment's own, or 10 for
-            video. It may divide an environment's own rate by a whole number: actions are then repeated.
+        fps: Frames per second. The default is the store's rate, or else the environment's own, or 10 for video. It may
+            divide an environment's own rate by a whole number: actions are then repeated.
         size_hw: Height and width, pixels. The default is the store's size, or else 64 x 64.
         frames: Number of frames to play in each environment, by default 100,000. Videos are read whole.
         seed: Seed of the environments and policies.

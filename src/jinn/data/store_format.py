@@ -17,7 +17,6 @@ from jinn.files import replacing, write_text
 
 VERSION = 1
 NO_SEED = np.iinfo(np.int64).min  # stands for "no level seed" in the column
-
 HELDOUT_FRACTION = 0.05
 
 # The columns of the index, one row per episode. `group` is the hash that decides the split.

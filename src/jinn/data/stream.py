@@ -25,24 +25,16 @@ from jinn.errors import JinnError
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """How an environment is played for training.
+    """How an environment is played for training."""
 
-    Attributes:
-        frames: Number of frames in total; every phase of the training sees all of them.
-        levels: First level seed and number of levels to train on.
-        test_levels: First level seed and number of levels to evaluate on.
-        test_frames: Number of frames from the test levels.
-        policy: Who plays: random, sticky, runner, FILE.py:FUNCTION; or several, such as sticky+runner, which
-            alternate from chunk to chunk. The first one plays the test levels.
-        chunk: Number of frames that are played at a time.
-    """
-
-    frames: int = 2_000_000
-    levels: tuple[int, int] = (0, 10_000)
-    test_levels: tuple[int, int] = (20_000, 1_000)
-    test_frames: int = 60_000
+    frames: int = 2_000_000  # number of frames in total; every phase of the training sees all of them
+    levels: tuple[int, int] = (0, 10_000)  # first level seed and number of levels to train on
+    test_levels: tuple[int, int] = (20_000, 1_000)  # the same to evaluate on
+    test_frames: int = 60_000  # number of frames from the test levels
+    # Who plays: random, sticky, runner, FILE.py:FUNCTION; or several, such as sticky+runner, which alternate from chunk
+    # to chunk. The first one plays the test levels.
     policy: str = "sticky"
-    chunk: int = 256_000
+    chunk: int = 256_000  # number of frames that are played at a time
 
     def __post_init__(self) -> None:
         if min(self.frames, self.test_frames, self.chunk, self.levels[1], self.test_levels[1]) < 1:
@@ -55,16 +47,9 @@ class StreamConfig:
 class FrameStream:
     """Frames of an environment that is played during training, chunk by chunk.
 
-    Attributes:
+    Args:
         source: The environment, such as ``envpool:CoinrunHard-v0``.
         config: How it is played.
-        num_chunks: Number of chunks.
-        size_hw: Height and width of the frames, pixels.
-        evaluation_path: Folder of the store to evaluate on, which need not exist yet.
-        stream_config: The source and how it is played, for the JSON of a run.
-
-    Args:
-        source, config: As above.
         folder: Where chunks are written; it is made when the first one is played.
         seed: Seed of the levels' order and of the policy.
     """
@@ -74,8 +59,8 @@ class FrameStream:
     def __init__(self, source: str, config: StreamConfig, folder: Path, seed: int = 0) -> None:
         self.source, self.config, self.folder, self._seed = source, config, folder, seed
         self.num_chunks = -(-config.frames // config.chunk)
-        self.evaluation_path = folder / "test"
-        self.stream_config: dict[str, Any] = {"source": source, **asdict(config)}
+        self.evaluation_path = folder / "test"  # folder of the store to evaluate on, which need not exist yet
+        self.stream_config: dict[str, Any] = {"source": source, **asdict(config)}  # for the JSON of a run
         self._next: Future[FrameStore] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jinn-play")
 
@@ -130,15 +115,10 @@ class FrameStream:
 
 
 class StoreSource:
-    """A frame store behind the interface of `FrameStream`: its "train" split is one chunk.
-
-    Attributes:
-        previews, trained_on, evaluation_path: As of a `FrameStream`, by the store's own splits.
-        stream_config: None, because nothing is played.
-    """
+    """A frame store behind the interface of `FrameStream`: its "train" split is one chunk."""
 
     num_chunks = 1
-    stream_config = None
+    stream_config = None  # nothing is played
 
     def __init__(self, store: FrameStore) -> None:
         self._store, self.size_hw = store, store.size_hw

@@ -18,8 +18,7 @@ ACTIONS = ("stay", "left", "right", "up", "down")
 CELL = 4  # side of a cell of the board, of the sprite and of a step, pixels
 
 _MOVES_YX = np.array([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)])
-# Soft colours, so that the bright sprite is found on all of them.
-_PALETTE = np.array(
+_PALETTE = np.array(  # soft colours, so that the bright sprite is found on all of them
     [(52, 73, 94), (71, 92, 80), (94, 82, 105), (60, 96, 112), (104, 94, 76), (84, 64, 72)], np.uint8
 )
 # Four rows of a sprite without any symmetry: w white, y yellow, r red, k black.
@@ -32,16 +31,10 @@ _SPRITE = np.array(
 def game_rollout(
     seed: int, length: int, size_hw: tuple[int, int] = (32, 32)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One episode of the game, played at random.
+    """One episode of the game, played at random on the level of a seed: uint8 ``frames_THWC``, int64 ``actions_T``.
 
-    Args:
-        seed: Seed of the level.
-        length: Number of frames T.
-        size_hw: Height and width, pixels: multiples of 4.
-
-    Returns:
-        uint8 ``frames_THWC`` and int64 ``actions_T`` in 0..4 (see `ACTIONS`), where ``actions[t]`` leads from
-        frame t to frame t + 1 and the last entry is the padding -1.
+    ``actions_T[t]``, in 0..4 (see `ACTIONS`), leads from frame t to frame t + 1; the last entry is the padding -1.
+    Sides are multiples of 4 pixels.
     """
     if size_hw[0] % CELL or size_hw[1] % CELL or length < 1:
         raise ValueError(f"sides are multiples of {CELL} and lengths at least 1, got {size_hw}, {length}")

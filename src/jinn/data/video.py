@@ -1,8 +1,7 @@
 """Video files -> frames at a rate and a size.
 
-Frames are picked by their timestamps: output frame k is what a player displays k / fps seconds after the
-first picture, also when the file's own rate varies. Pictures are rotated and mirrored as the file asks; `crop_resize`
-makes frames of them.
+Frames are picked by their timestamps: output frame k is what a player displays k / fps seconds after the first picture,
+also when the file's own rate varies. Pictures are rotated and mirrored as the file asks, and go through `crop_resize`.
 """
 
 from __future__ import annotations
@@ -107,8 +106,7 @@ def _decode(container: Any) -> Iterator[Any]:
 
     stream = container.streams.video[0]
     large = stream.codec_context.width * stream.codec_context.height > 640 * 360
-    # For small pictures more threads cost more than they gain.
-    stream.thread_type = "AUTO" if large else "NONE"
+    stream.thread_type = "AUTO" if large else "NONE"  # small pictures lose more by threads than they gain
     try:
         yield from container.decode(stream)
     except av.error.FFmpegError as error:
@@ -132,8 +130,7 @@ def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, conve
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
     """How the file's pictures are brought upright: swap the axes, then flip height, then flip width.
 
-    The display matrix moves pixel (x, y) to (a x + c y, b x + d y); phones store one of the eight
-    orientations in it.
+    The display matrix moves pixel (x, y) to (a x + c y, b x + d y); phones store one of eight orientations in it.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:

@@ -31,27 +31,21 @@ FILES = ("frames-*.bin", "actions.bin", "index.npz", "store.json", "writer.lock"
 class StoreWriter:
     """Creates a store or continues one; a context manager.
 
-    An episode is written chunk by chunk with `append`, and exists once `end_episode` was called. Nothing is
-    durable before `commit`, `finish_source` (which commits now and then) or `close`. Leaving the ``with``
-    block by an exception drops everything after the last finished source. A store that is still empty at the
-    end is removed again.
-
-    Attributes:
-        size_hw, fps, num_actions: As below.
-        done_sources: Names of the sources that are complete.
-        num_frames: Number of frames written, those of the open episode included.
+    An episode is written chunk by chunk with `append`, and exists once `end_episode` was called. Nothing is durable
+    before `commit`, `finish_source` (which commits now and then) or `close`. Leaving the ``with`` block by an exception
+    drops everything after the last finished source. A store that is still empty at the end is removed again.
 
     Args:
         path: Directory of the store, which is made if it is missing.
         size_hw: Height and width of the frames, pixels.
         fps: Frames per second.
-        num_actions: Number of different true actions, None for video. Raise the attribute of the same name
-            before you end an episode with more.
+        num_actions: Number of different true actions, None for video. Raise the attribute of the same name before you
+            end an episode with more.
         shard_bytes: Size of a full shard of a new store.
 
     Raises:
-        JinnError: The store has another size or rate, is damaged or is being written by another process, or
-            the directory holds other files.
+        JinnError: The store has another size or rate, is damaged or is being written by another process, or the
+            directory holds other files.
     """
 
     def __init__(
@@ -80,9 +74,9 @@ class StoreWriter:
             raise
         self._layout = old
         self.num_actions = max(num_actions or 0, index.num_actions or 0) or None
-        self.done_sources = set(index.done)
+        self.done_sources = set(index.done)  # names of the sources that are complete
         self._columns = {name: column.tolist() for name, column in index.columns.items()}
-        self.num_frames = count_frames(self._columns)
+        self.num_frames = count_frames(self._columns)  # written, those of the open episode included
         self._sources = {name: number for number, name in enumerate(index.sources)}
         self._heldout_groups = set(index.columns["group"][index.columns["heldout"]].tolist())
         self._safe = (self.num_episodes, len(self._sources))  # episodes and sources that a rollback keeps
@@ -95,11 +89,7 @@ class StoreWriter:
         return len(self._columns["start"])
 
     def append(self, frames_THWC: np.ndarray) -> None:
-        """Write the next chunk of the episode that has not ended, or the first one of a new episode.
-
-        Args:
-            frames_THWC: uint8, at least one frame, of the store's size.
-        """
+        """Write the next chunk (uint8, T > 0) of the episode that has not ended, or the first one of a new episode."""
         shape = self._layout.frame_shape
         if frames_THWC.dtype != np.uint8 or frames_THWC.shape[1:] != shape or not len(frames_THWC):
             raise ValueError(
@@ -123,8 +113,7 @@ class StoreWriter:
 
         Args:
             source: Name of the video or environment.
-            actions_T: True actions, int ``(T,)`` for all T frames of the episode. Entry t leads from frame t
-                to t + 1; the last entry is ignored.
+            actions_T: True actions, int; entry t leads from frame t to t + 1, the last entry is ignored.
             level_seed: Seed of the level that was played.
             group: Episodes of one group share a split; by default the level, or else the source.
         """
