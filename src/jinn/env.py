@@ -37,20 +37,17 @@ from jinn.world.world import World
 class WorldVectorEnv(VectorEnv[Any, Any, Any]):
     """Many roll-outs of a world, computed as one batch.
 
-    After the last step of an episode the next step starts a new one, whatever its action is (Gymnasium's
-    `AutoresetMode.NEXT_STEP`).
+    The step after the last one of an episode starts a new one, whatever its action (`AutoresetMode.NEXT_STEP`).
 
     Args:
         num_envs: B.
         world: a `World`, or the name or folder of one.
-        prompts: what episodes start from: a store of frames (or its folder), or frames ``PTHWC``. None takes the
-            prompts of the world.
+        prompts: what episodes start from: a store of frames (or its folder), or frames ``PTHWC``; None: the world's.
         context: number of frames of a prompt from a store.
         split: of the store.
         horizon: number of steps after which an episode is truncated.
         reward: gives rewards and terminations; None gives none.
-        actions: maps input actions to latent ones: action k of the game is played as ``actions[k]``. None takes
-            latent actions.
+        actions: if given, input actions are taken instead of latent ones, and input action k is latent ``actions[k]``.
         sampling: how frames are sampled; None is the world's own. Any other is computed without the backend.
         as_tensors: whether observations, rewards and flags are torch tensors on the world's device, which copies
             nothing to the host. By default they are NumPy arrays, as in Gymnasium.
@@ -113,12 +110,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start all episodes.
-
-        Args:
-            seed: of prompts and roll-outs; the same seed and actions give the same episodes.
-            options: there are none.
-        """
+        """Start all episodes; the same seed and actions give the same episodes. There are no options."""
         super().reset(seed=seed)
         self.state, self.frames_BHWC = self._start(self.num_envs)
         self.steps_B, self.over_B = np.zeros(self.num_envs, np.int64), np.zeros(self.num_envs, bool)

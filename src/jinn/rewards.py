@@ -1,7 +1,6 @@
 """Reward and termination functions. A world predicts only frames; rewards come from a separate function.
 
-There are two here: a picture of the goal, and a small classifier trained on a few labelled steps. Any function
-with the signature of `RewardFunction` serves as well.
+Here are a picture of the goal, and a small classifier trained on a few labelled steps; any `RewardFunction` serves.
 """
 
 from __future__ import annotations
@@ -118,13 +117,11 @@ def train_reward_head(
 ) -> RewardHead:
     """Train a `RewardHead` on labelled steps.
 
-    Every kind of step makes up the same fraction of a batch, however rare it is, and frames are shifted by up to
-    four pixels.
+    Every kind of step makes up the same fraction of a batch, and frames are shifted by up to four pixels.
 
     Args:
         before_XHWC, after_XHWC: uint8, the frames before and after X steps of the real game.
-        rewards_X: the reward of each step.
-        terminated_X: bool, whether the step terminated its episode.
+        rewards_X, terminated_X: the reward of each step, and whether it terminated its episode (bool).
         seed: of weights and batches.
         steps: of AdamW, with a learning rate that falls from 1e-3 to 0.
         batch: labelled steps per optimiser step.

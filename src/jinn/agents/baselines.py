@@ -1,8 +1,4 @@
-"""Policies that need no skill: what an agent has to be compared with before it is believed.
-
-An agent that solves no more levels than a constant action, or than the same actions without looking, has learned
-nothing from what it sees.
-"""
+"""Policies that need no skill: an agent that solves no more levels than they do learned nothing from what it sees."""
 
 from __future__ import annotations
 

@@ -50,9 +50,7 @@ def clone(
         frames_XHWC: uint8, X frames in any order.
         actions_X: int64, the action taken in each; frames with a negative one are left out.
         num_actions: number of actions, latent or true, whichever `actions_X` are.
-        config: see `CloneConfig`.
         seed: of weights, order and shifts.
-        device: where to train.
         network: to train; None makes a new one.
         on_step: is called with the number of steps done and the loss.
 

@@ -20,13 +20,11 @@ Policy = Callable[[Tensor], Tensor]
 def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
     """Returns of the first episodes that each environment plays.
 
-    Each environment counts for the same number of episodes, or short ones would be counted too often.
-
     Args:
         envs: as of `jinn.agents.ppo.train_ppo`.
-        policy: chooses the actions. It sees only the environments whose episodes still count, so it must not
-            depend on their order.
-        episodes: least number of episodes, rounded up to the same number for each environment.
+        policy: sees only the environments whose episodes still count, so it must not depend on their order.
+        episodes: least number of episodes, rounded up to the same number for each environment: otherwise short ones
+            would be counted too often.
 
     Returns:
         float64, the sum of rewards of each episode.
@@ -49,8 +47,8 @@ def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
 def actor(folder: Path | str, seed: int = 0, random: float = 0.0) -> Callable[[np.ndarray], np.ndarray]:
     """An agent as a policy of ``jinn data``: uint8 ``obs_BHWC`` to one action each.
 
-    In a file of two lines, ``from jinn.agents.play import actor`` and ``act = actor("runs/expert")``, it
-    plays by ``jinn data envpool:CoinrunHard-v0 --policy FILE.py:act``.
+    In a file of two lines, ``from jinn.agents.play import actor`` and ``act = actor("runs/expert")``, it plays by
+    ``jinn data envpool:CoinrunHard-v0 --policy FILE.py:act``.
 
     Args:
         folder: of the agent.

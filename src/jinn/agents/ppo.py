@@ -1,7 +1,6 @@
 """Proximal policy optimisation (Schulman et al. 2017), with Procgen's settings (Cobbe et al. 2020).
 
-It takes any environment of frames with Gymnasium's vector interface: EnvPool's games and the learned environments
-of `jinn.env` alike.
+It takes any environment of frames with Gymnasium's vector interface: EnvPool's games and learned ones (`jinn.env`).
 """
 
 from __future__ import annotations
@@ -27,11 +26,9 @@ class PPOConfig:
     Attributes:
         steps: Number of steps of all environments together.
         length: Steps of each environment between two updates.
-        epochs: Number of epochs of an update.
-        minibatches: Number of minibatches of an epoch.
+        epochs, minibatches: Numbers of epochs of an update, and of minibatches of an epoch.
         learning_rate: Learning rate of Adam; falls linearly to 0.
-        discount: gamma of the generalised advantage estimate.
-        trace: lambda of the generalised advantage estimate.
+        discount, trace: gamma and lambda of the generalised advantage estimate.
         clip: Range to which the policy's ratio and the value are clipped.
         entropy: Weight of the entropy bonus; falls with the learning rate, so that in the end only rewards count.
         value: Weight of the value's error.
@@ -83,12 +80,7 @@ class Rollout:
 
 
 class RewardScale:
-    """Divides rewards by the standard deviation of the discounted returns so far (as Procgen's baselines do).
-
-    Args:
-        num_envs: B.
-        discount: gamma.
-    """
+    """Divides rewards by the standard deviation of the discounted returns so far (as Procgen's baselines do)."""
 
     def __init__(self, num_envs: int, discount: float) -> None:
         self.discount = discount
@@ -112,12 +104,7 @@ class Learner:
 
     Args:
         network: on the device where it learns.
-        config: see `PPOConfig`.
-        num_envs: B.
         seed: of actions and minibatches.
-
-    Attributes:
-        updates: done so far.
     """
 
     def __init__(self, network: Network, config: PPOConfig, num_envs: int, seed: int) -> None:
@@ -202,18 +189,14 @@ class Learner:
 
 
 class Player:
-    """Plays an agent in its environments, rollout after rollout; episodes go on from one to the next.
-
-    Attributes:
-        returns: of the episodes that ended since the list was last emptied.
-    """
+    """Plays an agent in its environments, rollout after rollout; episodes go on from one to the next."""
 
     def __init__(self, envs: Any, learner: Learner, device: str | torch.device) -> None:
         self.envs, self.learner, self.device = envs, learner, device
         self.frames_BHWC = torch.as_tensor(envs.reset()[0], device=device)
         self.over_B = np.zeros(envs.num_envs, bool)
         self.return_B = np.zeros(envs.num_envs)
-        self.returns: list[float] = []
+        self.returns: list[float] = []  # of the episodes that ended since it was last emptied
 
     def rollout(self) -> Rollout:
         """The steps of all environments between two updates."""
@@ -256,15 +239,12 @@ def train_ppo(
     Args:
         envs: a Gymnasium vector environment of uint8 frames and discrete actions, whose step after the last
             one of an episode starts the next (`AutoresetMode.NEXT_STEP`; EnvPool's do so too).
-        config: see `PPOConfig`.
         seed: of weights, actions and minibatches.
-        device: where the network computes.
         network: to start from, such as a cloned policy; None starts from scratch.
-        folder: for the agent and the state of its training: the same call goes on from there. The environments
-            are reset then.
-        on_update: is called after each update with a report and the network. The report has the number of steps
-            so far, mean return and number of the episodes that ended since the last update, the entropy, and
-            the explained fraction of the variance of the values.
+        folder: for the agent and the state of its training: the same call goes on from there, with a reset of `envs`.
+        on_update: is called after each update with a report and the network. The report has the number of steps so
+            far, mean return and number of the episodes that ended since the last update, the entropy, and the
+            explained fraction of the variance of the values.
 
     Raises:
         JinnError: the folder holds another network.
