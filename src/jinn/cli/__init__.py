@@ -44,14 +44,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
-
-    Args:
-        arguments: of the command line; by default those of the process.
-
-    Returns:
-        The exit code.
-    """
+    """Run a command, by default that of the process's command line; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         parse(arguments)()
@@ -71,11 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> Callable[[], None]:
-    """The call that a command line asks for, not run yet.
-
-    Raises:
-        SystemExit: the command line asks for help, or it is not understood; either is printed.
-    """
+    """The call that a command line asks for, not run yet; raises `SystemExit` once help or a mistake is printed."""
     if list(arguments) == ["--version"]:
         return partial(console.print, f"jinn {__version__}")
     call: Callable[[], None] = tyro.extras.subcommand_cli_from_dict(

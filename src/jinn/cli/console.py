@@ -26,8 +26,7 @@ def say(sentence: object) -> None:
 def progress(*columns: rich.progress.ProgressColumn) -> Iterator[Callable[..., None]]:
     """A live display of tasks, with the columns of every command and some of its own.
 
-    It yields a function ``(task, done, total, **fields)`` that shows how much of a task is done; ``text`` is
-    shown in place of the task's name.
+    It yields a function that shows how much of a task is done, with ``text`` in place of the task's name.
     """
     with rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),

@@ -69,12 +69,7 @@ def measure(
     device: str = DEVICE,
     deadline: float = math.inf,
 ) -> None:
-    """Measure, print a table for each world, and write the report.
-
-    Args:
-        paths, protocol, out, backend, device: as of `evaluate`.
-        deadline: `time.monotonic` at which to stop, as if the user had.
-    """
+    """Measure, print tables, and write the report; at the deadline (`time.monotonic`) stop as if the user had."""
     from jinn.evaluation.report import write_report
     from jinn.evaluation.suite import evaluate
 

@@ -11,11 +11,7 @@ from jinn.world.graph import GraphPrecision
 from jinn.world.world import World
 
 
-def export(
-    world: tyro.conf.Positional[str],
-    /,
-    precision: GraphPrecision | None = None,
-) -> None:
+def export(world: tyro.conf.Positional[str], /, precision: GraphPrecision | None = None) -> None:
     """Write a world as ONNX graphs, which play faster on a CPU.
 
     Args:

@@ -17,12 +17,7 @@ from jinn.world.label import label as label_store
 from jinn.world.world import World
 
 
-def label(
-    world: tyro.conf.Positional[str],
-    store: tyro.conf.Positional[Path],
-    /,
-    out: Path,
-) -> None:
+def label(world: tyro.conf.Positional[str], store: tyro.conf.Positional[Path], /, out: Path) -> None:
     """Label every frame of a store with its latent action.
 
     Args:

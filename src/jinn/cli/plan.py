@@ -31,13 +31,9 @@ def plan(
     """
     settings = read_settings(recipe, pairs)
     phases = plan_phases(settings.recipe, cluster, settings.parallel)
-    tables = (
-        model_table(recipe, empty_world(settings.recipe)),
-        work_table(phases, cluster),
-        memory_table(phases, cluster),
-    )
-    for table in tables:
-        console.print(table)
+    console.print(model_table(recipe, empty_world(settings.recipe)))
+    console.print(work_table(phases, cluster))
+    console.print(memory_table(phases, cluster))
     if uneven := [phase.name for phase in phases if not phase.even]:
         console.print(
             f"The batch of {', '.join(uneven)} cannot be split evenly over so many GPUs, and training would "

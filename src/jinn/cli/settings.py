@@ -41,11 +41,7 @@ class Settings(Recipe):
 
 
 def read_settings(recipe: str, pairs: Sequence[Sequence[str]] = ()) -> Settings:
-    """A named recipe with the values of all ``--set``.
-
-    Raises:
-        JinnError: there is no such recipe or value.
-    """
+    """A named recipe with the values of all ``--set``; raises `JinnError` if there is no such recipe or value."""
     loaded = load_recipe(recipe)
     settings = Settings(**{field.name: getattr(loaded, field.name) for field in fields(Recipe)})
     return override(settings, list(chain.from_iterable(pairs)))

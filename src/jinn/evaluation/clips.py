@@ -15,13 +15,7 @@ from jinn.world.world import World
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips of a store, whose frames are read on demand.
-
-    Attributes:
-        store: the store that holds the clips.
-        episodes, starts: int64 episode and first frame of each clip.
-        frames: T of a clip.
-    """
+    """Clips of T ``frames`` of a store, read on demand; int64 ``episodes`` and ``starts`` say where each begins."""
 
     store: FrameStore
     episodes: np.ndarray
@@ -62,13 +56,10 @@ class HeldOut:
 
 
 def held_out_episodes(store: FrameStore, worlds: list[World]) -> np.ndarray:
-    """Ids of the episodes that none of the worlds was trained on.
+    """Ids of the episodes that none of the worlds was trained on; raises `JinnError` if there are none.
 
     If a world knows what it was trained on, all other levels and videos are held out, in whatever store
     they are. Otherwise the store's own held-out split is used.
-
-    Raises:
-        JinnError: there are none.
     """
     allowed = np.ones(store.num_episodes, bool)
     for world in worlds:
@@ -85,15 +76,8 @@ def held_out_episodes(store: FrameStore, worlds: list[World]) -> np.ndarray:
 def choose(store: FrameStore, worlds: list[World], frames: int, count: int, seed: int) -> HeldOut:
     """Choose clips to measure worlds on: random levels for each set, and evenly spaced clips of them.
 
-    Args:
-        store: a store with episodes that no world was trained on.
-        worlds: worlds that are measured on the same clips.
-        frames: T of a clip.
-        count: largest number of clips in each of the three sets.
-        seed: seed of the choice of levels.
-
-    Raises:
-        JinnError: nothing is held out, or too little for an interval.
+    A clip has ``frames`` frames, each of the three sets has ``count`` clips at most, and levels are chosen by ``seed``.
+    Raises `JinnError` if nothing is held out from all of the worlds, or too little for an interval.
     """
     episodes = held_out_episodes(store, worlds)
     long_enough = episodes[store.lengths[episodes] >= frames]

@@ -22,12 +22,8 @@ from jinn.evaluation.stability import image_statistics
 def features(networks: Networks, clips: dict[str, Tensor]) -> Records:
     """Features that the distances compare: ``features/<kind>/<name>``, float32 ``BXD``, X samples a clip.
 
-    X is 1 for "fvd" (logits of I3D) and "motion_distance" (see `jinn.evaluation.motion`), and T for
-    "frame_distance" (AlexNet).
-
-    Args:
-        networks: see `Networks`.
-        clips: uint8 ``frames_BTHWC`` by name.
+    The clips are uint8 ``frames_BTHWC`` by name. X is 1 for "fvd" (logits of I3D) and "motion_distance" (see
+    `jinn.evaluation.motion`), and T for "frame_distance" (AlexNet).
     """
     found: Records = {}
     for name, frames_BTHWC in clips.items():
@@ -43,12 +39,8 @@ def features(networks: Networks, clips: dict[str, Tensor]) -> Records:
 def real_records(networks: Networks, held_out: HeldOut, rows: slice, seed: int) -> Records:
     """Features of real clips without their prompts, and of clips that are wrong in one known way.
 
-    ``statistics`` are those of `image_statistics` of the real clips.
-
-    Args:
-        networks, held_out: see there.
-        rows: which of its clips.
-        seed: seed of the shuffled frames.
+    ``rows`` of the held-out clips are taken, and ``seed`` shuffles frames. ``statistics`` are those of
+    `image_statistics` of the real clips.
     """
     real_BTHWC = held_out.measured.rows(rows).read()
     future_BTHWC = real_BTHWC[:, 1:]

@@ -49,9 +49,8 @@ def bootstrap(
 
     Args:
         samples: ``(B, ...)``, one row for each clip; rows that hold a NaN are left out.
-        seed: seed of the resampling.
         statistic: maps means ``(draws, ...)`` to numbers ``(draws,)``; None is the mean itself.
-        draws: number of resamples.
+        seed, draws: seed of the resampling, and number of resamples.
         least, most: range of the statistic; the interval does not exceed it.
 
     Raises:

@@ -5,10 +5,8 @@
 Of the logits of I3D it is the Frechet video distance (Unterthiner et al. 2019), of the features of frames the
 frame distance. The last trace is computed as a sum of singular values: with any factors ``S = F^T F`` it is
 the nuclear norm of ``F1 F2^T``. Centred features are such a factor, which is small where samples are few, and
-nothing has to be inverted, so that covariances may be singular.
-
-The distance of finite sets is biased upwards, the more the fewer the samples: compare only distances of
-equally many samples.
+nothing has to be inverted, so that covariances may be singular. The distance of finite sets is biased upwards, the
+more the fewer the samples: compare only distances of equally many samples.
 """
 
 from __future__ import annotations
@@ -22,14 +20,9 @@ from jinn.evaluation.estimate import Estimate
 
 
 def frechet(real_XD: Tensor, made_XD: Tensor) -> float:
-    """Frechet distance of two sets of features, 0 or more.
+    """Frechet distance, 0 or more, of two sets of features of any float type, device and number of samples.
 
-    Args:
-        real_XD: any float type and device, two samples at least.
-        made_XD: likewise; there may be more or fewer of them.
-
-    Raises:
-        JinnError: a set has less than two samples.
+    Raises `JinnError` if a set has less than two samples.
     """
     (mean_a, factor_a), (mean_b, factor_b) = (_mean_and_factor(_float64(x)) for x in (real_XD, made_XD))
     overlap = torch.linalg.svdvals(factor_a @ factor_b.T).sum()
@@ -48,17 +41,8 @@ def frechet_interval(real_CXD: Tensor, made_CXD: Tensor, seed: int = 0, draws: i
     resampled independently; where they belong together clip by clip, the interval is rather too wide. Where
     there are more samples than dimensions, clips are resampled in up to 64 groups, whose moments are enough.
 
-    Args:
-        real_CXD: any float type and device; C clips of X samples (frames, or 1), two clips at least.
-        made_CXD: likewise; the number of clips may be another.
-        seed: of the resampling.
-        draws: resamples.
-
-    Returns:
-        The distance of all the samples; its count is that of the made clips.
-
-    Raises:
-        JinnError: a set has less than two clips.
+    Features have any float type and device, and a set any number C of clips of X samples (frames, or 1); less than two
+    clips raise `JinnError`. The value is the distance of all the samples, its count that of the made clips.
     """
     # The distance does not change when both sets move; in the middle of them rounding is the least.
     middle_D = _float64(real_CXD).mean((0, 1))

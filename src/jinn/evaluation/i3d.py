@@ -20,11 +20,7 @@ SHORTEST = 9  # frames: with fewer, less than the two steps of time that the las
 
 
 class I3D(nn.Module):
-    """Floats ``(B, 3, T, 224, 224)`` in [-1, 1] to logits ``(B, 400)``.
-
-    Args:
-        weights: from `jinn.evaluation.pretrained.i3d_weights`.
-    """
+    """Floats ``(B, 3, T, 224, 224)`` in [-1, 1] to logits ``(B, 400)``, by the weights of `pretrained.i3d_weights`."""
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         super().__init__()
@@ -55,19 +51,12 @@ class I3D(nn.Module):
 
 @torch.inference_mode()
 def i3d_logits(model: I3D, frames_BTHWC: Tensor, batch: int = 4) -> Tensor:
-    """The logits which stand for a clip in the Frechet video distance.
+    """The logits which stand for a clip in the Frechet video distance, float32 ``(B, 400)`` on the model's device.
 
-    Frames are resized bilinearly between pixel centres (``align_corners=False``), as the widespread PyTorch
-    ports do. The original code (Unterthiner et al. 2019) used TensorFlow 1's ``resize_bilinear``, whose grid
-    is aligned at the top left; distances are compared only with others that were measured in the same way.
-
-    Args:
-        model: on the device to compute on.
-        frames_BTHWC: uint8 of any height and width, `SHORTEST` frames at least, on any device.
-        batch: clips at once.
-
-    Returns:
-        float32 ``(B, 400)`` on the model's device.
+    Frames are uint8 of any height, width and device, `SHORTEST` of them at least. They are resized bilinearly between
+    pixel centres (``align_corners=False``), as the widespread PyTorch ports do. The original code (Unterthiner et al.
+    2019) used TensorFlow 1's ``resize_bilinear``, whose grid is aligned at the top left; distances are compared only
+    with others that were measured in the same way.
     """
     device = model.head.weight.device
     return torch.cat([model(_resize(clips.to(device))) for clips in frames_BTHWC.split(batch)])

@@ -16,11 +16,7 @@ SMALLEST = 31  # pixels a side: from fewer nothing is left for the third convolu
 
 
 class LPIPS(nn.Module):
-    """The trunk of AlexNet, and of each of its five activations how much a channel counts.
-
-    Args:
-        weights: from `jinn.evaluation.pretrained.lpips_weights`.
-    """
+    """The trunk of AlexNet, and how much each channel of its five activations counts (`pretrained.lpips_weights`)."""
 
     mean: Tensor
     deviation: Tensor
@@ -58,14 +54,8 @@ class LPIPS(nn.Module):
 def lpips(model: LPIPS, made: Tensor, real: Tensor, batch: int = 128) -> Tensor:
     """LPIPS distance of frames: 0 for equal ones, about 0.7 for pictures that have nothing in common.
 
-    Args:
-        model: on the device to compute on.
-        made: uint8 ``(..., H, W, 3)``, `SMALLEST` pixels a side at least, on any device.
-        real: the same shape.
-        batch: pairs at once.
-
-    Returns:
-        float32 ``(...)`` on the model's device.
+    Frames are uint8 ``(..., H, W, 3)``, `SMALLEST` pixels a side at least, on any device. The distances are float32
+    ``(...)`` on the model's device.
     """
     pairs = zip(_chunks(model, made, batch), _chunks(model, real, batch), strict=True)
     return torch.cat([_distance(model, *pair) for pair in pairs]).reshape(made.shape[:-3])
@@ -75,15 +65,8 @@ def lpips(model: LPIPS, made: Tensor, real: Tensor, batch: int = 128) -> Tensor:
 def frame_features(model: LPIPS, frames: Tensor, batch: int = 128) -> Tensor:
     """What a frame shows: the spatial mean of AlexNet's fifth activation. Our choice, for `frechet`.
 
-    Small frames and short training sets leave no room for the features of Inception that FID uses.
-
-    Args:
-        model: on the device to compute on.
-        frames: uint8 ``(..., H, W, 3)``, `SMALLEST` pixels a side at least, on any device.
-        batch: frames at once.
-
-    Returns:
-        float32 ``(..., 256)`` on the model's device.
+    Frames are those of `lpips`; features are float32 ``(..., 256)`` on the model's device. Small frames and short
+    training sets leave no room for the features of Inception that FID uses.
     """
     features = [model(frames_XHWC)[-1].mean(dim=(2, 3)) for frames_XHWC in _chunks(model, frames, batch)]
     return torch.cat(features).reshape(*frames.shape[:-3], -1)

@@ -21,20 +21,10 @@ def psnr(made: Tensor, real: Tensor) -> Tensor:
 def ssim(made: Tensor, real: Tensor, batch: int = 64) -> Tensor:
     """Structural similarity (Wang et al. 2004) of uint8 frames, over the last three axes (HWC).
 
-    It is 1 for equal frames. Gaussian windows have 11 pixels and a standard deviation of 1.5; only windows
-    inside the frame count, and colours are averaged. This is what scikit-image's ``structural_similarity`` with
-    ``gaussian_weights=True, use_sample_covariance=False`` computes.
-
-    Args:
-        made: uint8 ``(..., H, W, C)``, at least 11 pixels a side.
-        real: the same shape and device.
-        batch: number of pairs at once.
-
-    Returns:
-        float32 ``(...)``.
-
-    Raises:
-        JinnError: the frames are too small, or their shapes differ.
+    It is 1 for equal frames, and float32 ``(...)``. Gaussian windows have 11 pixels and a standard deviation of 1.5;
+    only windows inside the frame count, and colours are averaged. This is what scikit-image's ``structural_similarity``
+    with ``gaussian_weights=True, use_sample_covariance=False`` computes. Raises `JinnError` if frames are smaller than
+    11 pixels a side, or their shapes differ.
     """
     if made.shape != real.shape or min(made.shape[-3:-1]) < 11:
         raise JinnError(
@@ -83,10 +73,8 @@ def fraction_used(fractions_K: np.ndarray) -> np.ndarray:
 def mutual_information(joint_AU: np.ndarray) -> np.ndarray:
     """Normalised mutual information (NMI) of two labellings, in [0, 1].
 
-    It is normalised by the arithmetic mean of the entropies, and 0 if either labelling has a single label.
-
-    Args:
-        joint_AU: how often the labels occur together, ``(..., A, U)``, on any scale.
+    ``joint_AU`` says how often the labels occur together, ``(..., A, U)``, on any scale. The NMI is normalised by the
+    arithmetic mean of the entropies, and 0 if either labelling has a single label.
     """
     rows, columns = entropy(joint_AU.sum(-1)), entropy(joint_AU.sum(-2))
     shared = rows + columns - entropy(joint_AU.reshape(*joint_AU.shape[:-2], -1))

@@ -29,11 +29,7 @@ class Networks:
 
 
 def load_networks(device: torch.device, size_hw: tuple[int, int], frames: int) -> Networks:
-    """Load the installed networks that can process clips of this size and number of frames.
-
-    Raises:
-        JinnError: the file of installed weights is damaged.
-    """
+    """Load the installed networks that can process such clips; raises `JinnError` if a file of weights is damaged."""
     i3d, alexnet, missing = None, None, []
     try:
         if frames < SHORTEST:

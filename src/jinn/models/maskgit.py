@@ -39,10 +39,7 @@ class SamplingConfig:
 
 
 def fill(
-    logits: Callable[[Tensor], Tensor],
-    noise_SBNU: Tensor,
-    levels: tuple[int, ...],
-    config: SamplingConfig,
+    logits: Callable[[Tensor], Tensor], noise_SBNU: Tensor, levels: tuple[int, ...], config: SamplingConfig
 ) -> Tensor:
     """Sample a frame: start from masks only and reveal the most confident tokens, step by step.
 
@@ -73,15 +70,9 @@ def fill(
 
 
 def masked_after(step: int, steps: int, tokens: int) -> int:
-    """How many tokens of a frame are still masked after a step (cosine schedule).
+    """How many of a frame's N tokens are still masked after a step, 0 to ``steps - 1`` (cosine schedule).
 
-    Args:
-        step: 0 to steps - 1.
-        steps: MaskGIT steps of the frame.
-        tokens: N.
-
-    Returns:
-        A number that falls by at least one a step while it can, and is 0 after the last step.
+    The number falls by at least one a step while it can, and is 0 after the last step.
     """
     cosine = math.floor(tokens * math.cos(math.pi / 2 * (step + 1) / steps))
     # Early cosine steps round to "nothing revealed". Every step must earn its forward pass, and no step may
@@ -97,8 +88,7 @@ def sample_tokens(
     Args:
         logits_BNF: the logits of all digits, one after another.
         uniform_BNQ: in [0, 1), one number for each digit.
-        temperature: of every digit.
-        levels: of the digits.
+        temperature, levels: of the digits.
 
     Returns:
         int64 ``tokens_BN`` and the log-probability of each: the sum of those of its digits.

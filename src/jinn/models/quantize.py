@@ -50,9 +50,7 @@ class VQConfig:
 
 @dataclass(frozen=True)
 class FSQConfig:
-    """Finite scalar quantisation: each latent dimension is rounded to one of a few levels.
-
-    There is nothing to learn and nothing to collapse: the codebook is the grid.
+    """Each latent dimension is rounded to one of a few levels: nothing is learned, and nothing can collapse.
 
     Attributes:
         levels: levels of each dimension; their product is the size of the codebook.
@@ -69,8 +67,7 @@ class VQ(nn.Module):
     """Nearest code by Euclidean distance, trained by the codebook loss and the commitment loss.
 
     Attributes:
-        size: K.
-        levels: ``(K,)``: a token is one digit.
+        size, levels: K, and ``(K,)``: a token is one digit.
     """
 
     def __init__(self, config: VQConfig) -> None:
@@ -102,9 +99,8 @@ class VQ(nn.Module):
             latents: from a few batches.
             generator: for the initial centres (k-means++).
             rounds: iterations of Lloyd's algorithm.
-            starts: number of initialisations, of which the one with the lowest error is kept. A single one
-                may give a rare but distinct group, such as walking left, no code of its own
-                (docs/research-log.md).
+            starts: number of initialisations, of which the one with the lowest error is kept. A single one may give a
+                rare but distinct group, such as walking left, no code of its own (docs/research-log.md).
         """
         flat_ND = latents.reshape(-1, self.dim).float()
         errors, codebooks = [], []
@@ -139,8 +135,7 @@ class FSQ(nn.Module):
     """Bound each dimension by tanh, round it to its levels, and read the levels as the digits of a number.
 
     Attributes:
-        size: K, the product of the levels.
-        levels: of each dimension.
+        size, levels: K, and the levels of each dimension, whose product it is.
     """
 
     levels_Q: Tensor

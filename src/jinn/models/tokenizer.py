@@ -107,11 +107,10 @@ class Autoencoder(nn.Module):
     def initialize_from_data(self, frames_BTHWC: Tensor, generator: torch.Generator) -> None:
         """Adapt the initial weights to the first frames. Call it once, before training.
 
-        Latents start with mean 0 and standard deviation 1, over the whole codebook, and reconstructions
-        start at the mean of the frames. Otherwise training first discovers that all frames are darker than
-        grey, moves all latents in the same direction at once, into the flat ends of the tanh of an FSQ or
-        away from all codes of a VQ but one, and discovers only late (if ever) that patches differ. The paper
-        does not say how its weights are initialised.
+        Latents start with mean 0 and standard deviation 1, over the whole codebook, and reconstructions start at the
+        mean of the frames. Otherwise training first discovers that all frames are darker than grey, moves all latents
+        in the same direction at once, into the flat ends of the tanh of an FSQ or away from all codes of a VQ but one,
+        and discovers only late (if ever) that patches differ. The paper does not say how its weights are initialised.
 
         Args:
             frames_BTHWC: uint8, a batch of training frames.

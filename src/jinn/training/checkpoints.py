@@ -32,12 +32,7 @@ warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavai
 
 
 class Saver:
-    """Writes checkpoints while the training goes on.
-
-    Args:
-        folder: of the phase's checkpoints.
-        ranks: all ranks write.
-    """
+    """Writes the checkpoints of a phase into its folder while the training goes on; all ranks write."""
 
     def __init__(self, folder: Path, ranks: Ranks) -> None:
         self._folder, self._ranks = folder, ranks
@@ -45,12 +40,9 @@ class Saver:
         self._pending: list[Future[Any]] = []
 
     def save(self, step: int, tensors: dict[str, Tensor], export: Callable[[], object] | None) -> None:
-        """Copy the tensors, and write them as the checkpoint of a step in the background.
+        """Copy the tensors (from `state_of`), and write them in the background as the checkpoint after so many steps.
 
-        Args:
-            step: number of steps done.
-            tensors: from `state_of`.
-            export: is called by the first rank, also in the background, once the checkpoint is complete.
+        Once it is complete, the first rank calls ``export``, also in the background.
         """
         self.wait()
         new = self._folder / f".step-{step:08d}.tmp"
@@ -96,10 +88,7 @@ class Saver:
 
 
 def state_of(modules: dict[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """The contents of a checkpoint by name: the tensors themselves, not copies.
-
-    Moments that the optimisers do not have yet are created as zeros.
-    """
+    """The tensors of a checkpoint by name, not copies; moments that do not exist yet are created as zeros."""
     tensors: dict[str, Tensor] = {}
     updates = {p: optimizer for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]}
     for name, module in modules.items():
@@ -122,8 +111,7 @@ def newest(folder: Path) -> Path | None:
 def resume(folder: Path, tensors: dict[str, Tensor], ranks: Ranks) -> int:
     """Fill tensors (from `state_of`) from a phase's newest checkpoint, if any; returns its step, else 0.
 
-    Raises:
-        JinnError: it is damaged, or of another model.
+    A checkpoint that is damaged or of another model raises `JinnError`.
     """
     found = newest(folder)
     step = ranks.agree(int(found.name.removeprefix("step-")) if found else 0)

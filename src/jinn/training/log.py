@@ -49,13 +49,9 @@ class Meter:
 
 
 class RunLog:
-    """Writes the log of one phase. Lines that a killed run logged after its last checkpoint are removed.
+    """Writes the log of one phase into the run's folder, with the precision of matrix products in every line.
 
-    Args:
-        run: the run's folder.
-        phase: name of the phase.
-        step: the step from which the phase goes on.
-        precision: of the run's matrix products; noted in every line.
+    Lines that a killed run logged after ``step``, the one from which the phase goes on, are removed.
     """
 
     def __init__(self, run: Path, phase: str, step: int, precision: str) -> None:

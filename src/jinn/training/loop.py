@@ -45,22 +45,13 @@ FIRST_CLIPS = 64
 
 
 class Stage(ABC):
-    """What one phase computes; `jinn.training.stages` has them all.
-
-    Args:
-        world: whose models learn.
-        preview_BTHWC: uint8, the clips that previews show.
-    """
+    """What one phase computes for the models of a world (see `jinn.training.stages`); previews show uint8 clips."""
 
     def __init__(self, world: World, preview_BTHWC: Tensor) -> None:
         self.world, self.preview_BTHWC = world, preview_BTHWC
 
     def initialize(self, first_BTHWC: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """Data-dependent initialisation, from the first clips of the run, whatever step it goes on from.
-
-        Returns:
-            What was set, to be broadcast to all ranks.
-        """
+        """Initialise from the run's first clips, whatever step it goes on from; returns what is to be broadcast."""
         return []
 
     @abstractmethod
@@ -75,11 +66,7 @@ class Stage(ABC):
         """Write what this phase is for into the run's folder, where that is more than its checkpoint."""
 
     def finish(self, clips: Clips, config: TrainingConfig, seed: int) -> list[Tensor]:
-        """What remains to be computed after the last step.
-
-        Returns:
-            What was set, to be broadcast to all ranks.
-        """
+        """Compute what remains after the last step; returns what was set, to be broadcast to all ranks."""
         return []
 
 
@@ -146,11 +133,7 @@ class Training:
         return metrics
 
     def _backward(self, frames_BTHWC: Tensor, generators: Generators) -> dict[str, Tensor]:
-        """Forward and backward of this rank's clips, in ``accumulate`` parts one after another.
-
-        Returns:
-            ``loss`` and the stage's metrics: means over the clips.
-        """
+        """Gradients of this rank's clips, in ``accumulate`` parts; returns mean ``loss`` and metrics over the clips."""
         total: dict[str, Tensor] = {}
         size = len(frames_BTHWC) // self.ranks.config.accumulate
         fraction = size / len(frames_BTHWC)
@@ -165,9 +148,8 @@ class Training:
     def plain_world(self) -> World | None:
         """A copy with plain models, to look at and to save, on the first rank. All ranks take part."""
         first, device = self.ranks.first, self.ranks.device
-        plain = {
-            name: gather(self.modules[name], self.outlines[name], device, first) for name in self.modules
-        }
+        modules, outlines = self.modules, self.outlines
+        plain = {name: gather(modules[name], outlines[name], device, first) for name in modules}
         if not first:
             return None
         world = copy.copy(self.stage.world)
@@ -204,17 +186,10 @@ def train(
     on_step: OnStep = lambda *_: None,
     deadline: float = math.inf,
 ) -> None:
-    """Train a phase to its last step, from its newest checkpoint if there is one.
+    """Train a phase to its last step, from the newest checkpoint in the run's folder if there is one.
 
-    Args:
-        phase: its name, its config and what learns.
-        stage: of the phase. Afterwards the models of its world are plain again, and on the CPU.
-        clips: where clips come from.
-        run: the run's folder; checkpoints, log and previews go there.
-        seed: of the phase.
-        ranks: the processes that train.
-        on_step: called after each step.
-        deadline: `time.monotonic` at which to stop and save, as if the user had stopped the run.
+    Checkpoints, log and previews go to that folder. Afterwards the models of the stage's world are plain again, and on
+    the CPU. At the deadline (`time.monotonic`) the run stops and saves, as if the user had stopped it.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came, or the deadline passed; the step was finished and saved.
@@ -255,11 +230,7 @@ def train(
 
 
 def checked(metrics: dict[str, Tensor], phase: str, step: int) -> dict[str, float]:
-    """The metrics as numbers. The only place where the host waits for the GPU.
-
-    Raises:
-        JinnError: the loss is not finite.
-    """
+    """The metrics as numbers; raises `JinnError` if the loss is not finite. Only here the host waits for the GPU."""
     values = {key: float(value) for key, value in metrics.items()}
     if not np.isfinite(values["loss"]):
         raise JinnError(
@@ -270,17 +241,9 @@ def checked(metrics: dict[str, Tensor], phase: str, step: int) -> dict[str, floa
 
 
 class Prefetch:
-    """Loads clips on a thread while the steps before them compute.
+    """Loads clips of the batches from ``step`` to ``steps`` on a thread, ``ahead`` batches before they are taken.
 
-    Args:
-        clips: where they come from.
-        rows: the wanted rows of each batch.
-        step: the first step.
-        steps: the step at which it ends.
-        ahead: how many batches are loaded ahead.
-
-    Attributes:
-        waited: seconds that the last `take` had to wait.
+    ``waited`` is the time in seconds that the last `take` had to wait.
     """
 
     def __init__(self, clips: Clips, rows: range, step: int, steps: int, ahead: int = 2) -> None:
@@ -319,9 +282,7 @@ class Prefetch:
 def stop_flag(again: bool = False) -> Iterator[threading.Event]:
     """An event set by Ctrl-C or SIGTERM, so that a step is always finished before the run stops.
 
-    Args:
-        again: whether a second signal is ignored too: torchrun repeats those that the terminal sent. If not,
-            a second Ctrl-C stops at once.
+    A second Ctrl-C stops at once, unless ``again`` is set: torchrun repeats the signals that the terminal sent.
     """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -23,17 +23,14 @@ class TrainingConfig:
         steps: number of optimiser steps.
         batch: clips per step, of all GPUs together.
         frames: T, frames per clip.
-        learning_rate: peak learning rate, after the warm-up.
-        final_learning_rate: learning rate at the end of the cosine.
+        learning_rate, final_learning_rate: at the peak (after the warm-up), and at the end of the cosine.
         warmup: steps of linear warm-up.
         hold: fraction of the remaining steps at the peak, before the cosine begins; 0 in the paper's schedule.
         betas: AdamW betas.
         weight_decay: of weight matrices only (the paper does not say of what).
         optimizer: "adamw" is the paper's; "muon" updates matrices by `Muon` and the rest by AdamW.
         clip_norm: norm to which larger gradients are scaled down; 0 never does.
-        checkpoint_every: steps between checkpoints.
-        preview_every: steps between preview images.
-        log_every: steps between lines of the log.
+        checkpoint_every, preview_every, log_every: steps between checkpoints, preview images and lines of the log.
     """
 
     steps: int = 10_000

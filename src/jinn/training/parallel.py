@@ -3,11 +3,8 @@
 `torchrun` starts a process (a *rank*) for each GPU. The ranks form a mesh of two axes. Along ``data`` each rank
 has other clips and a shard of every weight (FSDP2: the weights of a block are gathered when it computes, and its
 gradients are averaged and scattered again). Along ``tensor`` the ranks have the same clips, and each computes
-some of the heads and of the feed-forward's channels.
-
-None of this changes what is learned: clips and their randomness are functions of the run's seed and of the
-clip's number, and every loss is a mean over clips. So `ParallelConfig` is no part of a recipe, and a run may go
-on with other settings or on other machines.
+some of the heads and of the feed-forward's channels. None of this changes what is learned (see ARCHITECTURE.md), so
+`ParallelConfig` is no part of a recipe, and a run may go on with other settings or on other machines.
 """
 
 from __future__ import annotations
@@ -53,8 +50,7 @@ class ParallelConfig:
         accumulate: number of parts into which each GPU splits its clips, one after another; gradients add up.
         recompute: keep only the input of each block and recompute the block in the backward pass (activation
             checkpointing): about a third more work, for a fraction of the memory. Not in self-rollout training.
-        compile: compile each block with torch.compile; on a CPU this needs a C++ compiler. Not in self-rollout
-            training.
+        compile: compile each block by torch.compile (needs a C++ compiler on a CPU). Not in self-rollout training.
     """
 
     tensor_parallel: int = 1
@@ -71,13 +67,9 @@ class ParallelConfig:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all that train.
+    """This process, number ``rank`` (from 0) of the ``size`` that train.
 
     Attributes:
-        config: the layout.
-        device: of this process.
-        rank: number of this process, from 0.
-        size: number of processes.
         precision: of the run's matrix products, the same on all ranks.
         mesh: with the axes ``data`` and ``tensor``; None where one process trains alone.
         writers: a process group for the thread that writes checkpoints, so that its messages do not mix with
@@ -98,11 +90,7 @@ class Ranks:
         return self.rank == 0
 
     def rows(self, batch: int) -> range:
-        """The rows of a batch that this rank computes.
-
-        Raises:
-            JinnError: the batch cannot be split evenly.
-        """
+        """The rows of a batch that this rank computes; raises `JinnError` if the batch cannot be split evenly."""
         groups = self.size // self.config.tensor_parallel
         if batch % (groups * self.config.accumulate):
             raise JinnError(
@@ -146,11 +134,7 @@ class Ranks:
 
 @contextmanager
 def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
-    """Join the other processes that torchrun started, if it did.
-
-    Raises:
-        JinnError: the layout does not fit their number.
-    """
+    """Join the processes that torchrun started, if it did; raises `JinnError` if the layout does not fit them."""
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if size % config.tensor_parallel:
         raise JinnError(
@@ -170,8 +154,7 @@ def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
         mesh = init_device_mesh(device.type, shape, mesh_dim_names=("data", "tensor"))
         yield Ranks(config, device, rank, size, mesh=mesh, writers=dist.new_group(backend="gloo"))
     finally:
-        # Gloo's threads need the interpreter to release the tensors of the last message. A process that ends before
-        # they have done so is aborted, so it leaves the interpreter to them for a moment.
+        # Gloo's threads still release the tensors of the last message: a process that ends before that is aborted.
         time.sleep(0.1)
         dist.destroy_process_group()
 
@@ -179,10 +162,7 @@ def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
 def distribute(module: nn.Module, ranks: Ranks) -> None:
     """Apply tensor parallelism, compilation, activation checkpointing and FSDP in place.
 
-    Afterwards only the losses of the model may be called.
-
-    Raises:
-        JinnError: there is no compiler.
+    Afterwards only the losses of the model may be called. Raises `JinnError` if there is no compiler.
     """
     if ranks.config.compile and ranks.device.type == "cpu" and not cpp_compiler():
         raise JinnError(
@@ -256,13 +236,9 @@ def outline(module: nn.Module) -> nn.Module:
 def gather(
     module: nn.Module, outline: nn.Module, device: torch.device, keep: bool = True
 ) -> nn.Module | None:
-    """A plain copy of a distributed model with its present weights. All ranks take part.
+    """A plain copy of a distributed model with its present weights, on a device. All ranks take part.
 
-    Args:
-        module: the distributed model.
-        outline: from `outline`, made before the model was distributed.
-        device: of the copy.
-        keep: whether this rank wants the copy; if not, it only contributes its shards and gets None.
+    The outline was made before the model was distributed. A rank that does not ``keep`` the copy gets None.
     """
     whole: dict[str, Tensor] = {}
     for key, value in module.state_dict().items():

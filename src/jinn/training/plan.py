@@ -108,10 +108,8 @@ class PhasePlan:
     """The cost of one phase.
 
     Attributes:
-        name: of the phase.
         learned: number of parameters that learn.
-        tokens: of all clips of the phase.
-        flops: in total.
+        tokens, flops: of all clips of the phase.
         dynamics_flops: those of the dynamics model alone, without recomputation, as the paper counts.
         days: on the cluster.
         memory: GB on each GPU, by use.

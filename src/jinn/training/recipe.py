@@ -50,7 +50,6 @@ def phases(recipe: Recipe, from_scratch: bool = True) -> tuple[Phase, ...]:
     """The phases of a run in their order.
 
     Args:
-        recipe: of the run.
         from_scratch: False where tokenizer and latent actions are those of another world.
     """
     found: list[Phase] = []

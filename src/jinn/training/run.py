@@ -167,7 +167,7 @@ def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
 
 
 def take_over(world: World, base: World | None) -> None:
-    """Copy a base's tokenizer and latent actions, and the record of the levels that they were trained on."""
+    """Copy the tokenizer and latent actions of a base, if any, and the record of what they were trained on."""
     if base is None:
         return
     world.tokenizer.load_state_dict(base.tokenizer.state_dict())
@@ -235,11 +235,7 @@ def start_or_resume(
     precision: Precision | Literal["auto"],
     device: torch.device,
 ) -> Precision:
-    """Write the run's config, or check it against the one that the run started with.
-
-    Returns:
-        The precision that the run started with.
-    """
+    """Write the run's config, or check it against the one that it started with; returns the run's precision."""
     path = run / "config.json"
     base_hash = None if base is None else weights_hash(base.tokenizer, base.latent_actions)
     if path.exists():

@@ -50,8 +50,7 @@ class Backend(NamedTuple):
 
     Attributes:
         name: as on the command line.
-        threads: how many may compute frames at a time. With one thread, roll-outs are computed as one batch;
-            with several, each thread computes one roll-out.
+        threads: how many compute frames at a time. One computes all roll-outs as a batch, of several each computes one.
         next_frame: None computes `World.next_frame` itself.
     """
 
@@ -63,18 +62,11 @@ class Backend(NamedTuple):
 def make_backend(
     name: BackendName, next_frame: NextFrame, device: torch.device, folder: Path | None, threads: int = 1
 ) -> Backend:
-    """The named backend for a world.
+    """The named backend for `World.next_frame`; raises `JinnError` if something that the backend needs is missing.
 
-    Args:
-        name: "auto" is the fastest that is at hand: a CUDA graph on a GPU, the graph in the world's folder on a
-            CPU, else torch.
-        next_frame: `World.next_frame`.
-        device: of the world.
-        folder: of the world, None if it was not loaded from one.
-        threads: of ONNX Runtime for one frame. One leaves the other cores to the server and the browser.
-
-    Raises:
-        JinnError: something that the backend needs is missing.
+    "auto" is the fastest that is at hand: a CUDA graph on a GPU, the graph in the world's folder (None if it was not
+    loaded from one) on a CPU, else torch. ``threads`` are those of ONNX Runtime for one frame: one leaves the other
+    cores to the server and the browser.
     """
     keep_freed_memory()
     name = fastest(device, folder) if name == "auto" else name
@@ -170,10 +162,8 @@ def cuda_graph(next_frame: NextFrame, device: torch.device) -> NextFrame:
         arguments = group_tensors(static, INPUTS)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(
-            side
-        ):  # libraries initialise themselves in their first calls, outside the graph
-            for _ in range(3):
+        with torch.cuda.stream(side):
+            for _ in range(3):  # libraries initialise themselves in their first calls, outside the graph
                 next_frame(*arguments)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()

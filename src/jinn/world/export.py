@@ -34,20 +34,11 @@ OPSET = 20
 
 
 def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list[Path]:
-    """Write the graph of a world beside its weights, once in each precision.
+    """Write the graph of a world, as its folder holds it, beside its weights in each precision; returns the files.
 
-    Args:
-        world: as it was saved in the folder.
-        folder: of the world.
-        precisions: "int8" keeps the weights of all matrix products as int8, one scale a column, and rounds
-            their inputs to 8 bits on the fly, one scale a tensor (ONNX Runtime's dynamic quantisation).
-            ``jinn eval --backend`` and ``benchmarks/play.py`` measure what it costs in quality.
-
-    Returns:
-        The files.
-
-    Raises:
-        JinnError: the packages for it are missing.
+    "int8" keeps the weights of all matrix products as int8, one scale a column, and rounds their inputs to 8 bits on
+    the fly, one scale a tensor (ONNX Runtime's dynamic quantisation). ``jinn eval --backend`` and
+    ``benchmarks/play.py`` measure what it costs in quality. Raises `JinnError` if the packages for it are missing.
     """
     try:
         import onnx

@@ -23,11 +23,7 @@ BUILT_IN = Path(__file__).parent / "built_in"
 
 
 def find_world(name_or_path: str | Path) -> Path:
-    """The folder of a world: a built-in one by its name, a world's own folder, or the run that made it.
-
-    Raises:
-        JinnError: there is none of that name or at that path.
-    """
+    """The folder of a built-in world by its name, of a world, or in a run; raises `JinnError` if there is none."""
     path = Path(name_or_path)
     for folder in (path, path / "world", BUILT_IN / path.name if path.name == str(path) else path):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
@@ -40,14 +36,9 @@ def find_world(name_or_path: str | Path) -> Path:
 
 
 def read_world(folder: Path, kind: type[World]) -> World:
-    """The world in a folder, on the CPU; weights become float32.
+    """The world in a folder, on the CPU and in float32; raises `JinnError` if files are missing or damaged.
 
-    Args:
-        folder: of the world.
-        kind: `World`, or a class that extends it.
-
-    Raises:
-        JinnError: files are missing or damaged.
+    ``kind`` is `World`, or a class that extends it.
     """
     values = convert_config(read_json(folder / "config.json"))
     config = from_dict(WorldConfig, values, str(folder / "config.json"))

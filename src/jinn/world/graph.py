@@ -29,12 +29,7 @@ AXES = dict(zip((*INPUTS, *OUTPUTS), (*STATE_AXES, 0, 1, *STATE_AXES, 0), strict
 
 
 def name_tensors(values: Sequence[Tensor | KVCache | None], names: Sequence[str]) -> dict[str, Tensor]:
-    """The arguments or results of `World.next_frame` as tensors by their names in a graph.
-
-    Args:
-        values: tokens, the two caches, and what follows them.
-        names: `INPUTS` or `OUTPUTS`.
-    """
+    """The arguments or results of `World.next_frame` as tensors by their names in a graph: `INPUTS` or `OUTPUTS`."""
     tensors: list[Tensor | None] = []
     for value in values:
         if isinstance(value, Tensor):

@@ -18,21 +18,15 @@ def label(
     chunk: int = 64,
     on_episode: Callable[[int, int], None] = lambda *_: None,
 ) -> np.ndarray:
-    """Label every step of a store.
+    """Label every step of a store by a world's latent action model.
 
-    Args:
-        world: its latent action model labels the steps.
-        store: frames of the world's size.
-        chunk: frames encoded at once. Where the latent action model has temporal attention, a chunk starts
-            with the last frames of the chunk before.
-        on_episode: is called with the number of episodes done and of all.
+    ``chunk`` frames are encoded at once; where the model has temporal attention, a chunk starts with the last frames of
+    the chunk before. ``on_episode`` is called with the number of episodes done and of all. Frames of another size than
+    the world's raise `JinnError`.
 
     Returns:
         int64, one number per frame in the store's order: the action that leads to the next frame, -1 for the
         last frame of an episode.
-
-    Raises:
-        JinnError: frames of another size.
     """
     model = world.latent_actions
     encoder = model.config.encoder

@@ -35,10 +35,7 @@ class ActionMeaning:
 def describe_actions(world: World, frames_BTHWC: Tensor, batch: int = 16) -> tuple[ActionMeaning, ...]:
     """Name each latent action after the player's mean motion in the frames that it explains.
 
-    Args:
-        world: the world whose latent action model labels the clips.
-        frames_BTHWC: uint8 clips of real video, at least 2 frames each; with 3 or more a player is found
-            under a static camera too.
+    The clips are real video, uint8, with at least 2 frames; with 3 or more a player is found under a static camera too.
     """
     codes = [world.latent_actions.encode(x.to(world.device)) for x in frames_BTHWC.split(batch)]
     return describe(torch.cat(codes).cpu(), player_motion(frames_BTHWC), world.num_actions)

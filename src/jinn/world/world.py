@@ -88,10 +88,7 @@ class World(nn.Module):
 
     @torch.inference_mode()
     def reset(
-        self,
-        frames_BTHWC: Tensor,
-        seed: int | Sequence[int] = 0,
-        actions_BTm1: Tensor | None = None,
+        self, frames_BTHWC: Tensor, seed: int | Sequence[int] = 0, actions_BTm1: Tensor | None = None
     ) -> tuple[State, Tensor]:
         """Start from one or more prompt frames.
 
@@ -113,15 +110,13 @@ class World(nn.Module):
         window = self.config.dynamics.transformer.window
         frames_BTHWC = frames_BTHWC[:, -window:].to(self.device)
         B, T = frames_BTHWC.shape[:2]
-        if actions_BTm1 is None:
-            actions_BTm1 = (
-                self.latent_actions.encode(frames_BTHWC)
-                if T > 1
-                else torch.zeros(B, 0, dtype=torch.long, device=frames_BTHWC.device)
-            )
-        else:
+        if actions_BTm1 is not None:
             actions_BTm1 = actions_BTm1.to(frames_BTHWC.device)[:, actions_BTm1.shape[1] - T + 1 :]
             self._check_actions(actions_BTm1, (B, T - 1))
+        elif T > 1:
+            actions_BTm1 = self.latent_actions.encode(frames_BTHWC)
+        else:
+            actions_BTm1 = torch.zeros(B, 0, dtype=torch.long, device=frames_BTHWC.device)
         tokens_BTN = self.tokenizer.encode(frames_BTHWC)
         dynamics_cache = self.dynamics.prefill(tokens_BTN, actions_BTm1)
         if isinstance(seed, int):
@@ -157,11 +152,7 @@ class World(nn.Module):
         if next_frame is None or sampling != self.config.sampling:
             next_frame = partial(self.next_frame, sampling=sampling)
         tokens_BN, dynamics_cache, decoder_cache, frame_BHWC = next_frame(
-            state.tokens_BN,
-            state.dynamics_cache,
-            state.decoder_cache,
-            actions_B.to(self.device),
-            self.noise(state, sampling),
+            *state[:3], actions_B.to(self.device), self.noise(state, sampling)
         )
         frames_B = state.frames_B + 1
         return State(tokens_BN, dynamics_cache, decoder_cache, state.seeds_B, frames_B), frame_BHWC

@@ -22,10 +22,9 @@ STILL = 0.15  # pixels a frame: a slower motion is shown as a dot
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a chart.
+    """A line of a chart, labelled at its end and on hovering.
 
     Attributes:
-        label: its label, at its end and on hovering.
         colour: 0 is grey, 1 to `COLOURS` are colours.
         points: x, ascending, and its estimate; the interval is shown as a band unless it is empty.
         dashed: whether it is a baseline.
@@ -39,13 +38,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axes:
-    """Where values lie in a chart: `across` and `up` map them to pixels.
-
-    Attributes:
-        first, last: range of x.
-        low, high: range of y, logarithms to base ten if ``log``.
-        log: whether the y axis is logarithmic.
-    """
+    """The ranges of a chart, of y as logarithms to base ten if ``log``; `across` and `up` map values to pixels."""
 
     first: float
     last: float
@@ -96,14 +89,8 @@ def line_chart(
 ) -> str:
     """A chart of lines with bands, each labelled at its end; hovering shows all values of an x.
 
-    Args:
-        lines: at least one, with at least one point each.
-        title: title for screen readers.
-        x_name: name of the x axis.
-        show: formats a value, for hovering.
-        y_range: range of the y axis, `limits` by default.
-        log: whether the y axis is logarithmic; all values must be positive.
-        zero: whether to show a line at 0.
+    There is at least one line, with at least one point each. Screen readers read the title, ``show`` formats values for
+    hovering, ``y_range`` is `limits` by default, a ``log`` axis needs positive values, and ``zero`` shows a line at 0.
     """
     low, high = y_range or limits(lines)
     if log:
@@ -243,12 +230,7 @@ def strip(estimate: Estimate, marks: Iterable[float], low: float, high: float) -
 
 
 def arrow_svg(down: float, right: float, longest: float = 4.0) -> str:
-    """A motion as an arrow: a dot if there is none.
-
-    Args:
-        down, right: pixels a frame.
-        longest: the speed whose arrow fills the picture.
-    """
+    """A motion in pixels a frame as an arrow, a dot if there is none; the speed ``longest`` fills the picture."""
     speed = math.hypot(down, right)
     if speed < STILL:
         shape = '<circle r="3.5"/>'

@@ -1,9 +1,8 @@
 """A convolutional tokenizer that encodes each frame by itself: the one of our own recipes.
 
-Frames of a game are edges and textures, which a convolution finds at every position at once and a transformer
-on patches must learn at each position. At equal training time the convolutions reconstruct several decibels
-better (docs/research-log.md). Frames pass through two grids: cells of ``cell`` x ``cell`` pixels, and tokens
-of 2 x 2 cells.
+Frames of a game are edges and textures, which a convolution finds at every position at once and a transformer on
+patches must learn at each position. At equal training time the convolutions reconstruct several decibels better
+(docs/research-log.md). Frames pass through two grids: cells of ``cell`` x ``cell`` pixels, and tokens of 2 x 2 cells.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class MotionLatentActionsConfig:
         quantizer: the codebook; its size A is the number of actions that a player has, 2 to 64.
         search_radius: largest displacement that is matched and moved by, in downsampled pixels, at least 1.
         downsample: side of the squares of pixels that are averaged first; 1 keeps the frames as they are.
-        latent_noise: standard deviation of the noise on the latents while they are not quantised. It keeps
-            the model from hiding the whole frame in a few exact numbers.
+        latent_noise: standard deviation of the noise on the latents while they are not quantised. It keeps the model
+            from hiding the whole frame in a few exact numbers.
     """
 
     size_hw: tuple[int, int] = (64, 64)
