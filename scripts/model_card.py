@@ -18,11 +18,13 @@ from jinn.evaluation.catalogue import (
     COPY_LAST,
     DELTA_PSNR_4,
     DISTANCES,
+    ENDS,
     HIGH_MOTION,
     METRICS,
     POLICIES,
+    RETURNS,
+    SEGMENT,
     SETS,
-    STRETCHES,
 )
 
 BEGIN, END = "<!-- tables of scripts/model_card.py -->", "<!-- end of tables -->"
@@ -44,7 +46,21 @@ TABLES = {
         "actions/map_accuracy",
         "actions/map_accuracy/chance",
     ),
-    "Long roll-outs": tuple(f"stability/{p}/{end}" for p in POLICIES for end in ("static", "diverged")),
+    "Long roll-outs": tuple(
+        name
+        for p in POLICIES
+        for name in (
+            f"stability/{p}/frames_inside",
+            *(f"stability/{p}/{end}/{what}" for end in ENDS for what in SEGMENT if what != "drift"),
+        )
+    ),
+    "Physics": (
+        "physics/obedience",
+        "physics/obedience/chance",
+        "physics/reaction",
+        "physics/reaction/possible",
+        *(f"physics/return/{k}" for k in RETURNS),
+    ),
 }
 Estimates = dict[str, dict[str, float]]
 
@@ -100,7 +116,7 @@ def distances(estimates: Estimates) -> Iterator[str]:
     for name, label in SETS.items():
         cells = (cell(estimates.get(f"{kind}/{name}"), " ") for kind in kinds)
         yield f"| {label} | {' | '.join(cells)} |"
-    for name in (*(f"stability/{p}/{stretch}" for p in POLICIES for stretch in STRETCHES), "stability/floor"):
+    for name in (*(f"stability/{p}/{end}/drift" for p in POLICIES for end in ENDS), "stability/floor/drift"):
         if name in estimates:
             cells = (cell(estimates[name] if kind == "frame_distance" else None, " ") for kind in kinds)
             yield f"| {METRICS[name].title} | {' | '.join(cells)} |"

@@ -211,7 +211,7 @@ def test_own_videos_become_a_world(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["train", str(store), "--out", str(run), "--recipe", "tiny", "--set", *steps]) == 0
     assert "jinn play" in capsys.readouterr().out
 
-    small = ["--frames", "6", "--clips", "8", "--long-rollouts", "2", "--long-frames", "30"]
+    small = ["--frames", "6", "--clips", "8", "--long-rollouts", "2", "--long-frames", "60"]
     assert main(["eval", str(run), "--out", str(tmp_path / "report"), *small]) == 0  # on its own store
     assert "one held-out level or video only" in " ".join(capsys.readouterr().out.split())
     measured = json.loads((tmp_path / "report" / "report.json").read_text())["worlds"][0]

@@ -168,7 +168,7 @@ def test_an_often_interrupted_command_ends_with_the_same_weights(
             codes.append(exit_code(command))
     assert len(codes) > 3
     assert set(codes[:-1]) == {130}
-    small = Protocol(clips=6, frames=4, draws=1, long_rollouts=2, long_frames=30, shown=1)
+    small = Protocol(clips=6, frames=4, draws=1, long_rollouts=2, long_frames=60, shown=1)
     monkeypatch.setitem(PROTOCOLS, "quick", small)
     monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ()))
     assert main([*command, "--report", "quick"]) == 0

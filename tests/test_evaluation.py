@@ -18,7 +18,7 @@ from jinn.cli import main
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import ACTIONS, game_rollout, write_game
 from jinn.data.writer import StoreWriter
-from jinn.evaluation import actions, control, distances, rollouts, stability, suite
+from jinn.evaluation import actions, appearance, control, distances, rollouts, stability, suite
 from jinn.evaluation.catalogue import METRICS
 from jinn.evaluation.clips import choose
 from jinn.evaluation.distances import features
@@ -30,13 +30,14 @@ from jinn.evaluation.stability import image_statistics
 from jinn.evaluation.suite import evaluate
 from jinn.world.world import World
 
-SMALL = Protocol(clips=48, frames=6, draws=2, long_rollouts=3, long_frames=36, shown=2)
-FEW = replace(SMALL, frames=4, clips=10, draws=1, long_frames=30)
+SMALL = Protocol(clips=48, frames=6, draws=2, long_rollouts=3, long_frames=60, shown=2)
+FEW = replace(SMALL, frames=4, clips=10, draws=1, long_frames=60)
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(appearance, "PAIRS", 100)  # one batch
     return tmp_path / "cache"
 
 
@@ -71,7 +72,11 @@ def test_the_game_itself_reaches_the_ceiling(game: FrameStore, without_networks:
     assert (
         estimates["control/consistency"].value > 0.8
     )  # less than 1: a step into the wall looks like no movement
-    assert estimates["stability/random/static"].value == estimates["stability/random/diverged"].value == 0
+    assert (
+        estimates["stability/random/60/static"].value == estimates["stability/random/60/diverged"].value == 0
+    )
+    assert estimates["stability/random/60/inside"].value > 0.7
+    assert estimates["physics/obedience"].value > 0.95
     assert estimates["inferred/psnr/copy_last"].high < 60
     assert [meaning.name for meaning in results.worlds[0].legend] == list(ACTIONS)
     confusion = np.array(results.worlds[0].confusion_AU)
@@ -289,7 +294,7 @@ def test_an_interrupted_evaluation_resumes(
             patch.setattr(module, name, lambda *_: pytest.fail("measured once more"))
         assert evaluate([world], game, FEW, work=work).to_json() == whole.to_json()
     files = [*cache.rglob("*.safetensors"), *work.rglob("*.safetensors")]
-    assert len(files) == 4  # real clips, actions, clips, long roll-outs
+    assert len(files) == 7  # real clips, two sets of pairs, actions, clips, branches, long roll-outs
     for file in files:  # damaged parts are measured again
         file.write_bytes(file.read_bytes()[:100])
     assert evaluate([world], game, FEW, work=work).to_json() == whole.to_json()
@@ -312,7 +317,7 @@ def test_several_worlds_are_compared_on_the_same_clips(
         other.tokenizer.to_pixels.bias.add_(0.2)
     other.save(tmp_path / "b")
     (tmp_path / "report" / "parts").mkdir(parents=True)  # a folder that jinn did not write
-    small = ["--clips", "6", "--frames", "5", "--draws", "1", "--long-rollouts", "2", "--long-frames", "30"]
+    small = ["--clips", "6", "--frames", "5", "--draws", "1", "--long-rollouts", "2", "--long-frames", "60"]
     worlds = [str(tmp_path / name) for name in "ab"]
     assert main(["eval", *worlds, str(game.path), "--out", str(tmp_path / "report"), *small]) == 0
     assert "not there" in capsys.readouterr().out

@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     game = write_game(folder / "game", episodes=24, length=60, seed=500)
     world = make_world()
     world.trained_on = game.groups[:4]
-    protocol = Protocol(clips=16, frames=6, draws=1, long_rollouts=2, long_frames=30, shown=2)
+    protocol = Protocol(clips=16, frames=6, draws=1, long_rollouts=2, long_frames=60, shown=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JINN_CACHE", str(folder / "cache"))
         patch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ("not there",)))

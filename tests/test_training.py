@@ -48,7 +48,7 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
     monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ()))
     levels = write_game(tmp_path / "levels", episodes=40, length=63, seed=1000)
-    protocol = Protocol(clips=24, frames=20, draws=1, long_rollouts=2, long_frames=30, shown=1)
+    protocol = Protocol(clips=24, frames=20, draws=1, long_rollouts=2, long_frames=60, shown=1)
     found = evaluate([trained[0]], levels, protocol).worlds[0]
     assert found.estimates["actions/nmi_true"].low >= 0.9
     assert found.estimates["actions/map_accuracy"].low >= 0.9

@@ -71,6 +71,7 @@ def measure(
 ) -> None:
     """Measure, print tables, and write the report; at the deadline (`time.monotonic`) stop as if the user had."""
     from jinn.evaluation.report import write_report
+    from jinn.evaluation.stability import verdict
     from jinn.evaluation.suite import evaluate
 
     names, store = worlds_and_store(paths)
@@ -92,6 +93,7 @@ def measure(
         for name, x in world.estimates.items():
             table.add_row(name, f"{x.value:.3f}", f"{x.low:.3f} to {x.high:.3f}", str(x.count))
         console.print(table)
+        say(f"{world.name}: {verdict(world.estimates, protocol.long_frames)}")
     for sentence in results.missing:
         say(sentence)
     if out:

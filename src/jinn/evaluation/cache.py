@@ -19,7 +19,7 @@ from jinn.files import read_tensors, to_dict, weights_hash, write_tensors
 from jinn.world.world import World
 
 # Increased when the code computes other records of the same clips: older files are then ignored.
-VERSION = 2
+VERSION = 3
 
 
 def digest(*values: object) -> str:

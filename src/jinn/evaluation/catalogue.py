@@ -70,7 +70,12 @@ SECTIONS = {
     ),
     "stability": (
         "Stability of long roll-outs",
-        "How far frames drift from real ones in long roll-outs. Lower is better.",
+        "Whether long roll-outs keep looking like the videos, in segments that end at 60, 300 and 1,000 frames.",
+    ),
+    "physics": (
+        "Physics",
+        "Whether actions are obeyed where real videos make them possible, and only there, and whether opposite "
+        "actions lead back.",
     ),
 }
 # Sets of clips whose distance from the real clips is measured.
@@ -108,13 +113,18 @@ SOURCES = {
     "given": ("Roll-out, given actions", "the frames of the roll-out", "a copy of the prompt"),
 }
 COPY_LAST = "copy-last-frame baseline"
-STRETCHES = ("first", "middle", "last")  # of a long roll-out
+ENDS = (60, 300, 1000)  # frames after which a segment of a long roll-out ends
 POLICIES = {"random": "random actions", "constant": "constant actions"}
-# What is counted at the end of long roll-outs.
-ENDS = {
-    "static": "are static at the end",
-    "diverged": "diverge: at the end image statistics lie outside the range of real frames",
-}
+RETURNS = (2, 4, 8, 16)  # steps of an action, and then of its opposite
+# What is measured in each segment of long roll-outs, beside the frame distance of `DISTANCES`.
+SEGMENT: dict[str, tuple[str, Unit, Literal["higher", "lower"]]] = {
+    "inside": ("Fraction of frames that look like the videos", "fraction", "higher"),
+    "static": ("Fraction of roll-outs that are static", "fraction", "lower"),
+    "diverged": (
+        "Fraction of roll-outs whose image statistics lie outside the range of real frames", "fraction", "lower",
+    ),
+    "drift": ("Frame distance from real frames", "distance", "lower"),
+}  # fmt: skip
 
 
 def _pictures() -> Iterator[Metric]:
@@ -139,14 +149,21 @@ def _distances() -> Iterator[Metric]:
 
 def _stability() -> Iterator[Metric]:
     for policy, actions in POLICIES.items():
-        for stretch in STRETCHES:
-            name, title = f"stability/{policy}/{stretch}", f"{stretch} frames of long roll-outs, {actions}"
-            text = f"Frame distance from real frames of the {stretch} frames, {actions}"
-            yield Metric(name, title, "distance", "lower", text, ("stability/floor",))
-        for end, what in ENDS.items():
-            name, title = f"stability/{policy}/{end}", f"{end} at the end, {actions}"
-            text = f"Fraction of long roll-outs that {what}, {actions}"
-            yield Metric(name, title, "fraction", "lower", text)
+        yield Metric(
+            f"stability/{policy}/frames_inside", f"frames that look like the videos, {actions}", "count", "higher",
+            f"Number of frames before the picture leaves what the videos show, {actions}",
+        )  # fmt: skip
+        for end in ENDS:
+            for what, (text, unit, better) in SEGMENT.items():
+                baselines = (f"stability/floor/{what}",) if what in ("drift", "static") else ()
+                name, title = f"stability/{policy}/{end}/{what}", f"{what} at {end} frames, {actions}"
+                yield Metric(name, title, unit, better, f"{text}, before frame {end}, {actions}", baselines)
+
+
+def _physics() -> Iterator[Metric]:
+    for k in RETURNS:
+        text = f"PSNR of the frame after {k} steps of an action and {k} of its opposite, and the frame before them"
+        yield Metric(f"physics/return/{k}", f"there and back, {k} steps", "dB", "higher", text)
 
 
 # In the order of the fields: name, title, unit, better direction, text, baselines.
@@ -192,7 +209,19 @@ _ALL = (
         "Fraction of frames whose true action is the most frequent one of the reference clips"),
     *_distances(),
     *_stability(),
-    Metric("stability/floor", "long real videos", "distance", "",
+    Metric("physics/obedience", "obedience", "fraction", "higher",
+        "Fraction of possible actions that the latent action model infers from the next frame",
+        ("physics/obedience/chance",)),
+    Metric("physics/obedience/chance", "chance level", "fraction", "", "Obedience of a frame that says nothing"),
+    Metric("physics/reaction", "impossible actions", "dB", "higher",
+        "PSNR between the next frame under an impossible action and that under the likeliest one",
+        ("physics/reaction/possible",)),
+    Metric("physics/reaction/possible", "possible actions", "dB", "",
+        "PSNR between the next frame under a possible action and that under the likeliest one"),
+    Metric("physics/possible", "possible actions", "fraction", "",
+        "Fraction of the actions that have a probability of at least 5%, given the past"),
+    *_physics(),
+    Metric("stability/floor/drift", "long real videos", "distance", "",
         "Floor: frame distance of long stretches of other real video"),
     Metric("stability/floor/static", "static real videos", "fraction", "",
         "Fraction of long real stretches that are static"),

@@ -15,12 +15,22 @@ import numpy as np
 from torch import Tensor
 
 from jinn.data.clips import evenly_spaced_clips
-from jinn.evaluation import actions, control, distances, reconstruction, rollouts, stability
+from jinn.evaluation import (
+    actions,
+    appearance,
+    control,
+    distances,
+    physics,
+    reconstruction,
+    rollouts,
+    stability,
+)
 from jinn.evaluation.cache import cache_folder, clips_digest, digest, in_batches, world_digest
 from jinn.evaluation.clips import Clips, HeldOut
 from jinn.evaluation.estimate import Records
 from jinn.evaluation.networks import Networks
 from jinn.evaluation.protocol import Protocol
+from jinn.world.legend import ActionMeaning, describe_actions
 from jinn.world.world import World
 
 # Called with what is being measured, how much of it is done, and how much there is.
@@ -36,12 +46,18 @@ class WorldRecords:
         reference: latent and true actions of the reference clips, None without such clips.
         latent_U: the latent action of each true action, None if true actions are unknown.
         long: records of the long roll-outs, first those under random actions, then under constant ones.
+        legend: what each action does in the measured clips.
+        branches, returns: of `jinn.evaluation.physics`; no branches without reference clips, and no returns
+            without opposite actions.
     """
 
     clips: Records
     reference: Records | None
     latent_U: Tensor | None
     long: Records
+    legend: tuple[ActionMeaning, ...]
+    branches: Records | None
+    returns: Records
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,11 @@ class Measure:
         folder = cache_folder() / "real" / clips_digest(held_out, networks, *parts)
         short = partial(distances.real_records, networks, held_out, seed=how.seed)
         found = self._in_batches("real videos", "short", len(held_out.measured), short, folder)
+        for name, clips in (("measured", held_out.measured), ("reference", held_out.reference)):
+            if clips is not None:
+                pairs = partial(appearance.real_records, clips, name, seed=how.seed)
+                title = f"real videos, {name} pairs"
+                found |= self._in_batches(title, f"pairs-{name}", appearance.PAIRS, pairs, folder, 250)
         if (long := self._long_real_clips()) is not None:
 
             def stretch(rows: slice) -> Records:
@@ -78,17 +99,23 @@ class Measure:
         return found
 
     def _in_batches(
-        self, title: str, what: str, count: int, measure: Callable[[slice], Records], folder: Path | None
+        self,
+        title: str,
+        what: str,
+        count: int,
+        measure: Callable[[slice], Records],
+        folder: Path | None,
+        batch: int = 0,
     ) -> Records:
         """`in_batches`, with a title for reports of progress."""
-        return in_batches(what, count, self.batch, measure, folder, partial(self.on_progress, title))
+        return in_batches(what, count, batch or self.batch, measure, folder, partial(self.on_progress, title))
 
     def _long_real_clips(self) -> Clips | None:
         """Reference clips as long as a stretch of a long roll-out, None if fewer than two videos are so long."""
         reference = self.held_out.reference
         if reference is None:
             return None
-        length = len(stability.stretches(self.protocol.long_frames)["first"])
+        length = max(map(len, stability.segments(self.protocol.long_frames).values()))
         store, ids = reference.store, np.unique(reference.episodes)
         ids = ids[store.lengths[ids] >= length]
         if len(ids) < 2:
@@ -123,13 +150,43 @@ class Measure:
             )
 
         found = self._in_batches(f"{name}: clips", "clips", len(measured), short, folder)
-        return WorldRecords(found, fitted, latent_U, self._long_rollouts(world, name, folder))
+        legend = describe_actions(world, measured.rows(slice(0, 256)).read())
+        branches, returns = self._physics(world, name, legend, folder)
+        long = self._long_rollouts(world, name, folder)
+        return WorldRecords(found, fitted, latent_U, long, legend, branches, returns)
+
+    def _physics(
+        self, world: World, name: str, legend: tuple[ActionMeaning, ...], folder: Path | None
+    ) -> tuple[Records | None, Records]:
+        measured, reference, seed = self.held_out.measured, self.held_out.reference, self.protocol.seed
+        if reference is None:
+            return None, {}
+        foresight = physics.foresee(world, reference, seed)
+
+        def branch(rows: slice) -> Records:
+            return physics.branch_records(world, measured.rows(rows), rows.start, seed, foresight)
+
+        branches = self._in_batches(f"{name}: branches", "branches", len(measured), branch, folder)
+        some = measured.rows(self._evenly_spaced(self.protocol.long_rollouts))
+        pairs = physics.opposites(legend)
+        if not pairs:
+            return branches, {}
+
+        def there_and_back(rows: slice) -> Records:
+            return physics.return_records(world, some.rows(rows), rows.start, seed, pairs)
+
+        return branches, self._in_batches(
+            f"{name}: there and back", "returns", len(some), there_and_back, folder
+        )
+
+    def _evenly_spaced(self, count: int) -> np.ndarray:
+        """Numbers of so many measured clips, some of them repeated if there are fewer."""
+        return np.linspace(0, len(self.held_out.measured) - 1, count).round().astype(int)
 
     def _long_rollouts(self, world: World, name: str, folder: Path | None) -> Records:
         how, measured = self.protocol, self.held_out.measured
         count, frames = how.long_rollouts, how.long_frames
-        starts = np.linspace(0, len(measured) - 1, count).round().astype(int)
-        prompts_BHWC = measured.rows(np.tile(starts, 2)).read()[:, 0]
+        prompts_BHWC = measured.rows(np.tile(self._evenly_spaced(count), 2)).read()[:, 0]
         actions_BT = stability.long_actions(world.num_actions, count, frames, how.seed)
         progress = partial(self.on_progress, f"{name}: long play")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jinn.contracts import JinnError
+from jinn.evaluation.catalogue import ENDS
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.clips < 2 or self.frames < 4 or self.draws < 1 or self.shown < 1:
             raise JinnError("an evaluation needs at least 2 clips of 4 frames, 1 draw and 1 clip to show")
-        if self.long_rollouts < 2 or self.long_frames < 30:
-            raise JinnError("long roll-outs need at least 2 of them, and 30 frames")
+        if self.long_rollouts < 2 or self.long_frames < ENDS[0]:
+            raise JinnError(f"long roll-outs need at least 2 of them, and {ENDS[0]} frames")
 
 
 ProtocolName = Literal["quick", "fvd256_16f", "fvd2048_16f"]
 PROTOCOLS: dict[ProtocolName, Protocol] = {
-    "quick": Protocol(clips=16, draws=2, long_rollouts=4, long_frames=120, shown=6),
+    "quick": Protocol(clips=16, draws=2, long_rollouts=4, long_frames=300, shown=6),
     "fvd256_16f": Protocol(),
     "fvd2048_16f": Protocol(clips=2048, long_rollouts=100),
 }

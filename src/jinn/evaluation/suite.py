@@ -8,7 +8,8 @@ the module of its part:
     control         Delta PSNR (paper, section 3) and action consistency
     actions         use of the latent actions, and what they say about the true ones
     distances       FVD, frame distance and motion distance, with floors and ceilings
-    stability       long roll-outs: drift, static and diverged ones
+    stability       long roll-outs: do they look like the videos, are they static, have they diverged
+    physics         are actions obeyed where they are possible, and only there; do opposite ones lead back
 
 A part turns clips into records (one row a clip, which can be cached) and records into estimates.
 """
@@ -22,14 +23,13 @@ import numpy as np
 import torch
 
 from jinn.data.store import FrameStore
-from jinn.evaluation import actions, control, distances, reconstruction, rollouts, stability
+from jinn.evaluation import actions, control, distances, physics, reconstruction, rollouts, stability
 from jinn.evaluation.clips import HeldOut, check, check_motion, choose
 from jinn.evaluation.estimate import Estimate, Records, clip_samples, differences, estimate_means
 from jinn.evaluation.measure import Measure, OnProgress, WorldRecords
 from jinn.evaluation.networks import load_networks
 from jinn.evaluation.protocol import Protocol
 from jinn.evaluation.results import Results, WorldResults, training_curves
-from jinn.world.legend import describe_actions
 from jinn.world.world import World
 
 
@@ -77,9 +77,9 @@ def evaluate(
         found.append(
             WorldResults(
                 name=name,
-                estimates=means | dict(estimates(world, records, real, seed)),
+                estimates=means | dict(estimates(world, records, real, protocol)),
                 curves=curves,
-                legend=describe_actions(world, clips.rows(slice(0, 256)).read()),
+                legend=records.legend,
                 confusion_AU=actions.confusion(records.clips, world.num_actions),
                 training=training_curves(world),
                 pictures=rollouts.example_rollouts(world, clips, protocol.shown, records.latent_U, seed),
@@ -94,23 +94,25 @@ def evaluate(
 
 
 def estimates(
-    world: World, records: WorldRecords, real: Records, seed: int
+    world: World, records: WorldRecords, real: Records, protocol: Protocol
 ) -> Iterator[tuple[str, Estimate]]:
     """The estimates of one world that are not plain means over clips."""
-    clips = records.clips
+    clips, seed = records.clips, protocol.seed
     yield from reconstruction.estimates(world, clips, seed)
     yield from control.estimates(world, clips, seed)
     yield from actions.estimates(clips, records.reference, world.num_actions, seed)
     yield from distances.estimates(clips, real, seed)
-    yield from stability.estimates(records.long, real, seed)
+    yield from stability.estimates(records.long, real, protocol.long_frames, seed)
+    if records.branches is not None:
+        yield from physics.estimates(records.branches, records.returns, seed)
 
 
 def settings(held_out: HeldOut, protocol: Protocol) -> dict[str, str]:
     """What is needed to repeat the evaluation."""
     clips, store = held_out.measured, held_out.measured.store
     levels = len(np.unique(store.groups[clips.episodes]))
-    parts = stability.stretches(protocol.long_frames)
-    frames = ", ".join(f"{name} {part.start + 1} to {part.stop}" for name, part in parts.items())
+    parts = stability.segments(protocol.long_frames)
+    frames = ", ".join(f"{part.start + 1} to {part.stop}" for part in parts.values())
     return {
         "store": str(store.path),
         "clips": f"{len(clips)}, each {clips.frames - 1} frames after a prompt of one, from {levels} levels "
@@ -118,8 +120,8 @@ def settings(held_out: HeldOut, protocol: Protocol) -> dict[str, str]:
         "intervals": "95%, bootstrap over clips",
         "fps": f"{store.fps:g}",
         "random actions": f"{protocol.draws} sequences for each clip",
-        "long roll-outs": f"{protocol.long_rollouts} of {protocol.long_frames} frames under random actions, as "
-        f"many under constant ones; frames {frames}",
+        "long roll-outs": f"{protocol.long_rollouts} of {protocol.long_frames} frames under random actions, each held "
+        f"for {stability.HOLD[0]} to {stability.HOLD[1]} frames, as many under constant ones; frames {frames}",
         "seed": str(protocol.seed),
     }
 

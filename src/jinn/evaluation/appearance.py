@@ -1,0 +1,169 @@
+"""Whether a frame looks like the videos: as the frames of a real video look beside an earlier frame of it.
+
+A world that falls apart shows plain ground, blur, or the textures of another level. Its frames may still lie near
+some real frame of a rich game, so nearness to real frames does not tell (docs/research-log.md). What does is the
+prompt: within one video, sharpness, colours and textures stay what they are. So a frame is described by how it
+differs from the prompt in these, and it is inside the videos if real frames differ as much from earlier frames of
+their own video: if its distance from the mean of real pairs is within the 95th percentile of held-out real ones.
+This is our own measure; which failures it finds is tested and stands in docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jinn.data.store import FrameStore
+from jinn.evaluation.clips import Clips
+from jinn.evaluation.estimate import Records
+
+PATCH = 8  # side of a patch, pixels of the downsampled frame
+PAIRS = 1000  # real pairs that the features are fitted on, and as many for the limit
+LAG = 30  # frames between the frames of a real pair, at least
+VARIANCE = 1e-4  # is added to every variance: features are logarithms, so this is a hundredth of a value
+
+
+class Typical(NamedTuple):
+    """How real frames look beside an earlier frame of their video.
+
+    Attributes:
+        mean_D: mean features of real pairs.
+        whitening_DD: a whitened feature vector has unit covariance over real pairs.
+        limit: 95th percentile of the squared distance from the mean, of held-out real pairs.
+    """
+
+    mean_D: Tensor
+    whitening_DD: Tensor
+    limit: float
+
+    def distance(self, features: Tensor) -> Tensor:
+        """Squared Mahalanobis distance from the mean, ``(...,)``."""
+        return ((features.double() - self.mean_D) @ self.whitening_DD).square().sum(-1)
+
+    def inside(self, features: Tensor) -> Tensor:
+        """Whether frames look like the videos, bool ``(...,)``; about 95% of real ones do."""
+        return self.distance(features) <= self.limit
+
+
+def fit_typical(features_XD: Tensor, held_out_XD: Tensor) -> Typical:
+    """Fit the mean and covariance on some real pairs, and the limit on pairs of other levels or videos."""
+    features_XD = features_XD.double()
+    covariance_DD = torch.cov(features_XD.T) + VARIANCE * torch.eye(features_XD.shape[1], dtype=torch.double)
+    whitening_DD = torch.linalg.cholesky(torch.linalg.inv(covariance_DD))
+    typical = Typical(features_XD.mean(0), whitening_DD, 0.0)
+    return typical._replace(limit=float(typical.distance(held_out_XD).quantile(0.95)))
+
+
+def real_pairs(store: FrameStore, episodes: np.ndarray, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Earlier and later frames of the same video, uint8 ``BHWC`` each, at least `LAG` frames apart.
+
+    In videos of fewer than twice as many frames, they are half of the video apart.
+    """
+    rng = np.random.default_rng(seed)
+    earlier, later = [], []
+    for episode in rng.choice(episodes, count, p=store.lengths[episodes] / store.lengths[episodes].sum()):
+        length = int(store.lengths[episode])
+        lag = min(LAG, length // 2)
+        first = int(rng.integers(length - lag))
+        second = int(rng.integers(first + lag, length))
+        earlier.append(store.frames(episode, first, first + 1)[0])
+        later.append(store.frames(episode, second, second + 1)[0])
+    return torch.from_numpy(np.stack(earlier)), torch.from_numpy(np.stack(later))
+
+
+def real_records(clips: Clips, name: str, rows: slice, seed: int) -> Records:
+    """``pairs/<name>``: features of real pairs of the clips' episodes, float32 ``BD``, each row a pair of its own."""
+    episodes = np.unique(clips.episodes)
+    earlier, later = real_pairs(clips.store, episodes, rows.stop - rows.start, seed + rows.start)
+    return {f"pairs/{name}": appearance(earlier, later.unsqueeze(1)).squeeze(1)}
+
+
+def appearance(prompts_BHWC: Tensor, frames_BTHWC: Tensor) -> Tensor:
+    """Features of frames beside their prompts, float32 ``BTD``.
+
+    Logarithms of: contrast at five scales, over that of the prompt; the overlap of the histograms of colours; how
+    well the frame's patches are found in the prompt (mean, quartiles, largest error); and how alike the frame's
+    own patches are, over that of the prompt (mean, quartiles).
+    """
+    B, T = frames_BTHWC.shape[:2]
+    prompts, frames = _small(prompts_BHWC), _small(frames_BTHWC.flatten(0, 1))
+    own, theirs = _contrasts(frames), _contrasts(prompts)
+    alike, alike_prompts = _self_similarity(frames), _self_similarity(prompts)
+    overlap_BT = torch.minimum(_colours(frames).unflatten(0, (B, T)), _colours(prompts).unsqueeze(1)).sum(-1)
+    return torch.cat(
+        [
+            own.unflatten(0, (B, T)) - theirs.unsqueeze(1),
+            overlap_BT.clamp_min(1e-3).log().unsqueeze(-1),
+            _found_in(frames.unflatten(0, (B, T)), prompts),
+            alike.unflatten(0, (B, T)) - alike_prompts.unsqueeze(1),
+        ],
+        dim=-1,
+    )
+
+
+def _small(frames_BHWC: Tensor) -> Tensor:
+    """Float ``BCHW``, downsampled by a whole number to at least 64 pixels a side."""
+    pixels = frames_BHWC.movedim(-1, 1).float()
+    return F.avg_pool2d(pixels, max(1, min(pixels.shape[2:]) // 64))
+
+
+def _contrasts(pixels_BCHW: Tensor) -> Tensor:
+    """Logarithm of the contrast in four bands of an image pyramid and below them, ``B5``."""
+    energies = []
+    for _ in range(4):
+        if min(pixels_BCHW.shape[2:]) < 2:
+            break
+        coarse = F.avg_pool2d(pixels_BCHW, 2)
+        rebuilt = F.interpolate(coarse, size=pixels_BCHW.shape[2:], mode="bilinear")
+        energies.append((pixels_BCHW - rebuilt).square().mean((1, 2, 3)))
+        pixels_BCHW = coarse
+    energies.append(pixels_BCHW.var((1, 2, 3)))
+    return torch.stack(energies, dim=1).add(1).log() / 2
+
+
+def _colours(pixels_BCHW: Tensor) -> Tensor:
+    """Histogram of colours with 8 x 8 x 8 bins, each blurred over its neighbours, ``BK``."""
+    bins = (pixels_BCHW.long() // 32).flatten(2)
+    index = (bins[:, 0] * 8 + bins[:, 1]) * 8 + bins[:, 2]
+    counts = torch.zeros(len(index), 512, device=index.device)
+    counts.scatter_add_(1, index, torch.ones(index.shape, device=index.device))
+    blurred = F.avg_pool3d((counts / index.shape[1]).view(-1, 1, 8, 8, 8), 3, stride=1, padding=1)
+    return blurred.flatten(1)
+
+
+def _patches(pixels_BCHW: Tensor, stride: int) -> Tensor:
+    return F.unfold(pixels_BCHW, PATCH, stride=stride).transpose(1, 2)
+
+
+def _found_in(pixels_BTCHW: Tensor, prompts_BCHW: Tensor) -> Tensor:
+    """Logarithm of the error with which patches are found anywhere in the prompt: four statistics, ``BT4``."""
+    B, T = pixels_BTCHW.shape[:2]
+    patches = _patches(pixels_BTCHW.flatten(0, 1), PATCH).unflatten(0, (B, T))
+    errors = torch.stack(
+        [
+            torch.cdist(patches[b].flatten(0, 1), _patches(prompts_BCHW[b : b + 1], 2)[0]).amin(1)
+            for b in range(B)
+        ]
+    )
+    errors_BTP = errors.unflatten(1, (T, -1)) / patches.shape[-1] ** 0.5
+    return _statistics(errors_BTP, largest=True)
+
+
+def _self_similarity(pixels_BCHW: Tensor) -> Tensor:
+    """Logarithm of the error with which patches are found elsewhere in their own frame: ``B3``."""
+    patches = _patches(pixels_BCHW, PATCH)
+    distances = torch.cdist(patches, patches) / patches.shape[-1] ** 0.5
+    itself = torch.eye(patches.shape[1], dtype=torch.bool, device=patches.device)
+    return _statistics(distances.masked_fill(itself, torch.inf).amin(-1), largest=False)
+
+
+def _statistics(errors: Tensor, largest: bool) -> Tensor:
+    quartiles = errors.quantile(torch.tensor([0.25, 0.75], device=errors.device), dim=-1).movedim(0, -1)
+    parts = [errors.mean(-1, keepdim=True), quartiles]
+    if largest:
+        parts.append(errors.amax(-1, keepdim=True))
+    return torch.cat(parts, dim=-1).add(1).log()
