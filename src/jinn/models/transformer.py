@@ -148,14 +148,31 @@ def attend(
     PyTorch's fast CUDA kernels want one width for all three, a multiple of 8; otherwise the matrix of scores
     is materialised. The paper's large models have values of 103 beside queries of 128, so we pad with zeros:
     they add nothing to a score, and their columns of the output are cut off.
+
+    On a CPU in bfloat16 its backward pass takes four times as long as plain matrix products with a softmax between
+    them (docs/benchmarks.md), which is what we compute there.
     """
     C, V = query.shape[-1], value.shape[-1]
+    if query.dtype == torch.bfloat16 and query.device.type == "cpu":
+        return attend_by_products(query, key, value, mask, causal)
     if C == V:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
     wide = -(-max(C, V) // 8) * 8
     query, key, value = (F.pad(x, (0, wide - x.shape[-1])) for x in (query, key, value))
     y = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, scale=C**-0.5)
     return y[..., :V]
+
+
+def attend_by_products(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
+) -> Tensor:
+    """`attend` as two matrix products, with the softmax in float32."""
+    scores = query @ (key * query.shape[-1] ** -0.5).transpose(-1, -2)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
 
 
 def causal_attention(query_BTNHC: Tensor, key_BTNHC: Tensor, value_BTNHC: Tensor, window: int) -> Tensor:
