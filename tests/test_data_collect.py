@@ -12,9 +12,12 @@ import gymnasium
 import numpy as np
 import pytest
 
+from jinn.cli import main
 from jinn.contracts import JinnError
 from jinn.data.collect import MAX_FRAMES, MEAN_HOLD, Episode, Policy, collect
 from jinn.data.games import JUMP_RIGHT, PROCGEN_MOVES, WALK_RIGHT, open_games
+from jinn.data.ingest import ingest
+from jinn.data.store import FrameStore
 
 try:
     import envpool
@@ -285,3 +288,32 @@ def test_opening_a_game_is_silent() -> None:
     code = f"from jinn.data.games import open_games; open_games({COINRUN!r}, num_envs=1).close()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+@needs_envpool
+def test_options_of_an_environment_are_part_of_its_name(tmp_path: Path) -> None:
+    plain = next(collect(f"{COINRUN}?use_backgrounds=false&restrict_themes=true", 64, 0, (0, 50)))
+    usual = next(collect(COINRUN, 64, 0, (0, 50)))
+    assert plain.level_seed == usual.level_seed
+    black = [(episode.frames_THWC == 0).all(-1).mean() for episode in (plain, usual)]
+    assert black[0] > black[1] + 0.1
+    arguments = ["data", COINRUN, "--frames", "32", "--levels", "0:50", "--out", str(tmp_path / "s")]
+    assert main([*arguments, "--env", "use_backgrounds=false", "--env", "restrict_themes=true"]) == 0
+    store = FrameStore.open(tmp_path / "s")
+    assert all("restrict_themes=true&use_backgrounds=false" in source for source in store.done_sources)
+
+
+@needs_envpool
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("use_background=false", "no option 'use_background'"),
+        ("num_envs=3", "no option 'num_envs'"),
+        ("use_backgrounds", "KEY=VALUE"),
+        ("use_backgrounds=perhaps", "cannot take"),
+    ],
+)
+def test_a_wrong_option_is_a_sentence(option: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(JinnError, match=words):
+        ingest([f"{COINRUN}?{option}"], tmp_path / "s", frames=32)
+    assert not (tmp_path / "s").exists()

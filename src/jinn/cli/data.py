@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def data(
     seed: int = 0,
     levels: str | None = None,
     policy: str = "random",
+    env: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
 ) -> None:
     """Turn videos or environments into a frame store.
 
@@ -36,12 +38,13 @@ def data(
         policy: The policy that plays an environment. random presses a random button each frame, sticky holds
             one for a while, runner makes for the right end of a Procgen platformer's level, and
             FILE.py:FUNCTION is your own function from pictures (uint8, BHWC) to one action for each.
+        env: Option of the environments, as KEY=VALUE, such as use_backgrounds=false; may be given several times.
     """
     from jinn.data.ingest import ingest
 
     with progress() as show:
         summary = ingest(
-            sources,
+            [with_options(source, env) for source in sources],
             out,
             fps=fps,
             size_hw=size,
@@ -59,6 +62,14 @@ def data(
         f"{out}: {summary.episodes} clips, {summary.frames:,} frames, {summary.hours:.2f} hours added; "
         f"{len(summary.skipped)} files skipped{kept}"
     )
+
+
+def with_options(source: str, options: Sequence[str]) -> str:
+    """A source with the options of environments, which are part of the environment's name."""
+    library, _, name = source.partition(":")
+    if not options or library not in ("envpool", "gymnasium"):
+        return source
+    return f"{library}:{name}{'&' if '?' in name else '?'}{'&'.join(sorted(options))}"
 
 
 def parse_levels(text: str | None) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ and returns the first observation of the next episode (Gymnasium calls this auto
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -21,6 +22,11 @@ PROCGEN_FPS = 15
 # The movements come first: left, none, right, each with down, none, up. The others do nothing in most games.
 PROCGEN_ACTIONS, PROCGEN_MOVES = 15, 9
 WALK_RIGHT, JUMP_RIGHT = 7, 8
+# Fields of EnvPool's configs that are no options of a game.
+ENVPOOLS_OWN = (
+    "batch_size", "max_num_players", "thread_affinity_offset", "base_path", "env_seed", "gym_reset_return_info",
+    "env_name",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ def open_games(
     """Open environments, e.g. ``envpool:CoinrunHard-v0`` or ``gymnasium:CartPole-v1``.
 
     Args:
+        env_id: Library and name, and after these the environment's own options, if any:
+            ``envpool:CoinrunHard-v0?use_backgrounds=false&restrict_themes=true``.
         seed: Seed of the order of the levels and of everything random in the environments.
         levels: First level seed and number of levels; None plays all there are.
 
@@ -63,6 +71,7 @@ def open_games(
 
 def make_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Any:
     """EnvPool's own Procgen environments, ``BHWC``; the arguments and errors are those of `open_games`."""
+    name, options = split_options(name)
     try:
         with redirect_stderr(io.StringIO()):  # it imports the old gym, which prints an advertisement
             import envpool
@@ -73,16 +82,46 @@ def make_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs:
     if not hasattr(envpool.make_spec(name).config, "start_level"):
         raise JinnError(f"envpool:{name} is not a Procgen game: try CoinrunHard-v0, or name it gymnasium:...")
     start, count = levels or (0, 0)  # a count of 0 means all levels
-    return envpool.make(
-        name,
-        env_type="gymnasium",
-        num_envs=num_envs,
-        num_threads=min(num_envs, os.cpu_count() or 1),
-        start_level=start,
-        num_levels=count,
-        seed=seed % 2**31,
-        channel_first=False,
-    )
+    ours = {
+        "num_envs": num_envs,
+        "num_threads": min(num_envs, os.cpu_count() or 1),
+        "start_level": start,
+        "num_levels": count,
+        "seed": seed % 2**31,
+        "channel_first": False,
+    }
+    known = [key for key in envpool.make_spec(name).config._fields if key not in (*ours, *ENVPOOLS_OWN)]
+    for key in options:
+        if key not in known:
+            raise JinnError(
+                f"envpool:{name} has no option {key!r} that can be set: it has {', '.join(known)}"
+            )
+    try:
+        return envpool.make(name, env_type="gymnasium", **ours, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise JinnError(
+            f"envpool:{name} cannot take {options}: a value is true, false, a number or a name"
+        ) from error
+
+
+def split_options(name: str) -> tuple[str, dict[str, Any]]:
+    """``NAME?key=value&key=value`` to the name and the options; true, false and numbers become what they say."""
+    name, _, text = name.partition("?")
+    options: dict[str, Any] = {}
+    for part in filter(None, text.split("&")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise JinnError(f"an option of an environment is KEY=VALUE, and not {part!r}")
+        try:
+            options[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return name, options
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its name."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Games:
@@ -108,13 +147,13 @@ def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
         import gymnasium
     except ImportError as error:
         raise JinnError("Gymnasium is not installed: run pip install 'jinn[games]'") from error
+    name, options = split_options(name)
     try:
-        envs: Any = gymnasium.make_vec(name, num_envs, "sync", render_mode="rgb_array")
+        envs: Any = gymnasium.make_vec(name, num_envs, "sync", render_mode="rgb_array", **options)
         envs.reset(seed=seed % 2**31)
         pictures = np.stack(envs.render())
     except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise JinnError(f"cannot open gymnasium:{name} with RGB pictures: {reason}") from error
+        raise JinnError(f"cannot open gymnasium:{name} with RGB pictures: {first_line(error)}") from error
     if pictures.ndim != 4 or pictures.shape[-1] != 3 or pictures.dtype != np.uint8:
         raise JinnError(f"gymnasium:{name} renders {pictures.dtype} {pictures.shape[1:]}, not RGB pictures")
     space = envs.single_action_space
