@@ -19,7 +19,12 @@ from helpers_models import (
     small_tokenizer,
 )
 from jinn.models.maskgit import sample_tokens
-from jinn.models.ours.previous_frame import PreviousFrame
+from jinn.models.ours.previous_frame import (
+    PreviousFrame,
+    PreviousFrameDynamics,
+    PreviousFrameDynamicsConfig,
+    believe,
+)
 from jinn.models.ours.self_rollout import self_rollout_loss
 from jinn.models.quantize import (
     VQConfig,
@@ -180,3 +185,67 @@ def test_logits_do_not_depend_on_later_tokens_or_actions() -> None:
     for a, b in ((later, actions), (tokens, other)):
         differs = (model(a, b, a) - logits).abs().amax(dim=(0, 2, 3)) > 1e-6
         assert differs.tolist() == [False, False, False, True, True]
+
+
+# ---- Doubt about the action --------------------------------------------------------------------------
+
+
+def doubtful(doubt: float) -> PreviousFrameDynamics:
+    torch.manual_seed(0)
+    return PreviousFrameDynamicsConfig(ST, clean_frames=0.5, doubt=doubt).build((8, 4), (4, 4), 5)
+
+
+def test_without_doubt_actions_are_what_they_are() -> None:
+    actions = torch.randint(0, 5, (6, 4), generator=seeded())
+    assert doubtful(0.0).perceive(actions, generators(6)) is actions
+
+
+def test_doubt_replaces_actions_as_often_as_the_belief_says() -> None:
+    actions = torch.full((400, 50), 2)
+    belief = doubtful(0.6).perceive(actions, generators(400))
+    assert belief.shape == (400, 50, 5)
+    torch.testing.assert_close(belief.sum(-1), torch.ones(400, 50))
+    # A belief of 1 - d + d / 5 in the shown action: from it we read the doubt of a clip.
+    doubt = (1 - belief.amax(-1)) * 5 / 4
+    assert torch.allclose(doubt, doubt[:, :1].expand(-1, 50), atol=1e-6)
+    assert 0 <= doubt.min() < 0.02
+    assert 0.58 < doubt.max() <= 0.6
+    replaced = (belief.argmax(-1) != 2).float().mean(1)
+    sure, unsure = doubt[:, 0] < 0.2, doubt[:, 0] > 0.4
+    assert abs(float(replaced[unsure].mean()) - float(doubt[unsure].mean()) * 4 / 5) < 0.03
+    assert abs(float(replaced[sure].mean()) - float(doubt[sure].mean()) * 4 / 5) < 0.03
+
+
+def test_a_certain_belief_is_the_action_itself() -> None:
+    model = doubtful(0.6)
+    tokens = torch.randint(0, 32, (3, 4, 16), generator=seeded())
+    actions = torch.randint(0, 5, (3, 3), generator=seeded())
+    certain = model(tokens, believe(actions, 5, 0.0), tokens)
+    torch.testing.assert_close(certain, model(tokens, actions, tokens), rtol=0, atol=1e-5)
+    ignored = [model(tokens, believe(actions + shift, 5, 1.0), tokens) for shift in (0, 1 - actions)]
+    torch.testing.assert_close(ignored[0], ignored[1], rtol=0, atol=1e-5)
+    assert not torch.allclose(certain, ignored[0], atol=1e-3)
+
+
+def test_doubt_is_part_of_both_losses_and_splits_with_the_batch() -> None:
+    model = doubtful(0.6)
+    tokens = torch.randint(0, 32, (6, 5, 16), generator=seeded())
+    actions = torch.randint(0, 5, (6, 4), generator=seeded())
+    for loss in (
+        model.loss,
+        lambda *arguments: self_rollout_loss(model, *arguments, temperature=0.0),
+    ):
+        whole, _ = loss(tokens, actions, generators(6))
+        parts = [
+            loss(tokens[i : i + 3], actions[i : i + 3], generators(6)[i : i + 3])[0].detach() for i in (0, 3)
+        ]
+        torch.testing.assert_close(whole.detach(), torch.stack(parts).mean(), rtol=0, atol=1e-5)
+        model.doubt = 0.0
+        assert loss(tokens, actions, generators(6))[0].item() != pytest.approx(whole.item())
+        model.doubt = 0.6
+
+
+@pytest.mark.parametrize("doubt", [-0.1, 1.1])
+def test_doubt_is_a_probability(doubt: float) -> None:
+    with pytest.raises(ValueError, match="probability"):
+        PreviousFrameDynamicsConfig(ST, doubt=doubt)

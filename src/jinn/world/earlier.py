@@ -39,13 +39,14 @@ def convert_config(values: Any) -> Any:
         )
     kept = {"transformer": dynamics["transformer"]}
     if dynamics["previous_frame"]:
-        kept["clean_frames"] = dynamics["clean_frames"]
+        kept |= {"clean_frames": dynamics["clean_frames"], "doubt": 0.0}
     pairs, _ = actions.pop("pairs"), actions.pop("predict_change")
     search_radius, downsample, noise = (actions.pop(key) for key in ("reach", "shrink", "latent_noise"))
     if pairs:
         actions |= {"search_radius": search_radius, "downsample": downsample, "latent_noise": noise}
     actions["quantizer"] = {key: actions["quantizer"][key] for key in ("codes", "dim")}
-    return {**values, "dynamics": kept, "latent_actions": actions}
+    sampling = {**values["sampling"], "doubt": 0.0}
+    return {**values, "dynamics": kept, "latent_actions": actions, "sampling": sampling}
 
 
 def convert_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from jinn.contracts import JinnError, check_frames
 from jinn.models.maskgit import SamplingConfig, fill, frame_noise
+from jinn.models.ours.previous_frame import PreviousFrameDynamics, believe
 from jinn.models.transformer import KVCache
 from jinn.world.backends import Backend, BackendName, make_backend
 from jinn.world.config import WorldConfig
@@ -174,7 +175,8 @@ class World(nn.Module):
         """
         self._check_actions(actions_B, (len(state.seeds_B),))
         tokens_BN = tokens_BN.to(self.device)
-        condition_BND = self._condition(state.tokens_BN, actions_B.to(self.device))
+        doubt = self.config.sampling.doubt
+        condition_BND = self._condition(state.tokens_BN, actions_B.to(self.device), doubt)
         dynamics_cache = self.dynamics.commit(tokens_BN, condition_BND, state.dynamics_cache)
         _, decoder_cache = self.tokenizer.decode_next(tokens_BN, state.decoder_cache)
         return State(tokens_BN, dynamics_cache, decoder_cache, state.seeds_B, state.frames_B + 1)
@@ -199,9 +201,10 @@ class World(nn.Module):
         Returns:
             Tokens and caches one frame later, and the new frame, uint8 ``BHWC``.
         """
-        condition_BND = self._condition(tokens_BN, actions_B)
+        sampling = sampling or self.config.sampling
+        condition_BND = self._condition(tokens_BN, actions_B, sampling.doubt)
         logits = partial(self.dynamics.next_logits, condition_BND=condition_BND, cache=dynamics_cache)
-        tokens_BN = fill(logits, noise_SBNU, self.dynamics.levels, sampling or self.config.sampling)
+        tokens_BN = fill(logits, noise_SBNU, self.dynamics.levels, sampling)
         dynamics_cache = self.dynamics.commit(tokens_BN, condition_BND, dynamics_cache)
         frame_BHWC, decoder_cache = self.tokenizer.decode_next(tokens_BN, decoder_cache)
         return tokens_BN, dynamics_cache, decoder_cache, frame_BHWC
@@ -220,7 +223,11 @@ class World(nn.Module):
         other.backend = make_backend(name, self.next_frame, self.device, self.folder, threads)
         return other
 
-    def _condition(self, tokens_BN: Tensor, actions_B: Tensor) -> Tensor:
+    def _condition(self, tokens_BN: Tensor, actions_B: Tensor, doubt: float) -> Tensor:
+        if doubt and not isinstance(self.dynamics, PreviousFrameDynamics):
+            raise JinnError("only our own dynamics model can doubt an action: leave the doubt at 0")
+        if doubt:
+            actions_B = believe(actions_B, self.num_actions, doubt)
         return self.dynamics.condition(tokens_BN.unsqueeze(1), actions_B.unsqueeze(1)).squeeze(1)
 
     def _check_actions(self, actions: Tensor, shape: tuple[int, ...]) -> None:

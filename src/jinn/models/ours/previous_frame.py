@@ -1,23 +1,29 @@
 """Our own dynamics model: conditioned on the previous frame, and masked in training as it is in play.
 
-Two changes to the paper's model (`jinn.models.dynamics`), each with a row in docs/research-log.md:
+Three changes to the paper's model (`jinn.models.dynamics`), each with a row in docs/research-log.md:
 
 * **Previous-frame conditioning.** Each token is conditioned on the 3 x 3 neighbourhood of tokens in the previous
   frame, gated by the action. A frame that scrolls by less than a patch can be read off there, and a model that
   need not discover this by attention learns the rest sooner.
 * **Clean frames.** The paper masks all frames of a clip at one rate, but in play the past frames are clean.
   Here every frame has a rate of its own, and a fraction of the frames is not masked at all.
+* **Doubt about the action.** A latent action says how the picture changes, and in most states most changes are
+  impossible: no video shows a player who sinks into the ground. A model that always trusts the action obeys all the
+  same. Here an action is a belief: a distribution over the actions. In training, each clip has a doubt d; each of its
+  actions is replaced by a random one with probability d, and the belief says so. So the model learns to weigh the
+  action against what the state makes possible. In play, doubt is a dial from obedience to physics.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jinn.contracts import Generators, uniform
-from jinn.models.dynamics import Dynamics
+from jinn.contracts import Generators, to_device, uniform
+from jinn.models.dynamics import Dynamics, Loss
 from jinn.models.embedding import TokenEmbedding
 from jinn.models.ours.motion import neighbourhood
 from jinn.models.transformer import TransformerConfig
@@ -30,12 +36,16 @@ class PreviousFrameDynamicsConfig:
     Attributes:
         transformer: sizes.
         clean_frames: fraction of the frames that training does not mask, in [0, 1).
+        doubt: largest probability with which training replaces an action by a random one, in [0, 1].
     """
 
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     clean_frames: float = 0.3
+    doubt: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.doubt <= 1:
+            raise ValueError(f"doubt is a probability from 0 to 1, got {self.doubt}")
         if not 0 <= self.clean_frames < 1:
             raise ValueError(f"clean_frames is a fraction of at least 0 and below 1, got {self.clean_frames}")
 
@@ -43,7 +53,7 @@ class PreviousFrameDynamicsConfig:
         self, levels: tuple[int, ...], grid_hw: tuple[int, int], num_actions: int
     ) -> PreviousFrameDynamics:
         """The model itself; arguments as of `Dynamics`."""
-        return PreviousFrameDynamics(self.transformer, levels, grid_hw, num_actions, self.clean_frames)
+        return PreviousFrameDynamics(self.transformer, levels, grid_hw, num_actions, self)
 
 
 class PreviousFrameDynamics(Dynamics):
@@ -55,15 +65,43 @@ class PreviousFrameDynamics(Dynamics):
         levels: tuple[int, ...],
         grid_hw: tuple[int, int],
         num_actions: int,
-        clean_frames: float,
+        config: PreviousFrameDynamicsConfig,
     ) -> None:
         super().__init__(transformer, levels, grid_hw, num_actions)
-        self.clean_frames = clean_frames
+        self.clean_frames, self.doubt = config.clean_frames, config.doubt
         self.previous_frame = PreviousFrame(levels, transformer.width, grid_hw, num_actions)
 
     def condition(self, previous_BTN: Tensor, actions_BT: Tensor) -> Tensor:
-        """As in `Dynamics`: the action, and the previous frame around each position, ``BTND``."""
-        return super().condition(previous_BTN, actions_BT) + self.previous_frame(previous_BTN, actions_BT)
+        """As in `Dynamics`: the action, and the previous frame around each position, ``BTND``.
+
+        Args:
+            previous_BTN: as in `Dynamics`.
+            actions_BT: int64, or beliefs ``BTA`` from `believe`.
+        """
+        action_BT1D = embed_action(self.action_embed, actions_BT).unsqueeze(2)
+        return action_BT1D + self.previous_frame(previous_BTN, actions_BT)
+
+    def perceive(self, actions_BTm1: Tensor, generators: Generators) -> Tensor:
+        """The actions as training shows them: beliefs ``BTA`` about actions of which some are random.
+
+        Args:
+            actions_BTm1: int64. Without doubt they are returned as they are.
+            generators: one per clip, for its doubt and its random actions.
+        """
+        if not self.doubt:
+            return actions_BTm1
+        num_actions, steps = self.action_embed.num_embeddings, actions_BTm1.shape[1]
+        doubt_B1 = self.doubt * uniform(generators, 1)
+        is_random_BTm1 = uniform(generators, steps) < doubt_B1
+        random_BTm1 = (uniform(generators, steps) * num_actions).long()
+        doubt_B1, is_random_BTm1, random_BTm1 = (
+            to_device(x, actions_BTm1.device) for x in (doubt_B1, is_random_BTm1, random_BTm1)
+        )
+        return believe(torch.where(is_random_BTm1, random_BTm1, actions_BTm1), num_actions, doubt_B1)
+
+    def loss(self, tokens_BTN: Tensor, actions_BTm1: Tensor, generators: Generators) -> Loss:
+        """As in `Dynamics`, on the actions of `perceive`."""
+        return super().loss(tokens_BTN, self.perceive(actions_BTm1, generators), generators)
 
     def sample_mask(self, frames: int, tokens: int, generators: Generators) -> Tensor:
         """As in `Dynamics`: every frame has its own rate in [0.5, 1], and some frames stay clean."""
@@ -74,6 +112,27 @@ class PreviousFrameDynamics(Dynamics):
         rate_BT1 = rate_BT1.masked_fill(clean_BT1, 0.0)
         rate_BT1[:, 0] = 0.0
         return uniform(generators, frames, tokens) < rate_BT1
+
+
+def believe(actions: Tensor, num_actions: int, doubt: Tensor | float) -> Tensor:
+    """Belief in actions: ``doubt`` is spread evenly over all of them, the rest is on the action itself.
+
+    Args:
+        actions: int64 of any shape.
+        num_actions: A.
+        doubt: in [0, 1]. Less than 0 exaggerates the action.
+
+    Returns:
+        float32, the shape of the actions and A.
+    """
+    certain = F.one_hot(actions, num_actions).float()
+    doubt = torch.as_tensor(doubt, device=certain.device).unsqueeze(-1)
+    return certain * (1 - doubt) + doubt / num_actions
+
+
+def embed_action(embedding: nn.Embedding, actions: Tensor) -> Tensor:
+    """The vector of an int64 action, or the mean vector under a belief."""
+    return actions @ embedding.weight if actions.is_floating_point() else embedding(actions)
 
 
 class PreviousFrame(nn.Module):
@@ -97,5 +156,5 @@ class PreviousFrame(nn.Module):
     def forward(self, previous_BTN: Tensor, actions_BT: Tensor) -> Tensor:
         """Tokens of the previous frames and the actions that lead away from them, to ``BTND``."""
         around_BTNP = neighbourhood(self.token_embed(previous_BTN), self.grid_hw)
-        gate_BT1P = 1 + self.gate(actions_BT).unsqueeze(2)
+        gate_BT1P = 1 + embed_action(self.gate, actions_BT).unsqueeze(2)
         return self.project(F.gelu(self.expand(around_BTNP) * gate_BT1P))
