@@ -76,6 +76,25 @@ def test_a_batch_of_3_equals_3_singles(folder: Path, backend: str) -> None:
     assert torch.equal(torch.cat(singles), together)
 
 
+def test_a_graph_takes_the_doubt_about_each_action(tmp_path: Path) -> None:
+    config = small_world().config
+    torch.manual_seed(0)
+    World(replace(config, dynamics=replace(config.dynamics, doubt=0.6))).eval().save(tmp_path)
+    assert main(["export", str(tmp_path), "--precision", "float32"]) == 0
+    world = World.load(tmp_path)
+    fast = world.with_backend("onnx")
+    state, _ = world.reset(prompt(1, T=2), seed=5)
+    played = {}
+    for doubt in (0.0, 0.5, 1.0):
+        sampling = replace(config.sampling, doubt=doubt)
+        plain = world.step(state, torch.tensor([3]), sampling)[1]
+        assert (plain.int() - fast.step(state, torch.tensor([3]), sampling)[1].int()).abs().max() <= 1
+        played[doubt] = plain
+    assert not torch.equal(played[0.0], played[1.0])
+    ignored = [world.step(state, torch.tensor([a]), replace(config.sampling, doubt=1.0))[1] for a in (0, 3)]
+    assert torch.equal(*ignored)
+
+
 def test_a_state_may_change_its_backend(folder: Path) -> None:
     """The state does not depend on the backend: half of the frames plain, half fast."""
     world, fast = World.load(folder), World.load(folder).with_backend("onnx")

@@ -17,6 +17,7 @@ import torch
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from helpers_player import PATIENCE, Player, decode
+from helpers_world import make_world
 from jinn.contracts import JinnError
 from jinn.player.api import create_app
 from jinn.player.client import ReceivedFrame
@@ -54,7 +55,7 @@ def test_the_server_describes_the_world(address: str, world: World) -> None:
     limits = Limits()
     assert told["fps_range"] == list(limits.fps_range)
     assert told["max_film_frames"] == limits.max_film_bytes // world.prompts[0].numel()
-    names = "name id actions legend idle height width fps fps_range sampling steps_range temperature_range"
+    names = "name id actions legend idle height width fps fps_range sampling steps_range temperature_range doubt_range"
     names += " window prompts palette max_upload_bytes max_clip_frames max_what_if_frames max_film_frames"
     assert set(told) == {*names.split(), "max_text", "text", "text_why_not"}
 
@@ -360,12 +361,12 @@ def test_look_ahead_runs_while_no_frame_is_due(world: World) -> None:
 
 
 def test_each_player_has_its_own_sampling_settings(address: str, world: World) -> None:
-    sampling = replace(world.config.sampling, steps=3, temperature=1.5)
+    sampling = replace(world.config.sampling, steps=3, temperature=1.5, doubt=0.8)
     state, _ = world.reset(world.prompts[:1][None], seed=1)
     _, expected_BHWC = world.step(state, torch.tensor([2]), sampling)
     with Player(address) as player, Player(address) as other:
         usual = other.rollout([2], seed=1)
-        player.send("settings", steps=3, temperature=1.5)
+        player.send("settings", steps=3, temperature=1.5, doubt=0.8)
         frames = player.rollout([2], seed=1)
         assert np.array_equal(frames[1], expected_BHWC[0].numpy())
         assert not np.array_equal(frames[1], usual[1])
@@ -373,3 +374,14 @@ def test_each_player_has_its_own_sampling_settings(address: str, world: World) -
         player.send("settings", steps=2)
         player.back(1)  # replayed with its own settings
         assert np.array_equal(player.back(1).pixels_HWC, frames[1])
+
+
+def test_a_world_that_cannot_doubt_refuses_it() -> None:
+    world = make_world()
+    with running(create_app(world)) as address, Player(address) as player:
+        assert httpx.get(f"{address}/api/world").json()["sampling"].keys() == {"steps", "temperature"}
+        player.start(0)
+        player.send("settings", doubt=0.5)
+        assert "trained without doubt" in player.error()
+        player.send("settings", doubt=0)
+        player.play(1)

@@ -86,6 +86,7 @@ def test_a_shared_session_replays_identically(open_page: OpenPage) -> None:
     page.locator("#sampling summary").click()
     page.locator("#temperature").fill("1.25")
     page.locator("#steps").fill("3")
+    page.locator("#doubt").fill("0.8")
     page.locator("#screen").focus()
     frames += single_steps(page, "2233")
     session = download(page, "#save")
@@ -97,6 +98,7 @@ def test_a_shared_session_replays_identically(open_page: OpenPage) -> None:
     assert other.evaluate("jinn.tape.step") == 10
     assert other.evaluate(PIXELS) == frames[-1]
     assert other.locator("#temperature").input_value() == "1.25"
+    assert other.locator("#doubt").input_value() == "0.8"
     for step in (3, 7):
         rewind(other, step)
         assert other.evaluate(PIXELS) == frames[step - 1]
@@ -165,9 +167,7 @@ def test_every_control_has_a_name_and_is_reachable_by_keyboard(open_page: OpenPa
     for _ in range(80):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id"))
-    parts = (
-        "reset pause again what-if auto speed scrub upload draw camera mp4 save open steps temperature seed"
-    )
+    parts = "reset pause again what-if auto speed scrub upload draw camera mp4 save open steps temperature doubt seed"
     assert {*parts.split(), "usual-keys", "look-ahead"} <= reached
 
 

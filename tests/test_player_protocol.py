@@ -91,6 +91,8 @@ def test_messages_are_parsed(text: str, message: Message) -> None:
         ('{"type": "settings", "steps": 0}', "steps"),
         ('{"type": "settings", "steps": 2.5}', "steps"),
         ('{"type": "settings", "temperature": -1}', "temperature"),
+        ('{"type": "settings", "doubt": 1.5}', "doubt"),
+        ('{"type": "settings", "doubt": "much"}', "doubt"),
         ('{"type": "resume", "session": 7}', "session"),
         ('{"type": "ack", "frame": 1.0}', "frame"),
     ],

@@ -14,6 +14,7 @@ from torch import Tensor
 import jinn
 from helpers_world import make_world, play, prompt
 from jinn.contracts import JinnError
+from jinn.models.maskgit import SamplingConfig
 from jinn.models.ours.conv_tokenizer import ConvTokenizer
 from jinn.recipes import RECIPES
 from jinn.world.config import WorldConfig
@@ -146,6 +147,10 @@ def test_observing_a_frame_equals_starting_from_the_longer_clip(world: World) ->
         (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([-1])), "actions 0 to 4"),
         (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([0, 1])), "shape"),
         (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([0.5])), "integers"),
+        (
+            lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([0]), SamplingConfig(doubt=0.5)),
+            "trained without doubt",
+        ),
     ],
 )
 def test_mistakes_are_reported(world: World, call: object, words: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from jinn.recipes import tiny
@@ -11,11 +13,12 @@ from jinn.world.world import World
 
 
 def tiny_world() -> World:
-    """A world of 32 x 32 pixels with random weights: its frames are noise, always the same noise."""
+    """A world of 32 x 32 pixels with random weights, which can doubt: its frames are noise, always the same noise."""
     recipe = tiny()
     torch.manual_seed(0)
     prompts_PHWC = torch.randint(0, 256, (3, *recipe.tokenizer.size_hw, 3), dtype=torch.uint8)
-    models = recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
+    dynamics = replace(recipe.dynamics, doubt=0.6)
+    models = recipe.tokenizer, recipe.latent_actions, dynamics, recipe.sampling
     world = World(WorldConfig("tiny", 10.0, *models), prompts_PHWC).eval()
     world.legend = tuple(
         ActionMeaning(*meaning)

@@ -27,8 +27,8 @@ class SamplingConfig:
             for Platformers and 1 for CoinRun.
         choice_temperature: of the Gumbel noise on the confidences, which decide the tokens that stay. 0 is
             greedy, which tends to copy the last frame. The noise fades to zero over the steps.
-        doubt: about the action, in [0, 1]: 0 obeys it, 1 ignores it. Only `jinn.models.ours.previous_frame`, if it
-            was trained with doubt, knows it.
+        doubt: about the action, from -1, which exaggerates it, over 0 to 1, which ignores it. Only our own dynamics
+            model knows it (`jinn.models.ours.previous_frame`), and only if it was trained with doubt.
     """
 
     steps: int = 25
@@ -37,8 +37,8 @@ class SamplingConfig:
     doubt: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.doubt > 1:
-            raise ValueError(f"doubt is at most 1, got {self.doubt}")
+        if not -1 <= self.doubt <= 1:
+            raise ValueError(f"doubt is from -1 to 1, got {self.doubt}")
         if self.steps < 1 or self.temperature < 0 or self.choice_temperature < 0:
             raise ValueError("sampling needs at least one step and temperatures of zero or more")
 

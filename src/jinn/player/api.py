@@ -33,7 +33,7 @@ from jinn.world.world import World
 
 STATIC = Path(__file__).parent / "static"
 REPORTED_LIMITS = (
-    "actions prompts fps_range steps_range temperature_range max_clip_frames max_what_if_frames max_text "
+    "actions prompts fps_range steps_range temperature_range doubt_range max_clip_frames max_what_if_frames max_text "
     "max_upload_bytes"
 )
 
@@ -75,6 +75,11 @@ def create_app(
     )
 
 
+def sampling_settings(world: World) -> tuple[str, ...]:
+    """The values of `SamplingConfig` that players may set."""
+    return "steps", "temperature", *(["doubt"] if world.can_doubt else [])
+
+
 def describe_world(shared: Shared) -> dict[str, Any]:
     """The properties of a world and the limits of its server, as ``/api/world`` reports them."""
     world, limits = shared.world, shared.limits
@@ -90,7 +95,7 @@ def describe_world(shared: Shared) -> dict[str, Any]:
         "height": height,
         "width": width,
         "fps": shared.fps,
-        "sampling": {"steps": own.steps, "temperature": own.temperature},
+        "sampling": {name: getattr(own, name) for name in sampling_settings(world)},
         "window": world.config.dynamics.transformer.window,
         "palette": palette(np.concatenate([frames_BTHWC[0].numpy() for frames_BTHWC in shared.prompts])),
         "max_film_frames": limits.max_film_bytes // (3 * height * width),

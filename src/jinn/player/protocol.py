@@ -27,6 +27,7 @@ class Limits:
     fps_range: tuple[float, float] = (1.0, 30.0)  # frames per second
     steps_range: tuple[int, int] = (1, 25)  # MaskGIT steps per frame
     temperature_range: tuple[float, float] = (0, 4.0)  # sampling temperature
+    doubt_range: tuple[float, float] = (-1.0, 1.0)  # doubt about the action
     max_clip_frames: int = 32  # frames of a prompt clip
     max_what_if_frames: int = 16  # frames that each action is played for in a what-if
     max_text: int = 1000  # characters of a text prompt
@@ -106,7 +107,7 @@ FIELDS = {
     "action": ("action", "id"),
     "back": ("step",),
     "what_if": ("depth",),
-    "settings": ("fps", "paused", "look_ahead", "idle", "steps", "temperature"),
+    "settings": ("fps", "paused", "look_ahead", "idle", "steps", "temperature", "doubt"),
     "resume": ("session",),
     "ack": ("frame",),
 }
@@ -166,8 +167,8 @@ def _check(name: str, value: Any, limits: Limits) -> Any:
         case "paused" | "look_ahead":
             fits = isinstance(value, bool)
             wanted = "true or false"
-        case "fps" | "temperature":
-            low, high = limits.fps_range if name == "fps" else limits.temperature_range
+        case "fps" | "temperature" | "doubt":
+            low, high = getattr(limits, f"{name}_range")
             fits = type(value) in (int, float) and low <= value <= high
             wanted = f"a number from {low:g} to {high:g}"
         case _:

@@ -66,6 +66,7 @@ class Settings:
     idle: int | None  # the action that is played while no key is down; None: the world waits
     steps: int  # MaskGIT steps per frame
     temperature: float
+    doubt: float  # about the action; 0 in worlds that cannot doubt
     paused: bool = False  # whether only presses are played
     look_ahead: bool = True  # whether frames are computed before the player asks for them
 
@@ -80,7 +81,9 @@ class Session:
         # Done when the session may play.
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         sampling = self.control.sampling
-        self.settings = Settings(shared.fps, shared.idle, sampling.steps, sampling.temperature)
+        self.settings = Settings(
+            shared.fps, shared.idle, sampling.steps, sampling.temperature, sampling.doubt
+        )
         self.held: int | None = None
         self.pressed: int | None = None  # an action to play once, even if its key is up again
         self.key_id = 0
@@ -291,8 +294,11 @@ class Session:
             self.control.look_ahead(self.next_action(), self.settings.idle)
 
     def _apply(self, changes: Mapping[str, Any]) -> None:
+        if changes.get("doubt") and not self.shared.world.can_doubt:
+            raise JinnError("doubt must be 0: this world was trained without doubt about the actions")
         settings = self.settings = replace(self.settings, **changes)
-        sampling = replace(self.control.sampling, steps=settings.steps, temperature=settings.temperature)
+        chosen = {name: getattr(settings, name) for name in ("steps", "temperature", "doubt")}
+        sampling = replace(self.control.sampling, **chosen)
         if sampling != self.control.sampling or not settings.look_ahead:
             self.control.cancel_ahead()
         self.control.sampling = sampling

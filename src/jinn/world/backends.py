@@ -38,8 +38,9 @@ from jinn.world.graph import (
 
 BackendName = Literal["auto", "torch", "onnx", "onnx-int8", "cuda-graph"]
 
-# tokens_BN, dynamics_cache, decoder_cache, actions_B, noise_SBNU -> `Frame`: the signature of `World.next_frame`.
-NextFrame = Callable[[Tensor, KVCache, KVCache | None, Tensor, Tensor], Frame]
+# tokens_BN, dynamics_cache, decoder_cache, actions_B, noise_SBNU and, if the world can doubt, doubt_B -> `Frame`: the
+# signature of `World.next_frame`.
+NextFrame = Callable[..., Frame]
 
 # A CUDA graph, and the tensors that it reads and writes.
 Recorded = tuple[torch.cuda.CUDAGraph, dict[str, Tensor], dict[str, Tensor]]

@@ -78,10 +78,11 @@ def _export(world: World, path: Path) -> None:
     world = world.to("cpu").eval()
     state, _ = world.reset(world.prompts[:1, None])
     actions_B = torch.zeros(1, dtype=torch.long)
+    arguments = [*state[:3], actions_B, world.noise(state)]
+    if world.can_doubt:
+        arguments.append(torch.zeros(1))
     # Cloned, because the exporter cannot trace tensors that were made in inference mode.
-    inputs = {
-        n: x.clone() for n, x in name_tensors((*state[:3], actions_B, world.noise(state)), INPUTS).items()
-    }
+    inputs = {name: x.clone() for name, x in name_tensors(arguments, INPUTS).items()}
     outputs = [name for name in OUTPUTS if name.removeprefix("next_") in (*inputs, "frame_BHWC")]
     with torch.no_grad():
         program = torch.onnx.export(

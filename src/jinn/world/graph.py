@@ -17,15 +17,16 @@ GraphPrecision = Literal["float32", "int8"]
 Frame = tuple[Tensor, KVCache, KVCache | None, Tensor]
 
 # The names of a graph's tensors, in the order of `World.next_frame`. "past" is the cache of the dynamics, "drawn"
-# that of the tokenizer's decoder; a world whose decoder has none lacks the latter.
+# that of the tokenizer's decoder; a world whose decoder has none lacks the latter. Only worlds that were trained with
+# doubt have the last input.
 CACHES = ("past", "drawn")
 STATE = ("tokens_BN", *(f"{cache}_{field}" for cache in CACHES for field in KVCache._fields))
-INPUTS = (*STATE, "actions_B", "noise_SBNU")
+INPUTS = (*STATE, "actions_B", "noise_SBNU", "doubt_B")
 OUTPUTS = (*(f"next_{name}" for name in STATE), "frame_BHWC")
 
 # The batch axis of each of these tensors.
 STATE_AXES = (0, *(axis for _ in CACHES for axis in (1, 1, 0, 0)))
-AXES = dict(zip((*INPUTS, *OUTPUTS), (*STATE_AXES, 0, 1, *STATE_AXES, 0), strict=True))
+AXES = dict(zip((*INPUTS, *OUTPUTS), (*STATE_AXES, 0, 1, 0, *STATE_AXES, 0), strict=True))
 
 
 def name_tensors(values: Sequence[Tensor | KVCache | None], names: Sequence[str]) -> dict[str, Tensor]:
@@ -36,7 +37,7 @@ def name_tensors(values: Sequence[Tensor | KVCache | None], names: Sequence[str]
             tensors.append(value)
         else:
             tensors += value or [None] * len(KVCache._fields)
-    return {name: x for name, x in zip(names, tensors, strict=True) if x is not None}
+    return {name: x for name, x in zip(names, tensors, strict=False) if x is not None}
 
 
 def group_tensors(named: dict[str, Tensor], names: Sequence[str]) -> tuple[Any, ...]:
@@ -46,7 +47,7 @@ def group_tensors(named: dict[str, Tensor], names: Sequence[str]) -> tuple[Any, 
         KVCache(*(named[name] for name in names[first : first + width])) if names[first] in named else None
         for first in (1, 1 + width)
     )
-    return (named[names[0]], *caches, *(named[name] for name in names[1 + 2 * width :]))
+    return (named[names[0]], *caches, *(named[name] for name in names[1 + 2 * width :] if name in named))
 
 
 def onnx_path(folder: Path, precision: GraphPrecision) -> Path:
@@ -56,7 +57,8 @@ def onnx_path(folder: Path, precision: GraphPrecision) -> Path:
 
 def weights_digest(folder: Path) -> str:
     """SHA-256 of what a graph is made from: a graph of other weights, sampling or inputs must not be played."""
-    digest = hashlib.sha256(" ".join((*INPUTS, *OUTPUTS)).encode())
+    # The doubt is left out: the config says whether a world has it, and graphs without it stay valid.
+    digest = hashlib.sha256(" ".join((*INPUTS[:-1], *OUTPUTS)).encode())
     for name in ("model.safetensors", "config.json"):
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -139,21 +140,25 @@ class World(nn.Module):
             state: of B roll-outs; it stays as it is, and may be stepped again with other actions.
             actions_B: int64 in [0, A).
             sampling: how the frame is sampled; None is the world's own. Any other is computed by `next_frame`
-                itself, since a backend knows only the world's own.
+                itself, since a backend knows only the world's own, except for its doubt.
 
         Returns:
             The next state, and the new frame, uint8 ``BHWC``.
 
         Raises:
-            JinnError: actions out of range, or not one for each roll-out.
+            JinnError: actions out of range, or not one for each roll-out; doubt in a world that was trained without.
         """
         self._check_actions(actions_B, (len(state.seeds_B),))
-        sampling = sampling or self.config.sampling
+        own, sampling = self.config.sampling, sampling or self.config.sampling
         next_frame = self.backend.next_frame
-        if next_frame is None or sampling != self.config.sampling:
+        if next_frame is None or replace(sampling, doubt=own.doubt) != own:
             next_frame = partial(self.next_frame, sampling=sampling)
+        doubt_B = self._doubt(len(actions_B), sampling)
         tokens_BN, dynamics_cache, decoder_cache, frame_BHWC = next_frame(
-            *state[:3], actions_B.to(self.device), self.noise(state, sampling)
+            *state[:3],
+            actions_B.to(self.device),
+            self.noise(state, sampling),
+            *([] if doubt_B is None else [doubt_B]),
         )
         frames_B = state.frames_B + 1
         return State(tokens_BN, dynamics_cache, decoder_cache, state.seeds_B, frames_B), frame_BHWC
@@ -175,8 +180,8 @@ class World(nn.Module):
         """
         self._check_actions(actions_B, (len(state.seeds_B),))
         tokens_BN = tokens_BN.to(self.device)
-        doubt = self.config.sampling.doubt
-        condition_BND = self._condition(state.tokens_BN, actions_B.to(self.device), doubt)
+        doubt_B = self._doubt(len(actions_B), self.config.sampling)
+        condition_BND = self._condition(state.tokens_BN, actions_B.to(self.device), doubt_B)
         dynamics_cache = self.dynamics.commit(tokens_BN, condition_BND, state.dynamics_cache)
         _, decoder_cache = self.tokenizer.decode_next(tokens_BN, state.decoder_cache)
         return State(tokens_BN, dynamics_cache, decoder_cache, state.seeds_B, state.frames_B + 1)
@@ -188,6 +193,7 @@ class World(nn.Module):
         decoder_cache: KVCache | None,
         actions_B: Tensor,
         noise_SBNU: Tensor,
+        doubt_B: Tensor | None = None,
         sampling: SamplingConfig | None = None,
     ) -> Frame:
         """`step` as a function of tensors alone, which a backend may compute in another way.
@@ -196,13 +202,14 @@ class World(nn.Module):
             tokens_BN, dynamics_cache, decoder_cache: as in `State`.
             actions_B: int64 in [0, A).
             noise_SBNU: uniform, from `jinn.models.maskgit.frame_noise`.
-            sampling: None is the world's own.
+            doubt_B: float32, of worlds that can doubt.
+            sampling: None is the world's own; its doubt is not read.
 
         Returns:
             Tokens and caches one frame later, and the new frame, uint8 ``BHWC``.
         """
         sampling = sampling or self.config.sampling
-        condition_BND = self._condition(tokens_BN, actions_B, sampling.doubt)
+        condition_BND = self._condition(tokens_BN, actions_B, doubt_B)
         logits = partial(self.dynamics.next_logits, condition_BND=condition_BND, cache=dynamics_cache)
         tokens_BN = fill(logits, noise_SBNU, self.dynamics.levels, sampling)
         dynamics_cache = self.dynamics.commit(tokens_BN, condition_BND, dynamics_cache)
@@ -223,11 +230,22 @@ class World(nn.Module):
         other.backend = make_backend(name, self.next_frame, self.device, self.folder, threads)
         return other
 
-    def _condition(self, tokens_BN: Tensor, actions_B: Tensor, doubt: float) -> Tensor:
-        if doubt and not isinstance(self.dynamics, PreviousFrameDynamics):
-            raise JinnError("only our own dynamics model can doubt an action: leave the doubt at 0")
-        if doubt:
-            actions_B = believe(actions_B, self.num_actions, doubt)
+    @property
+    def can_doubt(self) -> bool:
+        """Whether its dynamics were trained with doubt about the actions."""
+        return isinstance(self.dynamics, PreviousFrameDynamics) and self.dynamics.doubt > 0
+
+    def _doubt(self, rollouts: int, sampling: SamplingConfig) -> Tensor | None:
+        """The doubt of each roll-out, None if the world cannot doubt."""
+        if self.can_doubt:
+            return torch.full((rollouts,), sampling.doubt, device=self.device)
+        if sampling.doubt:
+            raise JinnError("this world was trained without doubt about the actions: leave the doubt at 0")
+        return None
+
+    def _condition(self, tokens_BN: Tensor, actions_B: Tensor, doubt_B: Tensor | None) -> Tensor:
+        if doubt_B is not None:
+            actions_B = believe(actions_B, self.num_actions, doubt_B)
         return self.dynamics.condition(tokens_BN.unsqueeze(1), actions_B.unsqueeze(1)).squeeze(1)
 
     def _check_actions(self, actions: Tensor, shape: tuple[int, ...]) -> None:

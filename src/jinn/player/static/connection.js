@@ -21,8 +21,8 @@ export const send = (message) => thread.postMessage({ send: message });
 /** Put pixels on the screen. */
 export const paintScreen = (pixels) => thread.postMessage({ paint: pixels });
 
-/** The sampling settings that are chosen on the page. */
-export const sampling = () => ({ steps: Number($("steps").value), temperature: Number($("temperature").value) });
+/** The sampling settings that are chosen on the page: those that the world has. */
+export const sampling = () => Object.fromEntries(Object.keys(world.sampling).map((id) => [id, Number($(id).value)]));
 
 export function sendSettings() {
   send({

@@ -16,7 +16,8 @@ for (const id of ["speed", "auto", "look-ahead"]) {
     update({});
   };
 }
-for (const id of ["steps", "temperature"]) {
+$("doubt").parentElement.hidden = !("doubt" in world.sampling);
+for (const id of Object.keys(world.sampling)) {
   const field = $(id);
   [field.min, field.max] = world[`${id}_range`];
   field.value = world.sampling[id];

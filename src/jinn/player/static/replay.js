@@ -6,7 +6,7 @@ import { $ } from "./dom.js";
 import { state, update } from "./state.js";
 import { fingerprint } from "./tape.js";
 
-/** Play actions: `script` is a list of {action, steps, temperature}, `expected` the last frame's fingerprint. */
+/** Play actions: `script` is a list of actions with their sampling settings, `expected` the last frame's fingerprint. */
 export function replay(script, expected = null) {
   update({ script, expected, replaying: true });
   sendSettings();
@@ -18,10 +18,9 @@ export function playNext() {
   if (state.script.length === 0) return finish();
   const { action, ...wanted } = state.script.shift();
   const now = sampling();
-  if (wanted.steps !== now.steps || wanted.temperature !== now.temperature) {
-    for (const name of ["steps", "temperature"]) $(name).value = wanted[name];
-    sendSettings();
-  }
+  const changed = Object.keys(now).filter((id) => wanted[id] !== now[id]);
+  for (const id of changed) $(id).value = wanted[id];
+  if (changed.length > 0) sendSettings();
   state.keyId += 1;
   send({ type: "action", action, id: state.keyId });
 }

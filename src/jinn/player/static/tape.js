@@ -30,7 +30,7 @@ export class Tape {
     return Math.max(0, this.frames.length - this.maxFrames);
   }
 
-  /** The next frame; `input` is {action, steps, temperature}. */
+  /** The next frame; `input` is the action and the sampling settings. */
   add(pixels, input) {
     this.frames.push(pixels);
     this.inputs.push(input);
@@ -45,10 +45,10 @@ export class Tape {
   /** All that is needed to play it again. */
   toSession(world) {
     const keys = [];
-    for (const { action, steps, temperature } of this.inputs.slice(1)) {
-      const last = keys.at(-1);
-      if (last?.action === action && last.steps === steps && last.temperature === temperature) last.frames += 1;
-      else keys.push({ action, frames: 1, steps, temperature });
+    for (const input of this.inputs.slice(1)) {
+      const { frames, ...last } = keys.at(-1) ?? {};
+      if (JSON.stringify(last) === JSON.stringify(input)) keys.at(-1).frames += 1;
+      else keys.push({ ...input, frames: 1 });
     }
     const { prompt, seed } = this;
     const last = fingerprint(this.frames.at(-1));
@@ -70,12 +70,12 @@ export function readSession(text, world) {
   const urls = prompt?.pictures;
   const pictures = Array.isArray(urls) && urls.length > 0 && urls.length <= world.max_clip_frames &&
     urls.every((url) => typeof url === "string" && url.startsWith("data:image/png;base64,"));
-  const [fewest, most] = world.steps_range;
-  const [coldest, hottest] = world.temperature_range;
+  const within = (value, [low, high]) => Number.isFinite(value) && value >= low && value <= high;
+  const settings = Object.keys(world.sampling);
   const good = (pictures || whole(prompt?.index, 0, world.prompts - 1)) && whole(seed, 0, 2 ** 32) &&
     Array.isArray(keys) && keys.every((key) => whole(key?.action, 0, world.actions - 1) &&
-      whole(key.frames, 1, 1e6) && whole(key.steps, fewest, most) &&
-      key.temperature >= coldest && key.temperature <= hottest);
+      whole(key.frames, 1, 1e6) && Number.isInteger(key.steps) &&
+      settings.every((id) => within(key[id], world[`${id}_range`])));
   if (!good) throw new Error("This session is damaged, or of a world with other actions or prompts.");
   const script = keys.flatMap(({ frames, ...key }) => Array(Math.min(frames, 1e5)).fill(key));
   return { ...session, script, same: session.world?.id === world.id };
