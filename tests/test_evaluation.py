@@ -76,7 +76,7 @@ def test_the_game_itself_reaches_the_ceiling(game: FrameStore, without_networks:
         estimates["stability/random/60/static"].value == estimates["stability/random/60/diverged"].value == 0
     )
     assert estimates["stability/random/60/inside"].value > 0.7
-    assert estimates["physics/obedience"].value > 0.95
+    assert estimates["physics/obedience"].value > 0.85
     assert estimates["inferred/psnr/copy_last"].high < 60
     assert [meaning.name for meaning in results.worlds[0].legend] == list(ACTIONS)
     confusion = np.array(results.worlds[0].confusion_AU)

@@ -143,7 +143,7 @@ def test_a_game_obeys_possible_actions_and_leads_back(tmp_path: Path) -> None:
     returns = physics.return_records(game, measured, 0, 0, [(1, 2), (3, 4)])  # type: ignore[arg-type]
     found = dict(physics.estimates(branches, returns, seed=0))
     assert torch.allclose(branches["probability"].sum(1), torch.ones(len(measured)))
-    assert found["physics/obedience"].value > 0.95
+    assert found["physics/obedience"].value > 0.85
     assert found["physics/obedience/chance"].value == pytest.approx(0.2)
     # Two steps and back lead home unless a wall was in the way; sixteen end at a wall on this board.
     assert found["physics/return/2"].value > found["physics/return/16"].value
