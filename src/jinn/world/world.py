@@ -238,7 +238,7 @@ class World(nn.Module):
     def _doubt(self, rollouts: int, sampling: SamplingConfig) -> Tensor | None:
         """The doubt of each roll-out, None if the world cannot doubt."""
         if self.can_doubt:
-            return torch.full((rollouts,), sampling.doubt, device=self.device)
+            return torch.full((rollouts,), float(sampling.doubt), device=self.device)
         if sampling.doubt:
             raise JinnError("this world was trained without doubt about the actions: leave the doubt at 0")
         return None
