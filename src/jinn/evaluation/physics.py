@@ -163,12 +163,15 @@ def return_records(
 def estimates(branches: Records, returns: Records, seed: int) -> Iterator[tuple[str, Estimate]]:
     """Obedience on possible actions, reaction to impossible ones, and the way back."""
     possible_BA = branches["probability"] >= POSSIBLE
+    other_BA = branches["probability"] < branches["probability"].amax(1, keepdim=True)  # than the likeliest
     yield "physics/possible", bootstrap(possible_BA.double().mean(1), seed)
-    yield "physics/obedience", bootstrap(_mean(branches["found"], possible_BA), seed)
     yield "physics/obedience/chance", exactly(1 / possible_BA.shape[1], len(possible_BA), seed)
-    likeliest_BA = branches["probability"] == branches["probability"].amax(1, keepdim=True)
-    for name, chosen_BA in (("physics/reaction", ~possible_BA), ("physics/reaction/possible", possible_BA)):
-        values_B = _mean(branches["like_likeliest"], chosen_BA & ~likeliest_BA)
+    for name, record, chosen_BA in (
+        ("physics/obedience", "found", possible_BA),
+        ("physics/reaction", "like_likeliest", ~possible_BA & other_BA),
+        ("physics/reaction/possible", "like_likeliest", possible_BA & other_BA),
+    ):
+        values_B = _mean(branches[record], chosen_BA)
         if bool(values_B.isfinite().any()):
             yield name, bootstrap(values_B, seed)
     for name, values_B in returns.items():

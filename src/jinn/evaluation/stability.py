@@ -136,8 +136,8 @@ def estimates(long: Records, real: Records, frames: int, seed: int) -> Iterator[
 def frames_inside(inside_BX: Tensor, times_X: Tensor, frames: int, patience: int = 3) -> Tensor:
     """For how many frames each roll-out looks like the videos, float64 ``B``.
 
-    It has stopped to at the first of ``patience`` looks in a row that find it outside; one look alone errs for a real
-    video too. Who never stops has all frames.
+    A roll-out has left at the first of ``patience`` looks in a row that find it outside, for a single look errs with
+    real video too. One that never leaves has all frames.
     """
     outside_BX = ~inside_BX
     gone_BX = (
