@@ -151,7 +151,7 @@ def test_a_game_obeys_possible_actions_and_leads_back(tmp_path: Path) -> None:
 
 def test_foresight_learns_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stripe in the picture says which action comes next."""
-    monkeypatch.setattr(physics, "STEPS", 60)
+    monkeypatch.setattr(physics, "STEPS", 40)
     rng = torch.Generator().manual_seed(0)
     actions = torch.randint(4, (600, 3), generator=rng)
     frames = torch.randint(0, 60, (600, 4, 32, 32, 3), generator=rng, dtype=torch.uint8)
@@ -161,7 +161,6 @@ def test_foresight_learns_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     foresight = physics.learn_foresight(frames[:500], actions[:500], 4, seed=0)
     probability = foresight(frames[500:, 1:3], actions[500:, 1:2]).softmax(-1)
     assert (probability.argmax(1) == actions[500:, 2]).float().mean() > 0.9
-    again = physics.learn_foresight(frames[:500], actions[:500], 4, seed=0)
-    assert torch.equal(
-        again(frames[500:, 1:3], actions[500:, 1:2]), foresight(frames[500:, 1:3], actions[500:, 1:2])
-    )
+    monkeypatch.setattr(physics, "STEPS", 2)
+    one, two = (physics.learn_foresight(frames[:100], actions[:100], 4, seed=0) for _ in range(2))
+    assert torch.equal(one(frames[500:, 1:3], actions[500:, 1:2]), two(frames[500:, 1:3], actions[500:, 1:2]))
