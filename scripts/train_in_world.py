@@ -78,10 +78,8 @@ def main(
         seed: Seed of networks, actions and levels.
         device: Device of the networks.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    loaded = World.load(world, device, "auto")
+    loaded, prompts = World.load(world, device, "auto"), FrameStore.open(store)
     to_latent, head = learned_labels(game, loaded, labelled, out, seed)
-    prompts = FrameStore.open(store)
 
     def learned(count: int, split: str) -> WorldVectorEnv:
         return WorldVectorEnv(
@@ -95,16 +93,14 @@ def main(
     from_world = trained(learned(num_envs, "train"), ppo, "trained_in_world")
     from_game = trained(Game(game, 64, TRAIN_LEVELS, seed), real, "trained_in_game")
     agents = policies(from_world, from_game, len(to_latent), seed, device)
-    report: dict[str, Any] = {"world": world, "steps": ppo.steps, "labelled": labelled}
-    report["latent_actions"] = to_latent
+    report = {"world": world, "steps": ppo.steps, "labelled": labelled, "latent_actions": to_latent}
     environments: dict[str, tuple[Callable[[], Any], int]] = {
         "learned environment": (lambda: learned(num_envs, "heldout"), world_episodes),
         "game": (lambda: Game(game, 50, TEST_LEVELS, seed + 1), episodes),
     }
-    report |= measured(agents, environments, seed)
-    write_json(out / "report.json", report)
-    policy = agents["trained in the learned environment"]
-    film(learned(16, "heldout"), policy, horizon, out / "learned_environment.gif")
+    write_json(out / "report.json", report | measured(agents, environments, seed))
+    best = agents["trained in the learned environment"]
+    film(learned(16, "heldout"), best, horizon, out / "learned_environment.gif")
 
 
 def policies(
@@ -142,6 +138,7 @@ def measured(
 
 def learned_labels(game: str, world: World, count: int, out: Path, seed: int) -> tuple[list[int], RewardHead]:
     """The latent action of each input action, and a reward head, from labelled steps of the game."""
+    out.mkdir(parents=True, exist_ok=True)
     if (out / "head.safetensors").exists():
         return read_json(out / "latent_actions.json"), RewardHead.load(out / "head.safetensors")
     before_XHWC, actions_X, after_XHWC, rewards_X, ended_X = labelled_steps(game, count, seed)
