@@ -5,17 +5,25 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import ACTIONS, CELL
+from jinn.evaluation import appearance, physics
 from jinn.evaluation.networks import Networks
 
 
 def no_networks(*_: object) -> Networks:
     """`load_networks` without installed weights."""
     return Networks(None, None, ("not there",))
+
+
+def measure_little(patch: pytest.MonkeyPatch) -> None:
+    """Fewer real pairs, and fewer steps of the network that foresees actions: most tests need no more."""
+    patch.setattr(appearance, "PAIRS", 100)  # one batch
+    patch.setattr(physics, "STEPS", 60)
 
 
 class GameState(NamedTuple):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers_evaluation import measure_little
 from jinn.cli import main
 from jinn.contracts import JinnError
 from jinn.data import stream as data_stream
@@ -171,6 +172,7 @@ def test_an_often_interrupted_command_ends_with_the_same_weights(
     small = Protocol(clips=6, frames=4, draws=1, long_rollouts=2, long_frames=60, shown=1)
     monkeypatch.setitem(PROTOCOLS, "quick", small)
     monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ()))
+    measure_little(monkeypatch)
     assert main([*command, "--report", "quick"]) == 0
     made = World.load(run)
     for name, tensor in whole.state_dict().items():

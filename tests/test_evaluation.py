@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers_evaluation import TrueGame, no_networks, rolled
+from helpers_evaluation import TrueGame, measure_little, no_networks, rolled
 from helpers_world import make_world
 from jinn.cli import main
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import ACTIONS, game_rollout, write_game
 from jinn.data.writer import StoreWriter
-from jinn.evaluation import actions, appearance, control, distances, physics, rollouts, stability, suite
+from jinn.evaluation import actions, control, distances, rollouts, stability, suite
 from jinn.evaluation.catalogue import METRICS
 from jinn.evaluation.clips import choose
 from jinn.evaluation.distances import features
@@ -37,8 +37,7 @@ FEW = replace(SMALL, frames=4, clips=10, draws=1, long_frames=60)
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(appearance, "PAIRS", 100)  # one batch
-    monkeypatch.setattr(physics, "STEPS", 60)
+    measure_little(monkeypatch)
     return tmp_path / "cache"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chromium import launched, until
+from helpers_evaluation import measure_little
 from helpers_report import T, minimal, two_worlds
 from helpers_world import make_world
 from jinn.data.synthetic import write_game
@@ -45,6 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     protocol = Protocol(clips=16, frames=6, draws=1, long_rollouts=2, long_frames=60, shown=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JINN_CACHE", str(folder / "cache"))
+        measure_little(patch)
         patch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ("not there",)))
         write_report(suite.evaluate([world], game, protocol), folder / "measured")
     return folder

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers_evaluation import measure_little
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import write_game
@@ -47,6 +48,7 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
     """On new levels latent actions correspond to the true ones, and roll-outs follow them for 20 frames."""
     monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ()))
+    measure_little(monkeypatch)
     levels = write_game(tmp_path / "levels", episodes=40, length=63, seed=1000)
     protocol = Protocol(clips=24, frames=20, draws=1, long_rollouts=2, long_frames=60, shown=1)
     found = evaluate([trained[0]], levels, protocol).worlds[0]
