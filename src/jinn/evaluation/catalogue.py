@@ -222,9 +222,9 @@ _ALL = (
         "Fraction of the actions that have a probability of at least 5%, given the past"),
     *_physics(),
     Metric("stability/floor/drift", "long real videos", "distance", "",
-        "Floor: frame distance of long stretches of other real video"),
+        "Floor: frame distance of long segments of other real video"),
     Metric("stability/floor/static", "static real videos", "fraction", "",
-        "Fraction of long real stretches that are static"),
+        "Fraction of long real segments that are static"),
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -92,10 +92,10 @@ class Measure:
                 found |= self._in_batches(title, f"pairs-{name}", appearance.PAIRS, pairs, folder, 250)
         if (long := self._long_real_clips()) is not None:
 
-            def stretch(rows: slice) -> Records:
+            def segment(rows: slice) -> Records:
                 return stability.real_records(networks, long.rows(rows))
 
-            found |= self._in_batches("real videos, long", "long", len(long), stretch, folder)
+            found |= self._in_batches("real videos, long", "long", len(long), segment, folder)
         return found
 
     def _in_batches(
@@ -111,7 +111,7 @@ class Measure:
         return in_batches(what, count, batch or self.batch, measure, folder, partial(self.on_progress, title))
 
     def _long_real_clips(self) -> Clips | None:
-        """Reference clips as long as a stretch of a long roll-out, None if fewer than two videos are so long."""
+        """Reference clips as long as a segment of a long roll-out, None if fewer than two videos are so long."""
         reference = self.held_out.reference
         if reference is None:
             return None
@@ -161,10 +161,13 @@ class Measure:
         measured, reference, seed = self.held_out.measured, self.held_out.reference, self.protocol.seed
         if reference is None:
             return None, {}
-        foresight = physics.foresee(world, reference, seed)
+
+        @cache  # it is trained once, and not at all if all branches are cached
+        def foresight() -> physics.Foresight:
+            return physics.foresee(world, reference, seed)
 
         def branch(rows: slice) -> Records:
-            return physics.branch_records(world, measured.rows(rows), rows.start, seed, foresight)
+            return physics.branch_records(world, measured.rows(rows), rows.start, seed, foresight())
 
         branches = self._in_batches(f"{name}: branches", "branches", len(measured), branch, folder)
         some = measured.rows(self._evenly_spaced(self.protocol.long_rollouts))

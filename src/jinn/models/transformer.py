@@ -149,8 +149,8 @@ def attend(
     is materialised. The paper's large models have values of 103 beside queries of 128, so we pad with zeros:
     they add nothing to a score, and their columns of the output are cut off.
 
-    On a CPU in bfloat16 its backward pass takes four times as long as plain matrix products with a softmax between
-    them (docs/benchmarks.md), which is what we compute there.
+    On a CPU in bfloat16 its backward pass is slow: with plain matrix products and a softmax between them, which is what
+    we compute there, a step of training takes two thirds of the time (docs/research-log.md).
     """
     C, V = query.shape[-1], value.shape[-1]
     if query.dtype == torch.bfloat16 and query.device.type == "cpu":

@@ -37,7 +37,9 @@ def name_tensors(values: Sequence[Tensor | KVCache | None], names: Sequence[str]
             tensors.append(value)
         else:
             tensors += value or [None] * len(KVCache._fields)
-    return {name: x for name, x in zip(names, tensors, strict=False) if x is not None}
+    if names == INPUTS and len(tensors) == len(INPUTS) - 1:  # a world that cannot doubt
+        tensors.append(None)
+    return {name: x for name, x in zip(names, tensors, strict=True) if x is not None}
 
 
 def group_tensors(named: dict[str, Tensor], names: Sequence[str]) -> tuple[Any, ...]:
