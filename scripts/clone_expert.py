@@ -19,6 +19,7 @@ OUT/agents.svg.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable
@@ -26,9 +27,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
 import tyro
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from jinn.agents.baselines import blind_actions, random_actions
@@ -40,8 +43,7 @@ from jinn.contracts import JinnError
 from jinn.data.clips import load_frames
 from jinn.data.store import FrameStore
 from jinn.evaluation.estimate import Estimate
-from jinn.evaluation.report.charts import HEIGHT, WIDTH, Line, line_chart
-from jinn.evaluation.report.page import STATIC
+from jinn.evaluation.report.charts import STYLE, Line, draw
 from jinn.files import read_tensors, write_tensors, write_text
 from jinn.world.label import label
 from jinn.world.world import World
@@ -305,24 +307,19 @@ def panels(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def figure(rows: list[dict[str, Any]]) -> str:
-    """All games side by side, their measures below each other, as one drawing that stands alone."""
+    """All games side by side, their measures below each other, as one SVG."""
     games = list(dict.fromkeys(game for game, _ in panels(rows)))
-    drawn = ""
-    for game, measure in panels(rows):
-        i, j = games.index(game), list(TITLES).index(measure)
-        chart = line_chart(
-            lines_of(rows, game, measure),
-            f"{game}: {TITLES[measure]}",
-            f"{game}: {TITLES[measure]} by labelled steps",
-            "{:.0%}".format,
-            (0, 1) if measure == "solved" else None,
-        )
-        place = f'x="{i * WIDTH}" y="{j * HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
-        drawn += chart.replace("<svg ", f"<svg {place} ", 1)
-    style = (STATIC / "report.css").read_text(encoding="utf-8")
-    rows_of_charts = len({measure for _, measure in panels(rows)})
-    size = f'width="{WIDTH * len(games)}" height="{HEIGHT * rows_of_charts}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>{drawn}</svg>\n'
+    measures = [measure for measure in TITLES if any(measure == found for _, found in panels(rows))]
+    with matplotlib.rc_context(fname=STYLE):
+        drawing = Figure((3.8 * len(games), 2.26 * len(measures)), layout="constrained")
+        grid = drawing.subplots(len(measures), len(games), squeeze=False)
+        for game, measure in panels(rows):
+            axes = grid[measures.index(measure)][games.index(game)]
+            name = f"{game}: {TITLES[measure]} by labelled steps"
+            draw(axes, lines_of(rows, game, measure), name, (0, 1) if measure == "solved" else None)
+        file = io.StringIO()
+        drawing.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
 
 
 def table(rows: list[dict[str, Any]]) -> str:

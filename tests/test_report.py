@@ -6,6 +6,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from helpers_report import EVIL, estimate, full_world, minimal, two_worlds
 from jinn.evaluation.catalogue import METRICS, SECTIONS, SUMMARY
 from jinn.evaluation.estimate import Estimate
 from jinn.evaluation.report import arrow_svg, charts, write_report
+from jinn.evaluation.report.charts import Line
+from jinn.evaluation.report.curves import MOST_POINTS, _losses
 from jinn.evaluation.report.parts import show
 from jinn.evaluation.results import Results
 
@@ -147,22 +150,29 @@ def test_arrows_point_in_the_direction_of_motion() -> None:
     assert length(1.0) < length(2.0) < length(4.0) == length(9.0)
 
 
-def test_ticks_are_round_and_inside() -> None:
-    assert charts.ticks(13.2, 28.9) == [15, 20, 25]
-    assert charts.ticks(1, 4, whole=True) == [1, 2, 3, 4]
-    assert charts.ticks(-0.11, 0.32) == [-0.1, 0, 0.1, 0.2, 0.3]
-    assert charts.log_ticks(-2.0, 0.5) == [0.01, 0.1, 1]
-    assert charts.log_ticks(0.0, 1.0) == [1, 2, 5, 10]
+def test_a_chart_has_the_colours_of_the_page_and_tells_its_ends() -> None:
+    points = [(float(t), Estimate(30.0 - t, 29.0 - t, 31.0 - t, 8, 0)) for t in range(1, 5)]
+    lines = [Line("ours", 1, points), Line("a < b", 0, points[:1], dashed=True)]
+    svg = charts.line_chart(lines, "PSNR", "frame", "{:.0f} dB".format)
+    assert svg == charts.line_chart(lines, "PSNR", "frame", "{:.0f} dB".format)
+    assert 'aria-label="PSNR: ours 29 dB to 26 dB; a &lt; b 29 dB to 29 dB"' in svg
+    assert {"--c1", "--c0", "--soft", "--line"} <= set(re.findall(r"var\((--\w+)\)", svg))
+    assert set(re.findall("#[0-9a-f]{6}", svg)) == set()
+    style = Path(charts.__file__).with_name("static").joinpath("report.css").read_text(encoding="utf-8")
+    named = dict(re.findall(r"--(\w+): (#\w+);", style.partition("@media")[0]))
+    assert (*(named[f"c{i}"] for i in range(7)), named["soft"], named["line"]) == (
+        *charts.COLOURS,
+        charts.INK,
+        charts.GRID,
+    )
 
 
-def test_labels_do_not_overlap_and_long_logs_are_subsampled() -> None:
-    places = charts.separate([50, 51, 10, 100], gap=13, low=0, high=100)
-    assert places == [50, 63, 10, 100]
-    assert charts.separate([99, 100], gap=13, low=0, high=100) == [87, 100]
-    log = [(i, float(i)) for i in range(10_001)]
-    thinned = charts.thin(log)
-    assert len(thinned) == charts.MOST_POINTS
-    assert (thinned[0], thinned[-1]) == (log[0], log[-1])
+def test_long_logs_are_subsampled_to_their_last_step() -> None:
+    world = replace(full_world("one"), training={"dynamics": [(i, float(i)) for i in range(10_001)]})
+    steps = [step for step, _ in _losses(world, "dynamics")]
+    assert MOST_POINTS <= len(steps) <= 2 * MOST_POINTS
+    assert steps[-1] == 10_000
+    assert {b - a for a, b in pairwise(steps)} == {25}
 
 
 def test_a_loss_over_more_than_a_decade_is_logarithmic(tmp_path: Path) -> None:

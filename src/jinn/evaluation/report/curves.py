@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from html import escape
 
@@ -11,10 +11,11 @@ from jinn.evaluation.catalogue import COPY_LAST, DELTA_PSNR, HIGH_MOTION, METRIC
 from jinn.evaluation.estimate import Estimate, exactly
 from jinn.evaluation.report import charts
 from jinn.evaluation.report.charts import Line
-from jinn.evaluation.report.parts import scroll, section, show, table
+from jinn.evaluation.report.parts import interval, scroll, section, show, table
 from jinn.evaluation.results import WorldResults
 
 SHORT = {"next_frame": "next frame", "inferred": "inferred actions", "given": "given actions"}
+MOST_POINTS = 400
 HALVES = {"All clips": "", "The high-motion half of the clips": f"/{HIGH_MOTION}"}
 Panels = dict[str, list[Line]]  # the lines of charts on one scale, by the charts' titles
 Points = list[tuple[float, Estimate]]
@@ -76,15 +77,14 @@ def _lines(worlds: Sequence[WorldResults], points: list[Points], label: str, fir
 def _charts(panels: Panels, title: str, metric: Metric) -> str:
     """Charts on one scale, each over its values as a table."""
     y_range = charts.limits([line for lines in panels.values() for line in lines], metric.zero)
-    shown = partial(show, unit=metric.unit)
     notes = [metric.unit] * (metric.unit == "dB") + [f"{metric.better} is better"] * bool(metric.better)
     figures = ""
     for subtitle, lines in panels.items():
         if lines:
             name = f"{title} {subtitle}".strip()
             caption = f"{title}, {subtitle}" if subtitle else title
-            svg = charts.line_chart(lines, name, "frame", shown, y_range, zero=metric.zero)
-            values = scroll(_values(lines, shown), f"{title}: values")
+            svg = charts.line_chart(lines, name, "frame", partial(show, unit=metric.unit), y_range)
+            values = scroll(_values(lines, metric.unit), f"{title}: values")
             below = f"<details><summary>Values</summary>{values}</details>"
             figures += _figure(caption, ", ".join(notes), svg + below)
     return figures
@@ -95,20 +95,27 @@ def _figure(title: str, note: str, body: str) -> str:
     return f'<figure class="chart">{caption}{body}</figure>\n'
 
 
-def _values(lines: Sequence[Line], shown: Callable[[float], str]) -> str:
+def _values(lines: Sequence[Line], unit: str) -> str:
     """The values of a chart as a table."""
     heads = "".join(f'<th scope="col" class="n">{escape(line.label)}</th>' for line in lines)
+    estimates = [dict(line.points) for line in lines]
     rows = ""
-    for x, found in charts.by_x(lines).items():
-        cells = "".join(f'<td class="n">{charts.with_interval(f, shown)}</td>' for f in found)
+    for x in sorted(set().union(*estimates)):
+        found = (at_x.get(x) for at_x in estimates)
+        cells = "".join(f'<td class="n">{_with_interval(f, unit)}</td>' for f in found)
         rows += f'<tr><th scope="row" class="n">{x:g}</th>{cells}</tr>'
     return table(f'<th class="n">frame</th>{heads}', rows)
 
 
+def _with_interval(estimate: Estimate | None, unit: str) -> str:
+    return f"{show(estimate.value, unit)} {interval(estimate, unit)}" if estimate else ""
+
+
 def _losses(world: WorldResults, stage: str) -> Points:
-    """A stage's losses as points, at most as many as a chart can show."""
+    """A stage's losses as points, evenly spaced to the last one, not many more than a chart can show."""
     finite = [(step, loss) for step, loss in world.training.get(stage, []) if math.isfinite(loss)]
-    return [(step, exactly(loss, 1, 0)) for step, loss in charts.thin(finite)]
+    spaced = finite[:: -max(1, len(finite) // MOST_POINTS)][::-1]
+    return [(step, exactly(loss, 1, 0)) for step, loss in spaced]
 
 
 def training(worlds: Sequence[WorldResults]) -> str:
