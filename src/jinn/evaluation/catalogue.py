@@ -94,17 +94,13 @@ DISTANCES = {
     "frame_distance": ("frame distance", "Fréchet distance of an image network's features: appearance"),
     "motion_distance": ("motion distance", "Fréchet distance of velocities and accelerations: motion"),
 }
-# Title, unit and better direction of each metric that compares two pictures, and below what it says.
-PICTURES: dict[str, tuple[str, Unit, Literal["higher", "lower"]]] = {
-    "psnr": ("PSNR", "dB", "higher"),
-    "ssim": ("SSIM", "score", "higher"),
-    "lpips": ("LPIPS", "score", "lower"),
-}
-GLOSSARY = {
-    "psnr": "how close the pixels are, in decibels; 3 dB more is half the squared error",
-    "ssim": "how alike local structure is; 1 means that pictures are equal",
-    "lpips": "how far apart an image network's features are; 0 means that pictures are equal",
-}
+# Title, unit and better direction of each metric that compares two pictures, and what it says.
+PICTURES: dict[str, tuple[str, Unit, Literal["higher", "lower"], str]] = {
+    "psnr": ("PSNR", "dB", "higher", "how close the pixels are, in decibels; 3 dB more is half the squared error"),
+    "ssim": ("SSIM", "score", "higher", "how alike local structure is; 1 means that pictures are equal"),
+    "lpips": ("LPIPS", "score", "lower",
+        "how far apart an image network's features are; 0 means that pictures are equal"),
+}  # fmt: skip
 # What is compared with the real frames, and the copy-last-frame baseline of it.
 SOURCES = {
     "tokenizer": ("Reconstruction", "reconstructed frames", ""),
@@ -129,7 +125,7 @@ SEGMENT: dict[str, tuple[str, Unit, Literal["higher", "lower"]]] = {
 
 def _pictures() -> Iterator[Metric]:
     for source, (title, text, copied) in SOURCES.items():
-        for metric, (short, unit, better) in PICTURES.items():
+        for metric, (short, unit, better, _) in PICTURES.items():
             name, copy = f"{source}/{metric}", f"{source}/{metric}/copy_last"
             baselines = (copy,) if copied else ()
             yield Metric(name, f"{title}: {short}", unit, better, f"{short} of {text}", baselines)
@@ -158,12 +154,6 @@ def _stability() -> Iterator[Metric]:
                 baselines = (f"stability/floor/{what}",) if what in ("drift", "static") else ()
                 name, title = f"stability/{policy}/{end}/{what}", f"{what} at {end} frames, {actions}"
                 yield Metric(name, title, unit, better, f"{text}, before frame {end}, {actions}", baselines)
-
-
-def _physics() -> Iterator[Metric]:
-    for k in RETURNS:
-        text = f"PSNR of the frame after {k} steps of an action and {k} of its opposite, and the frame before them"
-        yield Metric(f"physics/return/{k}", f"there and back, {k} steps", "dB", "higher", text)
 
 
 # In the order of the fields: name, title, unit, better direction, text, baselines.
@@ -220,7 +210,9 @@ _ALL = (
         "PSNR between the next frame under a possible action and that under the likeliest one"),
     Metric("physics/possible", "possible actions", "fraction", "",
         "Fraction of the actions that have a probability of at least 5%, given the past"),
-    *_physics(),
+    *(Metric(f"physics/return/{k}", f"there and back, {k} steps", "dB", "higher",
+        f"PSNR of the frame after {k} steps of an action and {k} of its opposite, and the frame before them")
+        for k in RETURNS),
     Metric("stability/floor/drift", "long real videos", "distance", "",
         "Floor: frame distance of long segments of other real video"),
     Metric("stability/floor/static", "static real videos", "fraction", "",

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from jinn.evaluation.catalogue import GLOSSARY, METRICS, PICTURES, SUMMARY, Metric
+from jinn.evaluation.catalogue import METRICS, PICTURES, SUMMARY, Metric
 from jinn.evaluation.report import charts
 from jinn.evaluation.report.curves import curves, training
 from jinn.evaluation.report.films import clips, constant_actions
@@ -63,8 +63,8 @@ def summary(results: Results) -> str:
     measured = set(results.names())
     cards = "".join(_card(results.worlds, METRICS[name]) for name in SUMMARY if name in measured)
     words = "".join(
-        f"<li><b>{PICTURES[metric][0]}</b>: {text}.</li>"
-        for metric, text in GLOSSARY.items()
+        f"<li><b>{short}</b>: {text}.</li>"
+        for metric, (short, _, _, text) in PICTURES.items()
         if any(metric in name.split("/") for name in measured)
     )
     body = f'<div class="cards">{cards}</div><ul class="words">{words}</ul>' if cards else ""
