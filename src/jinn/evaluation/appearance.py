@@ -10,6 +10,7 @@ This is our own measure; which failures it finds is tested and stands in docs/ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -91,18 +92,14 @@ def appearance(prompts_BHWC: Tensor, frames_BTHWC: Tensor) -> Tensor:
     """
     B, T = frames_BTHWC.shape[:2]
     prompts, frames = _small(prompts_BHWC), _small(frames_BTHWC.flatten(0, 1))
-    own, theirs = _contrasts(frames), _contrasts(prompts)
-    alike, alike_prompts = _self_similarity(frames), _self_similarity(prompts)
-    overlap_BT = torch.minimum(_colours(frames).unflatten(0, (B, T)), _colours(prompts).unsqueeze(1)).sum(-1)
-    return torch.cat(
-        [
-            own.unflatten(0, (B, T)) - theirs.unsqueeze(1),
-            overlap_BT.clamp_min(1e-3).log().unsqueeze(-1),
-            _found_in(frames.unflatten(0, (B, T)), prompts),
-            alike.unflatten(0, (B, T)) - alike_prompts.unsqueeze(1),
-        ],
-        dim=-1,
-    )
+
+    def beside(describe: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        return describe(frames).unflatten(0, (B, T)), describe(prompts).unsqueeze(1)
+
+    contrasts, alike = torch.sub(*beside(_contrasts)), torch.sub(*beside(_self_similarity))
+    overlap_BT1 = torch.minimum(*beside(_colours)).sum(-1, keepdim=True)
+    found = _found_in(frames.unflatten(0, (B, T)), prompts)
+    return torch.cat([contrasts, overlap_BT1.clamp_min(1e-3).log(), found, alike], dim=-1)
 
 
 def _small(frames_BHWC: Tensor) -> Tensor:
@@ -115,8 +112,6 @@ def _contrasts(pixels_BCHW: Tensor) -> Tensor:
     """Logarithm of the contrast in four bands of an image pyramid and below them, ``B5``."""
     energies = []
     for _ in range(4):
-        if min(pixels_BCHW.shape[2:]) < 2:
-            break
         coarse = F.avg_pool2d(pixels_BCHW, 2)
         rebuilt = F.interpolate(coarse, size=pixels_BCHW.shape[2:], mode="bilinear")
         energies.append((pixels_BCHW - rebuilt).square().mean((1, 2, 3)))
@@ -141,16 +136,13 @@ def _patches(pixels_BCHW: Tensor, stride: int) -> Tensor:
 
 def _found_in(pixels_BTCHW: Tensor, prompts_BCHW: Tensor) -> Tensor:
     """Logarithm of the error with which patches are found anywhere in the prompt: four statistics, ``BT4``."""
-    B, T = pixels_BTCHW.shape[:2]
-    patches = _patches(pixels_BTCHW.flatten(0, 1), PATCH).unflatten(0, (B, T))
-    errors = torch.stack(
-        [
-            torch.cdist(patches[b].flatten(0, 1), _patches(prompts_BCHW[b : b + 1], 2)[0]).amin(1)
-            for b in range(B)
-        ]
+    shape = pixels_BTCHW.shape[:2]
+    patches_BTPD = _patches(pixels_BTCHW.flatten(0, 1), PATCH).unflatten(0, shape)
+    clips = zip(patches_BTPD.flatten(1, 2), _patches(prompts_BCHW, 2), strict=True)
+    errors_BX = torch.stack([torch.cdist(own_XD, prompt_YD).amin(1) for own_XD, prompt_YD in clips])
+    return _statistics(
+        errors_BX.view(patches_BTPD.shape[:3]) / patches_BTPD.shape[-1] ** 0.5, 0.25, 0.75, 1.0
     )
-    errors_BTP = errors.unflatten(1, (T, -1)) / patches.shape[-1] ** 0.5
-    return _statistics(errors_BTP, largest=True)
 
 
 def _self_similarity(pixels_BCHW: Tensor) -> Tensor:
@@ -158,12 +150,9 @@ def _self_similarity(pixels_BCHW: Tensor) -> Tensor:
     patches = _patches(pixels_BCHW, PATCH)
     distances = torch.cdist(patches, patches) / patches.shape[-1] ** 0.5
     itself = torch.eye(patches.shape[1], dtype=torch.bool, device=patches.device)
-    return _statistics(distances.masked_fill(itself, torch.inf).amin(-1), largest=False)
+    return _statistics(distances.masked_fill(itself, torch.inf).amin(-1), 0.25, 0.75)
 
 
-def _statistics(errors: Tensor, largest: bool) -> Tensor:
-    quartiles = errors.quantile(torch.tensor([0.25, 0.75], device=errors.device), dim=-1).movedim(0, -1)
-    parts = [errors.mean(-1, keepdim=True), quartiles]
-    if largest:
-        parts.append(errors.amax(-1, keepdim=True))
-    return torch.cat(parts, dim=-1).add(1).log()
+def _statistics(errors: Tensor, *quantiles: float) -> Tensor:
+    found = errors.quantile(torch.tensor(quantiles, device=errors.device), dim=-1).movedim(0, -1)
+    return torch.cat([errors.mean(-1, keepdim=True), found], dim=-1).add(1).log()
