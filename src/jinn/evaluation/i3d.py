@@ -92,7 +92,9 @@ class _Convolution(nn.Conv3d):
     def __init__(self, weights: dict[str, Tensor], path: str, stride: int = 1) -> None:
         kernel = weights[f"params/{path}/Conv_0/kernel"]  # (time, height, width, in, out)
         *sizes, width_in, width_out = kernel.shape
-        super().__init__(width_in, width_out, (sizes[0], sizes[1], sizes[2]), stride)
+        # PyTorch has the padding SAME for a stride of 1 only.
+        padding = "same" if stride == 1 else 0
+        super().__init__(width_in, width_out, (sizes[0], sizes[1], sizes[2]), stride, padding)
         moments = f"batch_stats/{path}/BatchNorm_0"
         mean, variance = (weights[f"{moments}/{name}"].flatten() for name in ("mean", "var"))
         scale = (variance + 1e-3).rsqrt()
@@ -101,12 +103,10 @@ class _Convolution(nn.Conv3d):
         self.bias.data = weights[f"params/{path}/BatchNorm_0/bias"].flatten() - mean * scale
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        totals = _same(x_BCTHW.shape[2:], self.kernel_size, self.stride)
-        if any(total % 2 for total in totals):
-            ends = [end for total in reversed(totals) for end in (total // 2, total - total // 2)]
-            x_BCTHW, totals = F.pad(x_BCTHW, ends), [0, 0, 0]
-        padding = [total // 2 for total in totals]
-        return F.conv3d(x_BCTHW, self.weight, self.bias, self.stride, padding).relu_()
+        if self.padding != "same":
+            totals = _same(x_BCTHW.shape[2:], self.kernel_size, self.stride)
+            x_BCTHW = F.pad(x_BCTHW, [end for n in reversed(totals) for end in (n // 2, n - n // 2)])
+        return super().forward(x_BCTHW).relu_()
 
 
 class _Mixed(nn.Module):
