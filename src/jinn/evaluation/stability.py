@@ -133,18 +133,14 @@ def estimates(long: Records, real: Records, frames: int, seed: int) -> Iterator[
         yield "stability/floor/static", _static(real["long/change"], seed)
 
 
-def frames_inside(inside_BX: Tensor, times_X: Tensor, frames: int, patience: int = 3) -> Tensor:
+def frames_inside(inside_BX: Tensor, times_X: Tensor, frames: int) -> Tensor:
     """For how many frames each roll-out looks like the videos, float64 ``B``.
 
-    A roll-out has left at the first of ``patience`` looks in a row that find it outside, for a single look errs with
+    A roll-out has left at the first of three looks in a row that find it outside, for a single look errs with
     real video too. One that never leaves has all frames.
     """
-    outside_BX = ~inside_BX
-    gone_BX = (
-        outside_BX.unfold(1, patience, 1).all(-1) if inside_BX.shape[1] >= patience else outside_BX[:, :0]
-    )
-    lasting_BX = torch.where(gone_BX, times_X[: gone_BX.shape[1]], frames)
-    return torch.cat([lasting_BX, torch.full((len(inside_BX), 1), frames)], dim=1).amin(1).double()
+    gone_BX = (~inside_BX).unfold(1, 3, 1).all(-1)
+    return torch.where(gone_BX, times_X[: gone_BX.shape[1]], frames).amin(1).double()
 
 
 def verdict(estimates: Mapping[str, Estimate], frames: int) -> str:
