@@ -139,9 +139,10 @@ def test_a_game_obeys_possible_actions_and_leads_back(tmp_path: Path) -> None:
         for part in (episodes[::2], episodes[1::2])
     )
     foresight = physics.foresee(game, learned, seed=0)  # type: ignore[arg-type]
-    branches = physics.branch_records(game, measured, 0, 0, foresight)  # type: ignore[arg-type]
-    returns = physics.return_records(game, measured, 0, 0, [(1, 2), (3, 4)])  # type: ignore[arg-type]
-    found = dict(physics.estimates(branches, returns, seed=0))
+    rows = slice(0, len(measured))
+    branches = physics.branch_records(game, measured, rows, 0, lambda: foresight)  # type: ignore[arg-type]
+    returns = physics.return_records(game, measured, rows, 0, [(1, 2), (3, 4)])  # type: ignore[arg-type]
+    found = dict(physics.estimates(branches | returns, seed=0))
     assert torch.allclose(branches["probability"].sum(1), torch.ones(len(measured)))
     assert found["physics/obedience"].value > 0.85
     assert found["physics/obedience/chance"].value == pytest.approx(0.2)

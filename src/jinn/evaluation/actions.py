@@ -24,35 +24,33 @@ def records(rollouts: Rollouts) -> Records:
     return {"latent": rollouts.latent_BT, "true": rollouts.true_BT, "scrolling": motion}
 
 
-def reference_records(world: World, clips: Clips) -> Records:
-    """Latent and true actions of the reference clips, on which the map between them is fitted."""
+def reference_records(world: World, clips: Clips, rows: slice) -> Records:
+    """Latent and true actions of some reference clips, on which the map between them is fitted."""
+    clips = clips.rows(rows)
     latent_BT, true_BT = world.latent_actions.encode(clips.read().to(world.device)).cpu(), clips.actions()
     return {"latent": latent_BT, "true": torch.full_like(latent_BT, -1) if true_BT is None else true_BT}
 
 
-def joint(pairs: Records | None, num_actions: int) -> Tensor | None:
-    """How often latent and true actions occur together in each clip, ``BAU``; None if all are unknown."""
-    if pairs is None or not bool((pairs["true"] >= 0).any()):
+def joint(pairs: Records, num_actions: int) -> Tensor | None:
+    """How often latent and true actions occur together in each clip, ``BAU``; None if all true ones are unknown."""
+    if not bool((pairs["true"] >= 0).any()):
         return None
     return joint_counts(pairs["latent"], pairs["true"], num_actions, int(pairs["true"].max()) + 1)
 
 
-def latent_of_true(reference: Records | None, num_actions: int) -> Tensor | None:
-    """For each true action the latent action that occurs with it most often, int64 ``U``; None if unknown."""
-    joint_BAU = joint(reference, num_actions)
-    return None if joint_BAU is None else joint_BAU.sum(0).argmax(0)
-
-
-def confusion(clips: Records, num_actions: int) -> list[list[int]] | None:
-    """Counts of latent (row) and true actions (column) in all clips, None if true actions are unknown."""
-    joint_BAU = joint(clips, num_actions)
-    return None if joint_BAU is None else joint_BAU.sum(0).long().tolist()
+def confusion(pairs: Records, num_actions: int) -> Tensor | None:
+    """`joint` of all clips together, ``AU``."""
+    joint_BAU = joint(pairs, num_actions)
+    return None if joint_BAU is None else joint_BAU.sum(0)
 
 
 def estimates(
-    clips: Records, reference: Records | None, num_actions: int, seed: int
+    clips: Records, fitted_AU: Tensor | None, num_actions: int, seed: int
 ) -> Iterator[tuple[str, Estimate]]:
-    """How latent actions are used, and what they say about the motion of the picture and the true actions."""
+    """How latent actions are used, and what they say about the motion of the picture and the true actions.
+
+    ``fitted_AU`` is how often latent and true actions occur together in the reference clips, None if it is unknown.
+    """
     latent_BT = clips["latent"]
     fractions_BA = F.one_hot(latent_BT, num_actions).double().mean(1)
     yield "actions/used", bootstrap(fractions_BA, seed, fraction_used, least=0, most=1)
@@ -69,12 +67,11 @@ def estimates(
     yield "actions/purity", bootstrap(joint_BAU, seed, purity, least=0, most=1)
     one_latent_B1U = joint_BAU.sum(1, keepdim=True)
     yield "actions/purity/chance", bootstrap(one_latent_B1U, seed, purity, least=0, most=1)
-    fitted_BAU = joint(reference, num_actions)
-    if fitted_BAU is None:
+    if fitted_AU is None:
         return
     # The map is fitted on other levels: fitted on these clips, its accuracy would be the purity again.
-    true_A = fitted_BAU.sum(0).argmax(1)
-    most_frequent = int(fitted_BAU.sum((0, 1)).argmax())
+    true_A = fitted_AU.argmax(1)
+    most_frequent = int(fitted_AU.sum(0).argmax())
     known_BT = clips["true"] >= 0
     for name, guess_BT in (
         ("actions/map_accuracy", true_A[latent_BT]),

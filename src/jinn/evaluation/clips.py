@@ -29,6 +29,10 @@ class Clips:
         """Some of the clips."""
         return Clips(self.store, self.episodes[rows], self.starts[rows], self.frames)
 
+    def evenly_spaced(self, count: int) -> np.ndarray:
+        """Numbers of so many of the clips, some of them repeated if there are fewer."""
+        return np.linspace(0, len(self) - 1, count).round().astype(int)
+
     def read(self) -> Tensor:
         """uint8 ``frames_BTHWC``."""
         return read_clips(self.store, self.episodes, self.starts, self.frames)

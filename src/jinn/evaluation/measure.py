@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from jinn.data.clips import evenly_spaced_clips
@@ -25,11 +26,12 @@ from jinn.evaluation import (
     rollouts,
     stability,
 )
-from jinn.evaluation.cache import cache_folder, clips_digest, digest, in_batches, world_digest
+from jinn.evaluation.cache import cache_folder, cached, clips_digest
 from jinn.evaluation.clips import Clips, HeldOut
 from jinn.evaluation.estimate import Records
 from jinn.evaluation.networks import Networks
 from jinn.evaluation.protocol import Protocol
+from jinn.files import to_dict, weights_hash
 from jinn.world.legend import ActionMeaning, describe_actions
 from jinn.world.world import World
 
@@ -43,21 +45,19 @@ class WorldRecords:
 
     Attributes:
         clips: records of the measured clips.
-        reference: latent and true actions of the reference clips, None without such clips.
+        fitted_AU: how often latent and true actions occur together in the reference clips, None if it is unknown.
         latent_U: the latent action of each true action, None if true actions are unknown.
         long: records of the long roll-outs, first those under random actions, then under constant ones.
         legend: what each action does in the measured clips.
-        branches, returns: of `jinn.evaluation.physics`; no branches without reference clips, and no returns
-            without opposite actions.
+        physics: of `jinn.evaluation.physics`: none without reference clips, and no returns without opposite actions.
     """
 
     clips: Records
-    reference: Records | None
+    fitted_AU: Tensor | None
     latent_U: Tensor | None
     long: Records
     legend: tuple[ActionMeaning, ...]
-    branches: Records | None
-    returns: Records
+    physics: Records
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,7 @@ class Measure:
                 title = f"real videos, {name} pairs"
                 found |= self._in_batches(title, f"pairs-{name}", appearance.PAIRS, pairs, folder, 250)
         if (long := self._long_real_clips()) is not None:
-
-            def segment(rows: slice) -> Records:
-                return stability.real_records(networks, long.rows(rows))
-
+            segment = partial(stability.real_records, networks, long)
             found |= self._in_batches("real videos, long", "long", len(long), segment, folder)
         return found
 
@@ -106,9 +103,19 @@ class Measure:
         measure: Callable[[slice], Records],
         folder: Path | None,
         batch: int = 0,
+        frames: int = 1,
     ) -> Records:
-        """`in_batches`, with a title for reports of progress."""
-        return in_batches(what, count, batch or self.batch, measure, folder, partial(self.on_progress, title))
+        """Records of ``count`` rows, batch by batch, each in a file that begins with ``what``, if there is a folder.
+
+        Progress is reported under the ``title``, in frames if a row has several.
+        """
+        batch, parts = batch or self.batch, []
+        for first in range(0, count, batch):
+            rows = slice(first, min(first + batch, count))
+            file = folder / f"{what}-{rows.start}-{rows.stop}.safetensors" if folder else None
+            parts.append(cached(file, partial(measure, rows)))
+            self.on_progress(title, rows.stop * frames, count * frames)
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _long_real_clips(self) -> Clips | None:
         """Reference clips as long as a segment of a long roll-out, None if fewer than two videos are so long."""
@@ -125,18 +132,17 @@ class Measure:
     def world(self, world: World, name: str) -> WorldRecords:
         """Records of a world, which ``name`` stands for in progress reports."""
         measured, reference, how = self.held_out.measured, self.held_out.reference, self.protocol
-        clips_name = clips_digest(self.held_out, self.networks, how)
-        folder = self.work / digest(world_digest(world), clips_name) if self.work else None
-        fitted = None
+        folder, fitted_AU, latent_U = None, None, None
+        if self.work is not None:
+            own = to_dict(world.config), weights_hash(world)
+            folder = self.work / clips_digest(self.held_out, self.networks, how, *own)
         if reference is not None:
-
-            def pairs(rows: slice) -> Records:
-                return actions.reference_records(world, reference.rows(rows))
-
-            fitted = self._in_batches(f"{name}: actions", "reference", len(reference), pairs, folder)
+            pairs = partial(actions.reference_records, world, reference)
+            found = self._in_batches(f"{name}: actions", "reference", len(reference), pairs, folder)
+            fitted_AU = actions.confusion(found, world.num_actions)
         # If only some of the clips have true actions, none are given: an estimate is one of all clips.
-        all_known = measured.actions() is not None
-        latent_U = actions.latent_of_true(fitted, world.num_actions) if all_known else None
+        if fitted_AU is not None and measured.actions() is not None:
+            latent_U = fitted_AU.argmax(0)
 
         def short(rows: slice) -> Records:
             clips = measured.rows(rows)
@@ -151,58 +157,41 @@ class Measure:
 
         found = self._in_batches(f"{name}: clips", "clips", len(measured), short, folder)
         legend = describe_actions(world, measured.rows(slice(0, 256)).read())
-        branches, returns = self._physics(world, name, legend, folder)
+        branches = self._physics(world, name, legend, folder)
         long = self._long_rollouts(world, name, folder)
-        return WorldRecords(found, fitted, latent_U, long, legend, branches, returns)
+        return WorldRecords(found, fitted_AU, latent_U, long, legend, branches)
 
     def _physics(
         self, world: World, name: str, legend: tuple[ActionMeaning, ...], folder: Path | None
-    ) -> tuple[Records | None, Records]:
+    ) -> Records:
         measured, reference, seed = self.held_out.measured, self.held_out.reference, self.protocol.seed
         if reference is None:
-            return None, {}
-
-        @cache  # it is trained once, and not at all if all branches are cached
-        def foresight() -> physics.Foresight:
-            return physics.foresee(world, reference, seed)
-
-        def branch(rows: slice) -> Records:
-            return physics.branch_records(world, measured.rows(rows), rows.start, seed, foresight())
-
-        branches = self._in_batches(f"{name}: branches", "branches", len(measured), branch, folder)
-        some = measured.rows(self._evenly_spaced(self.protocol.long_rollouts))
-        pairs = physics.opposites(legend)
-        if not pairs:
-            return branches, {}
-
-        def there_and_back(rows: slice) -> Records:
-            return physics.return_records(world, some.rows(rows), rows.start, seed, pairs)
-
-        return branches, self._in_batches(
-            f"{name}: there and back", "returns", len(some), there_and_back, folder
-        )
-
-    def _evenly_spaced(self, count: int) -> np.ndarray:
-        """Numbers of so many measured clips, some of them repeated if there are fewer."""
-        return np.linspace(0, len(self.held_out.measured) - 1, count).round().astype(int)
+            return {}
+        # It is trained once, and not at all if all branches are cached.
+        foresight = cache(partial(physics.foresee, world, reference, seed))
+        branch = partial(physics.branch_records, world, measured, seed=seed, foresight=foresight)
+        found = self._in_batches(f"{name}: branches", "branches", len(measured), branch, folder)
+        if pairs := physics.opposites(legend):
+            some = measured.rows(measured.evenly_spaced(self.protocol.long_rollouts))
+            there_and_back = partial(physics.return_records, world, some, seed=seed, pairs=pairs)
+            found |= self._in_batches(f"{name}: there and back", "returns", len(some), there_and_back, folder)
+        return found
 
     def _long_rollouts(self, world: World, name: str, folder: Path | None) -> Records:
         how, measured = self.protocol, self.held_out.measured
         count, frames = how.long_rollouts, how.long_frames
-        prompts_BHWC = measured.rows(np.tile(self._evenly_spaced(count), 2)).read()[:, 0]
+        title = f"{name}: long play"
+        prompts_BHWC = measured.rows(np.tile(measured.evenly_spaced(count), 2)).read()[:, 0]
         actions_BT = stability.long_actions(world.num_actions, count, frames, how.seed)
-        progress = partial(self.on_progress, f"{name}: long play")
 
         def long(rows: slice) -> Records:
             def on_frame(t: int) -> None:
-                progress(rows.start * frames + (rows.stop - rows.start) * t, 2 * count * frames)
+                done = rows.start * frames + (rows.stop - rows.start) * t
+                self.on_progress(title, done, 2 * count * frames)
 
             seeds = [how.seed + row for row in range(rows.start, rows.stop)]
             return stability.records(
                 world, self.networks, prompts_BHWC[rows], actions_BT[rows], seeds, on_frame
             )
 
-        def on_batch(done: int, total: int) -> None:
-            progress(done * frames, total * frames)
-
-        return in_batches("long", 2 * count, self.batch, long, folder, on_batch)
+        return self._in_batches(title, "long", 2 * count, long, folder, frames=frames)

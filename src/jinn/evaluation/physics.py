@@ -8,7 +8,7 @@ this is our own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -92,26 +92,21 @@ def foresee(world: World, clips: Clips, seed: int, count: int = 4000) -> Foresig
     return learn_foresight(frames_BTHWC, actions_BTm1, world.num_actions, seed)
 
 
-def branch_records(world: World, clips: Clips, first: int, seed: int, foresight: Foresight) -> Records:
-    """What each action does to the first half of real clips.
+def branch_records(
+    world: World, clips: Clips, rows: slice, seed: int, foresight: Callable[[], Foresight]
+) -> Records:
+    """What each action does to the first half of some of these real clips; the seed is that of the roll-outs.
 
-    Args:
-        world: the world that is measured.
-        clips: real clips.
-        first: number of the first clip.
-        seed: of the roll-outs.
-        foresight: of other levels or videos.
-
-    Returns:
-        ``BA`` each: ``probability`` of the action; ``found``, whether the latent action model infers it from the
-        new frame; ``like_likeliest``, PSNR (dB) between the new frame and that under the likeliest action.
+    ``foresight`` gives that of other levels or videos. The records are ``BA`` each: ``probability`` of the action;
+    ``found``, whether the latent action model infers it from the new frame; ``like_likeliest``, PSNR (dB) between
+    the new frame and that under the likeliest action.
     """
-    past_BTHWC = clips.read()[:, : clips.frames // 2].to(world.device)
+    past_BTHWC = clips.rows(rows).read()[:, : clips.frames // 2].to(world.device)
     B, A = len(past_BTHWC), world.num_actions
-    probability_BA = foresight(past_BTHWC, world.latent_actions.encode(past_BTHWC)).softmax(-1)
+    probability_BA = foresight()(past_BTHWC, world.latent_actions.encode(past_BTHWC)).softmax(-1)
     branches_XTHWC = past_BTHWC.repeat_interleave(A, 0)
     actions_X = torch.arange(A, device=world.device).repeat(B)
-    seeds = [seed + first + row for row in range(B) for _ in range(A)]
+    seeds = [seed + row for row in range(rows.start, rows.stop) for _ in range(A)]
     state, _ = world.reset(branches_XTHWC, seeds)
     _, new_XHWC = world.step(state, actions_X)
     inferred_XT = world.latent_actions.encode(torch.cat([branches_XTHWC, new_XHWC[:, None]], dim=1))
@@ -137,33 +132,34 @@ def opposites(legend: Sequence[ActionMeaning]) -> list[tuple[int, int]]:
 
 
 def return_records(
-    world: World, clips: Clips, first: int, seed: int, pairs: Sequence[tuple[int, int]]
+    world: World, clips: Clips, rows: slice, seed: int, pairs: Sequence[tuple[int, int]]
 ) -> Records:
     """``physics/return/<k>``: PSNR (dB) ``B`` of the frame after k steps of an action and k of its opposite.
 
     It is compared with the frame before them, which is the last of the first half of a real clip, as the tokenizer
     reconstructs it. The mean is over all pairs in both orders.
     """
-    past_BTHWC = clips.read()[:, : clips.frames // 2].to(world.device)
-    orders = [*pairs, *((b, a) for a, b in pairs)]
-    there_X, back_X = (torch.tensor(column).repeat(len(clips)) for column in zip(*orders, strict=True))
-    seeds = [seed + first + row for row in range(len(clips)) for _ in orders]
-    start, start_XHWC = world.reset(past_BTHWC.repeat_interleave(len(orders), 0), seeds)
-    state, found = start, {}
+    past_BTHWC = clips.rows(rows).read()[:, : clips.frames // 2].to(world.device)
+    B, orders = len(past_BTHWC), [*pairs, *((b, a) for a, b in pairs)]
+    there_X, back_X = (torch.tensor(column).repeat(B) for column in zip(*orders, strict=True))
+    seeds = [seed + row for row in range(rows.start, rows.stop) for _ in orders]
+    state, start_XHWC = world.reset(past_BTHWC.repeat_interleave(len(orders), 0), seeds)
+    found = {}
     for k in range(1, max(RETURNS) + 1):
         state, _ = world.step(state, there_X)
         if k in RETURNS:
             returning, frame_XHWC = state, start_XHWC
             for _ in range(k):
                 returning, frame_XHWC = world.step(returning, back_X)
-            found[f"physics/return/{k}"] = psnr(frame_XHWC, start_XHWC).view(len(clips), -1).mean(1)
+            found[f"physics/return/{k}"] = psnr(frame_XHWC, start_XHWC).view(B, -1).mean(1)
     return found
 
 
-def estimates(branches: Records, returns: Records, seed: int) -> Iterator[tuple[str, Estimate]]:
+def estimates(records: Records, seed: int) -> Iterator[tuple[str, Estimate]]:
     """Obedience on possible actions, reaction to impossible ones, and the way back."""
-    possible_BA = branches["probability"] >= POSSIBLE
-    other_BA = branches["probability"] < branches["probability"].amax(1, keepdim=True)  # than the likeliest
+    probability_BA = records["probability"]
+    possible_BA = probability_BA >= POSSIBLE
+    other_BA = probability_BA < probability_BA.amax(1, keepdim=True)  # than the likeliest
     yield "physics/possible", bootstrap(possible_BA.double().mean(1), seed)
     yield "physics/obedience/chance", exactly(1 / possible_BA.shape[1], len(possible_BA), seed)
     for name, record, chosen_BA in (
@@ -171,13 +167,10 @@ def estimates(branches: Records, returns: Records, seed: int) -> Iterator[tuple[
         ("physics/reaction", "like_likeliest", ~possible_BA & other_BA),
         ("physics/reaction/possible", "like_likeliest", possible_BA & other_BA),
     ):
-        values_B = _mean(branches[record], chosen_BA)
+        # NaN where none is chosen.
+        values_B = (records[record].double() * chosen_BA).sum(1) / chosen_BA.sum(1)
         if bool(values_B.isfinite().any()):
             yield name, bootstrap(values_B, seed)
-    for name, values_B in returns.items():
-        yield name, bootstrap(values_B, seed)
-
-
-def _mean(values_BA: Tensor, chosen_BA: Tensor) -> Tensor:
-    """The mean of the chosen values of each row, NaN where none is chosen."""
-    return (values_BA.double() * chosen_BA).sum(1) / chosen_BA.sum(1)
+    for name in (f"physics/return/{k}" for k in RETURNS):
+        if name in records:
+            yield name, bootstrap(records[name], seed)

@@ -150,7 +150,7 @@ def example_rollouts(world: World, clips: Clips, count: int, latent_U: Tensor | 
 
     ``count`` of the measured clips are shown; ``latent_U`` and ``seed`` are those of `play_clips`.
     """
-    rows = np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))
+    rows = np.unique(clips.evenly_spaced(count))
     real_BTHWC = clips.rows(rows).read().to(world.device)
     seeds = [seed + int(row) for row in rows]
     shown = {"real": real_BTHWC.cpu()}

@@ -57,7 +57,7 @@ def records(
     prompts_BHWC: Tensor,
     actions_BT: Tensor,
     seeds: list[int],
-    on_frame: Callable[[int], None] = lambda _: None,
+    on_frame: Callable[[int], None],
 ) -> Records:
     """Records of long roll-outs.
 
@@ -90,9 +90,9 @@ def records(
     return found
 
 
-def real_records(networks: Networks, clips: Clips) -> Records:
-    """The same of long real clips: the floor."""
-    real_BTHWC = clips.read()
+def real_records(networks: Networks, clips: Clips, rows: slice) -> Records:
+    """The same of some long real clips: the floor."""
+    real_BTHWC = clips.rows(rows).read()
     found = {"long/change": mean_change(real_BTHWC)}
     if networks.alexnet is not None:
         found["long/features"] = frame_features(networks.alexnet, real_BTHWC.to(networks.device))

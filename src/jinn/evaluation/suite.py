@@ -74,13 +74,14 @@ def evaluate(
         records = measure.world(world, name)
         samples.append(clip_samples(records.clips))
         means, curves = estimate_means(samples[-1], seed)
+        counts_AU = actions.confusion(records.clips, world.num_actions)
         found.append(
             WorldResults(
                 name=name,
                 estimates=means | dict(estimates(world, records, real, protocol)),
                 curves=curves,
                 legend=records.legend,
-                confusion_AU=actions.confusion(records.clips, world.num_actions),
+                confusion_AU=None if counts_AU is None else counts_AU.long().tolist(),
                 training=training_curves(world),
                 pictures=rollouts.example_rollouts(world, clips, protocol.shown, records.latent_U, seed),
             )
@@ -100,11 +101,11 @@ def estimates(
     clips, seed = records.clips, protocol.seed
     yield from reconstruction.estimates(world, clips, seed)
     yield from control.estimates(world, clips, seed)
-    yield from actions.estimates(clips, records.reference, world.num_actions, seed)
+    yield from actions.estimates(clips, records.fitted_AU, world.num_actions, seed)
     yield from distances.estimates(clips, real, seed)
     yield from stability.estimates(records.long, real, protocol.long_frames, seed)
-    if records.branches is not None:
-        yield from physics.estimates(records.branches, records.returns, seed)
+    if records.physics:
+        yield from physics.estimates(records.physics, seed)
 
 
 def settings(held_out: HeldOut, protocol: Protocol) -> dict[str, str]:
