@@ -14,8 +14,8 @@ import pytest
 from helpers_report import EVIL, estimate, full_world, minimal, two_worlds
 from jinn.evaluation.catalogue import METRICS, SECTIONS, SUMMARY
 from jinn.evaluation.estimate import Estimate
-from jinn.evaluation.report import arrow_svg, charts, write_report
-from jinn.evaluation.report.charts import Line
+from jinn.evaluation.report import charts, write_report
+from jinn.evaluation.report.charts import Line, arrow_svg
 from jinn.evaluation.report.curves import MOST_POINTS, _losses
 from jinn.evaluation.report.parts import show
 from jinn.evaluation.results import Results

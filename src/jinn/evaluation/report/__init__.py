@@ -6,7 +6,6 @@ SVG, `parts` HTML and numbers, and `jinn.evaluation.catalogue` has the words. Th
 of the page are in ``static/``; without the script, film strips show their first frame.
 """
 
-from jinn.evaluation.report.charts import arrow_svg
 from jinn.evaluation.report.page import write_report
 
-__all__ = ["arrow_svg", "write_report"]
+__all__ = ["write_report"]

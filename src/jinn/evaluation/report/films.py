@@ -17,8 +17,6 @@ from jinn.evaluation.report.parts import scroll, section, table, world_title
 from jinn.evaluation.report.tables import fastest
 from jinn.evaluation.results import Results
 
-USUAL_FPS = 10.0
-
 
 def film(frames_THWC: np.ndarray, alt: str) -> str:
     """A clip as a film strip in its window."""
@@ -35,8 +33,7 @@ def film(frames_THWC: np.ndarray, alt: str) -> str:
 
 def sheet(body: str, frames: int, results: Results) -> str:
     """Films that run together, over their controls, which the script shows."""
-    fps = float(results.settings.get("fps", USUAL_FPS))
-    return f"""<div class="sheet" data-frames="{frames}" data-fps="{fps:g}">
+    return f"""<div class="sheet" data-frames="{frames}" data-fps="{results.settings["fps"]}">
 {body}
 <div class="controls" hidden>
 <button type="button" aria-keyshortcuts="p">Play</button>
