@@ -72,8 +72,8 @@ def _resampled(clips_CXD: Tensor, rng: np.random.Generator, draws: int) -> tuple
     times_RG = torch.from_numpy(rng.multinomial(G, np.full(G, 1 / G), draws)).double()
     # Counts, sums and squares of a union are the sums of its parts': one product makes all draws.
     count_G = torch.tensor([len(group) for group in groups], dtype=torch.float64)
-    parts = zip(*map(_mean_and_scatter, groups), strict=True)
-    mean_GD, scatter_GDD = (torch.stack(part) for part in parts)
+    mean_GD = torch.stack([group.mean(0) for group in groups])
+    scatter_GDD = torch.stack([centred.T @ centred for centred in map(torch.sub, groups, mean_GD)])
     square_GDD = scatter_GDD + count_G.view(-1, 1, 1) * _outer(mean_GD)
     count_R = times_RG @ count_G
     mean_RD = times_RG @ (count_G.unsqueeze(1) * mean_GD) / count_R.unsqueeze(1)
@@ -96,21 +96,14 @@ def _overlap(factor_a: Tensor, factor_b: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(product_RXY @ product_RXY.mT).clamp_min(0).sqrt().sum(1)
 
 
-def _mean_and_scatter(features_XD: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of samples, and the sum over them of the outer product of what they are off the mean."""
-    mean_D = features_XD.mean(0)
-    centred_XD = features_XD - mean_D
-    return mean_D, centred_XD.T @ centred_XD
-
-
 def _mean_and_factor(features_XD: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of samples, and the smaller F of which their covariance is ``F^T F``."""
     count, D = features_XD.shape
-    if count > D:
-        mean_D, scatter_DD = _mean_and_scatter(features_XD)
-        return mean_D, _root(scatter_DD / (count - 1))
     mean_D = features_XD.mean(0)
-    return mean_D, (features_XD - mean_D) / (count - 1) ** 0.5
+    centred_XD = features_XD - mean_D
+    if count > D:
+        return mean_D, _root(centred_XD.T @ centred_XD / (count - 1))
+    return mean_D, centred_XD / (count - 1) ** 0.5
 
 
 def _root(covariance_DD: Tensor) -> Tensor:
