@@ -22,6 +22,11 @@ class Clips:
     starts: np.ndarray
     frames: int
 
+    @classmethod
+    def spread(cls, store: FrameStore, episodes: np.ndarray, frames: int, count: int) -> Clips:
+        """At most ``count`` clips, which do not overlap, evenly spaced over these episodes."""
+        return cls(store, *evenly_spaced_clips(store, frames, episodes, count), frames)
+
     def __len__(self) -> int:
         return len(self.episodes)
 
@@ -99,8 +104,7 @@ def choose(store: FrameStore, worlds: list[World], frames: int, count: int, seed
     # One level in nine for `other`, and at least one if there are three; the rest in halves.
     single = groups[: max(len(groups) // 9, 1)] if len(groups) >= 3 else groups[:0]
     rest = groups[len(single) :]
-    measured, reference = episodes_of(rest[::2]), episodes_of(rest[1::2])
-    parts = [part for part in (measured, reference) if len(part)]
+    parts = [episodes_of(half) for half in (rest[::2], rest[1::2]) if len(half)]
     count = min(count, *(int((store.lengths[part] // frames).sum()) for part in parts))
     if count < 2:
         raise JinnError(
@@ -108,15 +112,13 @@ def choose(store: FrameStore, worlds: list[World], frames: int, count: int, seed
             "least two: add videos or levels, or measure fewer frames (--frames)"
         )
 
-    def clips_of(chosen: np.ndarray) -> Clips:
-        return Clips(store, *evenly_spaced_clips(store, frames, chosen, count), frames)
-
     other = None
     if len(single):  # evenly spaced clips of its longest episode, which overlap if that is short
         longest = max(episodes_of(single), key=lambda episode: store.lengths[episode])
         starts = np.linspace(0, store.lengths[longest] - frames, count).astype(np.int64)
         other = Clips(store, np.full(count, longest), starts, frames)
-    return HeldOut(clips_of(measured), clips_of(reference) if len(reference) else None, other)
+    own, *others = (Clips.spread(store, part, frames, count) for part in parts)
+    return HeldOut(own, others[0] if others else None, other)
 
 
 def check(name: str, world: World, store: FrameStore) -> None:

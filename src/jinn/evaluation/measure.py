@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jinn.data.clips import evenly_spaced_clips
 from jinn.evaluation import (
     actions,
     appearance,
@@ -127,7 +126,7 @@ class Measure:
         ids = ids[store.lengths[ids] >= length]
         if len(ids) < 2:
             return None
-        return Clips(store, *evenly_spaced_clips(store, length, ids, self.protocol.long_rollouts), length)
+        return Clips.spread(store, ids, length, self.protocol.long_rollouts)
 
     def world(self, world: World, name: str) -> WorldRecords:
         """Records of a world, which ``name`` stands for in progress reports."""

@@ -9,13 +9,13 @@ this is our own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jinn.data.clips import evenly_spaced_clips, read_clips
 from jinn.evaluation.catalogue import RETURNS
 from jinn.evaluation.clips import Clips
 from jinn.evaluation.estimate import Estimate, Records, bootstrap, exactly
@@ -34,15 +34,10 @@ class Foresight(nn.Module):
     def __init__(self, num_actions: int) -> None:
         super().__init__()
         self.num_actions = num_actions
-        self.see = nn.Sequential(
-            nn.Conv2d(6, 16, 4, stride=2, padding=1),
-            nn.GELU(),
-            nn.Conv2d(16, 32, 4, stride=2, padding=1),
-            nn.GELU(),
-            nn.Conv2d(32, 64, 4, stride=2, padding=1),
-            nn.GELU(),
-            nn.Flatten(),
-        )
+        layers: list[nn.Module] = []
+        for before, after in pairwise((6, 16, 32, 64)):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.GELU()]
+        self.see = nn.Sequential(*layers, nn.Flatten())
         self.decide = nn.Sequential(
             nn.Linear(64 * (SIDE // 8) ** 2 + num_actions, 128), nn.GELU(), nn.Linear(128, num_actions)
         )
@@ -60,11 +55,8 @@ class Foresight(nn.Module):
 def learn_foresight(frames_BTHWC: Tensor, actions_BTm1: Tensor, num_actions: int, seed: int) -> Foresight:
     """Train `Foresight` to tell the last action of real clips of three frames from what is before it.
 
-    Args:
-        frames_BTHWC: uint8, at least 3 frames of other levels or videos than those it is used on.
-        actions_BTm1: int64 latent actions of these clips.
-        num_actions: A.
-        seed: of the initial weights and of the batches.
+    The clips, of three frames or more, are of other levels or videos than those it is used on. The seed is that of
+    the initial weights and of the batches.
     """
     frames_BTHWC, actions_BTm1 = frames_BTHWC.clone(), actions_BTm1.clone()
     with torch.random.fork_rng(devices=[]):
@@ -86,8 +78,8 @@ def learn_foresight(frames_BTHWC: Tensor, actions_BTm1: Tensor, num_actions: int
 
 def foresee(world: World, clips: Clips, seed: int, count: int = 4000) -> Foresight:
     """`learn_foresight` on clips of four frames from the episodes of these clips."""
-    episodes, starts = evenly_spaced_clips(clips.store, 4, np.unique(clips.episodes), count)
-    frames_BTHWC = read_clips(clips.store, episodes, starts, 4).to(world.device)
+    clips = Clips.spread(clips.store, np.unique(clips.episodes), 4, count)
+    frames_BTHWC = clips.read().to(world.device)
     actions_BTm1 = torch.cat([world.latent_actions.encode(part) for part in frames_BTHWC.split(64)])
     return learn_foresight(frames_BTHWC, actions_BTm1, world.num_actions, seed)
 
