@@ -42,12 +42,8 @@ def long_actions(num_actions: int, rollouts: int, frames: int, seed: int) -> Ten
     shape = (rollouts, -(-frames // HOLD[0]))
     actions_BX = torch.randint(num_actions, shape, generator=generator)
     holds_BX = torch.randint(HOLD[0], HOLD[1] + 1, shape, generator=generator)
-    random_BT = torch.stack(
-        [
-            actions.repeat_interleave(holds)[:frames]
-            for actions, holds in zip(actions_BX, holds_BX, strict=True)
-        ]
-    )
+    rows = zip(actions_BX, holds_BX, strict=True)
+    random_BT = torch.stack([actions.repeat_interleave(holds)[:frames] for actions, holds in rows])
     return torch.cat([random_BT, (torch.arange(rollouts) % num_actions).unsqueeze(1).expand(-1, frames)])
 
 
