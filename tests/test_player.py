@@ -292,13 +292,13 @@ def test_history_is_bounded_and_complete(world: World) -> None:
     state, frame_BHWC = world.reset(world.prompts[:1][None])
     first = Frame(state, frame_BHWC[0].numpy().tobytes(), 0.0)
     history = History(world.prompts[:1][None], first, 12 * num_bytes(state))
-    warm = replace(world.config.sampling, temperature=0.9)
+    plain, warm = world.config.sampling, replace(world.config.sampling, temperature=0.9)
     for step in range(1, 1001):
-        history.add(step % 5, warm if step > 500 else None, first)
+        history.add(step % 5, warm if step > 500 else plain, first)
         assert len(history.cache) <= 12
     assert history.step == 1000
     assert max(step - history.cached_before(step) for step in range(1001)) <= 3 * 1000 / 12
-    assert (history.input_of(500), history.input_of(501)) == ((0, None), (1, warm))
+    assert history.inputs[499:501] == [(0, plain), (1, warm)]
     history.go_back(700, first)
     assert history.step == 700
     assert max(history.cache) <= 700

@@ -26,7 +26,8 @@ def info(world: tyro.conf.Positional[str] = "coinrun", /, device: str = DEVICE) 
     height, width = loaded.size_hw
     say(f"{loaded.name}: frames of {height} x {width} pixels (height x width), {loaded.fps:g} per second")
     say(f"sampling: {sampling_in_words(loaded.config.sampling)}")
-    say(f"trained on: {levels_in_words(loaded)}")
+    known = loaded.trained_on
+    say(f"trained on: {'unknown' if known is None else f'{len(known):,} levels or videos'}")
     say(f"backends: {', '.join(usable_backends(loaded))}")
     console.print(model_table(loaded))
     console.print(action_table(loaded))
@@ -43,11 +44,6 @@ def sampling_in_words(config: SamplingConfig) -> str:
     if config.steps == 1:
         return f"single-step parallel decoding, {tokens}"
     return f"MaskGIT with {config.steps} steps, {tokens}, choice temperature {config.choice_temperature:g}"
-
-
-def levels_in_words(world: World) -> str:
-    """The number of levels and videos that a world was trained on."""
-    return "unknown" if world.trained_on is None else f"{len(world.trained_on):,} levels or videos"
 
 
 def usable_backends(world: World) -> list[str]:

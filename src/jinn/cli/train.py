@@ -13,7 +13,7 @@ import tyro
 
 from jinn.cli.console import DEVICE, console, progress, say
 from jinn.cli.eval import measure
-from jinn.cli.settings import Pairs, Settings, read_settings
+from jinn.cli.settings import Pairs, read_settings
 from jinn.data.store import FrameStore
 from jinn.data.stream import FrameStream
 from jinn.errors import JinnError
@@ -23,6 +23,7 @@ from jinn.training.run import run_recipe
 from jinn.world.world import World
 
 Precision = Literal["auto", "float32", "bfloat16"]
+SPEED = "loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} clips/s"  # beside the progress bar
 
 
 def train(
@@ -63,38 +64,20 @@ def train(
     frames = (
         FrameStream(source, settings.stream, out / "stream", seed) if is_game else FrameStore.open(source)
     )
+    known = None if base is None else World.load(base)
     # Of several processes the first one speaks.
     first = os.environ.get("RANK", "0") == "0"
     console.quiet = not first
-    train_run(frames, out, settings, seed, device, precision, base, deadline)
-    say(f"the world is in {out / 'world'}; play it: jinn play {out}")
-    if report and first:
-        measure((str(out),), PROTOCOLS[report], out / "report", device=device, deadline=deadline)
-
-
-def train_run(
-    frames: FrameStore | FrameStream,
-    out: Path,
-    settings: Settings,
-    seed: int,
-    device: str,
-    precision: Precision,
-    base: str | None,
-    deadline: float,
-) -> None:
-    """Train with a progress bar; if the run is stopped, say so and exit with code 130."""
-    known = None if base is None else World.load(base)
-    columns = rich.progress.TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} clips/s")
     try:
-        with progress(columns) as show:
-
-            def on_step(phase: str, step: int, steps: int, loss: float, rate: float) -> None:
-                show(phase, step, steps, loss=loss, rate=rate)
-
+        with progress(rich.progress.TextColumn(SPEED)) as show:
             run_recipe(
-                settings.recipe, frames, out, out.name, seed, device, on_step, settings.parallel, known,
-                precision, deadline,
+                settings.recipe, frames, out, out.name, seed, device,
+                lambda phase, step, steps, loss, rate: show(phase, step, steps, loss=loss, rate=rate),
+                settings.parallel, known, precision, deadline,
             )  # fmt: skip
     except Interrupted as stop:
         console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
         raise SystemExit(130) from None
+    say(f"the world is in {out / 'world'}; play it: jinn play {out}")
+    if report and first:
+        measure((str(out),), PROTOCOLS[report], out / "report", device=device, deadline=deadline)

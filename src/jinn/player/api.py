@@ -28,7 +28,7 @@ from jinn.player.auth import Auth
 from jinn.player.film import MEDIA_TYPE, FilmFormat, encode_film
 from jinn.player.pictures import fit_picture, palette, to_png
 from jinn.player.protocol import Limits
-from jinn.player.session import NO_TEXT_MODEL, Session, Shared, TextToImage
+from jinn.player.session import NO_TEXT_MODEL, SAMPLING, Session, Shared, TextToImage
 from jinn.world.world import World
 
 STATIC = Path(__file__).parent / "static"
@@ -75,11 +75,6 @@ def create_app(
     )
 
 
-def sampling_settings(world: World) -> tuple[str, ...]:
-    """The values of `SamplingConfig` that players may set."""
-    return "steps", "temperature", *(["doubt"] if world.can_doubt else [])
-
-
 def describe_world(shared: Shared) -> dict[str, Any]:
     """The properties of a world and the limits of its server, as ``/api/world`` reports them."""
     world, limits = shared.world, shared.limits
@@ -95,7 +90,7 @@ def describe_world(shared: Shared) -> dict[str, Any]:
         "height": height,
         "width": width,
         "fps": shared.fps,
-        "sampling": {name: getattr(own, name) for name in sampling_settings(world)},
+        "sampling": {name: getattr(own, name) for name in SAMPLING if name != "doubt" or world.can_doubt},
         "window": world.config.dynamics.transformer.window,
         "palette": palette(np.concatenate([frames_BTHWC[0].numpy() for frames_BTHWC in shared.prompts])),
         "max_film_frames": limits.max_film_bytes // (3 * height * width),

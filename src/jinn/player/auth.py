@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import quote, unquote, urlsplit
 
@@ -48,7 +47,9 @@ class Auth:
         connection = HTTPConnection(scope)
         refusal = self._refusal(connection)
         if scope["type"] == "websocket":
-            if refusal or not same_origin(connection.headers):
+            # Only a page of this server may ask. Browsers always send the origin; programs need not.
+            origin, host = connection.headers.get("origin"), connection.headers.get("host", "")
+            if refusal or (origin is not None and urlsplit(origin).netloc.lower() != host.lower()):
                 await receive()
                 return await send({"type": "websocket.close", "code": 1008})  # the browser sees 403
             return await self.app(scope, receive, send)
@@ -78,9 +79,3 @@ class Auth:
         if any(hmac.compare_digest(token.encode(), self.token.encode()) for token in given):
             return ""
         return "A token is needed: open the address that jinn printed, with ?token=... at its end."
-
-
-def same_origin(headers: Mapping[str, str]) -> bool:
-    """Whether a page of this server asks. Browsers always send the origin; programs need not."""
-    origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()

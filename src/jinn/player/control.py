@@ -54,9 +54,8 @@ class RolloutControl:
             return history.now
         current = history.cached_before(step)
         frame = history.cache[current]
-        while current < step:
-            current += 1
-            frame = await result(self.scheduler.submit(Job(frame.state, *history.input_of(current))))
+        for action, sampling in history.inputs[current:step]:
+            frame = await result(self.scheduler.submit(Job(frame.state, action, sampling)))
         history.go_back(step, frame)
         return frame
 
@@ -65,7 +64,8 @@ class RolloutControl:
         if self.history is None or self.ahead:
             return
         # The likeliest come first: the action that is next as things are, the last one, and the idle one.
-        likely = [next_action, *self.history.actions[-1:], idle, *range(self.world.num_actions)]
+        last = [action for action, _ in self.history.inputs[-1:]]
+        likely = [next_action, *last, idle, *range(self.world.num_actions)]
         for action in dict.fromkeys(likely):
             if action is not None:
                 job = Job(self.history.now.state, action, self.sampling, Priority.LOOK_AHEAD)

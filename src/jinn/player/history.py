@@ -6,12 +6,11 @@ computed again from the cached state before it, and comes out the same.
 
 from __future__ import annotations
 
-from array import array
-
 from torch import Tensor
 
 from jinn.models.maskgit import SamplingConfig
 from jinn.player.scheduler import Frame
+from jinn.world.graph import STATE, name_tensors
 from jinn.world.state import State
 
 MIN_CACHED = 4  # states, however large
@@ -23,8 +22,7 @@ class History:
 
     def __init__(self, prompt_BTHWC: Tensor, first: Frame, max_bytes: int) -> None:
         self.prompt_BTHWC, self.now = prompt_BTHWC, first  # the state of the first frame holds the seed
-        self.actions = array("H")  # the action that led to each frame after the prompt
-        self.samplings: list[SamplingConfig | None] = []  # of each of these frames; None: the world's own
+        self.inputs: list[tuple[int, SamplingConfig]] = []  # what led to each frame after the prompt
         self.cache = {0: first}  # some of the frames with their states, by step; 0 is the prompt's
         # A state of the built-in world takes about 3 MB.
         self.max_cached = max(MIN_CACHED, max_bytes // num_bytes(first.state))
@@ -32,12 +30,11 @@ class History:
     @property
     def step(self) -> int:
         """The number of frames played since the prompt."""
-        return len(self.actions)
+        return len(self.inputs)
 
-    def add(self, action: int, sampling: SamplingConfig | None, frame: Frame) -> None:
+    def add(self, action: int, sampling: SamplingConfig, frame: Frame) -> None:
         """Append the newest frame, with the action and the sampling settings that led to it."""
-        self.actions.append(action)
-        self.samplings.append(sampling)
+        self.inputs.append((action, sampling))
         self.now = frame
         if self.step % EVERY == 0:
             self.cache[self.step] = frame
@@ -54,18 +51,13 @@ class History:
         """The last cached step that is not after the given one."""
         return max(cached for cached in self.cache if cached <= step)
 
-    def input_of(self, step: int) -> tuple[int, SamplingConfig | None]:
-        """The action and the sampling settings that led to a frame."""
-        return self.actions[step - 1], self.samplings[step - 1]
-
     def go_back(self, step: int, frame: Frame) -> None:
         """Forget what came after a frame."""
-        del self.actions[step:], self.samplings[step:]
+        del self.inputs[step:]
         self.cache = {cached: value for cached, value in self.cache.items() if cached <= step}
         self.now = frame
 
 
 def num_bytes(state: State) -> int:
     """The memory that a state takes, in bytes."""
-    tensors = (state.tokens_BN, *state.dynamics_cache, *(state.decoder_cache or ()))
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return sum(tensor.nbytes for tensor in name_tensors(state[:3], STATE).values())

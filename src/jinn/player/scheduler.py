@@ -61,23 +61,19 @@ class Job:
     start: Callable[[], tuple[State, torch.Tensor]] | None = None
     frame: Future[Frame] = field(default_factory=Future)
 
-    def shares_batch_with(self, other: Job) -> bool:
-        """Whether both may be computed as one batch."""
-        return not (self.start or other.start) and self.sampling == other.sampling
-
 
 class Scheduler:
     """Computes frames on as many threads as the world may use.
 
     If the world's backend takes one player at a time, there are several threads (`Backend.threads`); otherwise there
-    is one thread, which computes batches of at most `batch` players.
+    is one thread, which computes batches of at most `MAX_BATCH` players.
     """
 
-    def __init__(self, world: World, batch: int = MAX_BATCH) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.batch = batch if world.backend.threads == 1 else 1
+        self.batch = MAX_BATCH if world.backend.threads == 1 else 1
         # Look-ahead jobs in a batch: on a GPU a batch takes as long as one player, on a CPU it does not.
-        self.batch_ahead = batch if world.device.type == "cuda" else 1
+        self.batch_ahead = MAX_BATCH if world.device.type == "cuda" else 1
         self.waiting: list[Job] = []  # in the order in which they came
         self.due: dict[Hashable, float] = {}
         self.ahead_seconds = 0.0  # that the last look-ahead batch took
@@ -176,7 +172,8 @@ class Scheduler:
         """Take the first job of a priority that was not cancelled, and those that share a batch with it."""
         jobs: list[Job] = []
         for job in [job for job in self.waiting if job.priority is priority]:
-            if len(jobs) < batch and (not jobs or jobs[0].shares_batch_with(job)):
+            alike = not jobs or (not (jobs[0].start or job.start) and jobs[0].sampling == job.sampling)
+            if len(jobs) < batch and alike:
                 self.waiting.remove(job)
                 if job.frame.set_running_or_notify_cancel():
                     jobs.append(job)

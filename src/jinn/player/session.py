@@ -30,6 +30,7 @@ from jinn.player.scheduler import Frame, ModelError, Scheduler
 from jinn.world.world import World
 
 IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")  # actions of these names stand for doing nothing
+SAMPLING = ("steps", "temperature", "doubt")  # the values of `SamplingConfig` that players may set
 POLICY_VIOLATION, INTERNAL_ERROR = 1008, 1011  # codes with which a WebSocket is closed
 NO_TEXT_MODEL = (
     "this server has no text-to-image model: start it with jinn play --text MODEL, a model of diffusers"
@@ -60,13 +61,10 @@ class Shared:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a player may set."""
+    """What a player may set, beside `SAMPLING`, which is `RolloutControl.sampling`."""
 
     fps: float
     idle: int | None  # the action that is played while no key is down; None: the world waits
-    steps: int  # MaskGIT steps per frame
-    temperature: float
-    doubt: float  # about the action; 0 in worlds that cannot doubt
     paused: bool = False  # whether only presses are played
     look_ahead: bool = True  # whether frames are computed before the player asks for them
 
@@ -80,10 +78,7 @@ class Session:
         self.name = secrets.token_urlsafe(16)
         # Done when the session may play.
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        sampling = self.control.sampling
-        self.settings = Settings(
-            shared.fps, shared.idle, sampling.steps, sampling.temperature, sampling.doubt
-        )
+        self.settings = Settings(shared.fps, shared.idle)
         self.held: int | None = None
         self.pressed: int | None = None  # an action to play once, even if its key is up again
         self.key_id = 0
@@ -270,7 +265,7 @@ class Session:
                 if step > history.step:
                     raise JinnError(f"step must be a whole number from 0 to {history.step}")
                 self.held = self.pressed = None
-                self._request_back(history, step)
+                self.request = FrameKind.BACK, partial(self.control.back, history, step)
             case "what_if":
                 self._history()
                 what_if = partial(self.control.what_if, message.depth, self._show_what_if)
@@ -281,7 +276,7 @@ class Session:
                 parked = self.shared.parked.pop(message.session, None)
                 if parked is None:
                     return await tell(self.socket, "gone")
-                self._request_back(parked, parked.step)
+                self.request = FrameKind.BACK, partial(self.control.back, parked, parked.step)
         if message.id is not None:
             self.key_id = message.id
 
@@ -296,10 +291,10 @@ class Session:
     def _apply(self, changes: Mapping[str, Any]) -> None:
         if changes.get("doubt") and not self.shared.world.can_doubt:
             raise JinnError("doubt must be 0: this world was trained without doubt about the actions")
-        settings = self.settings = replace(self.settings, **changes)
-        chosen = {name: getattr(settings, name) for name in ("steps", "temperature", "doubt")}
+        chosen = {name: changes[name] for name in SAMPLING if name in changes}
         sampling = replace(self.control.sampling, **chosen)
-        if sampling != self.control.sampling or not settings.look_ahead:
+        self.settings = replace(self.settings, **{k: v for k, v in changes.items() if k not in chosen})
+        if sampling != self.control.sampling or not self.settings.look_ahead:
             self.control.cancel_ahead()
         self.control.sampling = sampling
 
@@ -338,9 +333,6 @@ class Session:
     def _request_start(self, frames_BTHWC: Tensor, seed: int | None, show: bool = False) -> None:
         self.request = FrameKind.START, partial(self._start, frames_BTHWC, seed, show)
         self.pressed = self.seed = None
-
-    def _request_back(self, history: History, step: int) -> None:
-        self.request = FrameKind.BACK, partial(self.control.back, history, step)
 
     def _history(self) -> History:
         if self.control.history is None:

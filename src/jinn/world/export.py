@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError
+from jinn.files import replacing
 from jinn.world.graph import (
     INPUTS,
     OUTPUTS,
@@ -54,11 +54,9 @@ def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list
             model = onnx.load(_quantize(folded) if precision == "int8" else folded)
             entry = model.metadata_props.add()
             entry.key, entry.value = "weights", weights_digest(folder)
-            path = onnx_path(folder, precision)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            onnx.save(model, temporary)
-            os.replace(temporary, path)
-            paths.append(path)
+            paths.append(onnx_path(folder, precision))
+            with replacing(paths[-1]) as temporary:
+                onnx.save(model, temporary)
     return paths
 
 
@@ -104,8 +102,7 @@ def _quiet() -> Iterator[None]:
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(disabled)

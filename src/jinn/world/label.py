@@ -31,15 +31,12 @@ def label(
     model = world.latent_actions
     encoder = model.config.encoder
     context = encoder.window - 1 if encoder.temporal_every else 0
-    labels = []
-    for episode in range(store.num_episodes):
-        length = int(store.lengths[episode])
-        actions = np.full(length, -1, np.int64)
+    labels_X = np.full(store.num_frames, -1, np.int64)
+    for episode, (begin, length) in enumerate(zip(store.starts, store.lengths, strict=True)):
         for first in range(0, length - 1, chunk):
             start, stop = max(0, first - context), min(first + chunk + 1, length)
             frames = torch.from_numpy(store.frames(episode, start, stop)).unsqueeze(0)
             codes = model.encode(frames.to(world.device))[0].cpu().numpy()
-            actions[first : stop - 1] = codes[first - start :]
-        labels.append(actions)
+            labels_X[begin + first : begin + stop - 1] = codes[first - start :]
         on_episode(episode + 1, store.num_episodes)
-    return np.concatenate(labels) if labels else np.zeros(0, np.int64)
+    return labels_X
