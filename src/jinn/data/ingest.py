@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinn.contracts import JinnError
@@ -195,9 +195,7 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
         else:
             name = f"{chunk},frames={length}"
             done = played
-            for episode in _episodes(
-                replace(play, frames=length, seed=group_hash(chunk) % 2**31), writer.size_hw
-            ):
+            for episode in _episodes(play, length, group_hash(chunk) % 2**31, writer.size_hw):
                 level = episode.level_seed
                 group = f"{chunk} {episode.attempt}" if level is None else level_name(play.source, level)
                 writer.append(episode.frames_THWC)
@@ -210,8 +208,8 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
     return resumed
 
 
-def _episodes(play: _Play, size_hw: tuple[int, int]) -> Iterator[Episode]:
-    source, frames, seed, levels, policy = play.source, play.frames, play.seed, play.levels, play.policy
+def _episodes(play: _Play, frames: int, seed: int, size_hw: tuple[int, int]) -> Iterator[Episode]:
+    source, levels, policy = play.source, play.levels, play.policy
     if not source.startswith("synthetic:"):
         num_envs = 16 if source.startswith("envpool:") else 1
         yield from collect(source, frames, seed, levels, policy, num_envs, play.repeat, size_hw)

@@ -42,7 +42,6 @@ def read_video(path: str | Path, fps: float, size_hw: tuple[int, int]) -> Iterat
         JinnError: PyAV is not installed.
     """
     chunk: list[np.ndarray] = []
-    broken: VideoError | None = None
     with _open(Path(path)) as container:
         try:
             for frame_HWC in _resample(container, fps, size_hw):
@@ -50,12 +49,12 @@ def read_video(path: str | Path, fps: float, size_hw: tuple[int, int]) -> Iterat
                 if len(chunk) == CHUNK:
                     yield np.stack(chunk)
                     chunk.clear()
-        except VideoError as error:  # what was decoded comes first
-            broken = error
+        except VideoError:
+            if chunk:  # what was decoded comes first
+                yield np.stack(chunk)
+            raise
         if chunk:
             yield np.stack(chunk)
-        if broken:
-            raise broken
 
 
 def _resample(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:

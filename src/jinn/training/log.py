@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jinn.files import write_text
+from jinn.files import replacing, write_text
 
 
 class Meter:
@@ -48,7 +48,7 @@ class Meter:
         return self._batch / self._seconds if self._seconds else 0.0
 
 
-class RunLog:
+class RunLog(AbstractContextManager["RunLog"]):
     """Writes the log of one phase into the run's folder, with the precision of matrix products in every line.
 
     Lines that a killed run logged after ``step``, the one from which the phase goes on, are removed.
@@ -98,12 +98,8 @@ class RunLog:
             from PIL import Image
         except ImportError:
             return
-        temporary = self._previews / f".{self._phase}.{os.getpid()}.tmp"
-        Image.fromarray(picture_HWC).save(temporary, format="png")
-        os.replace(temporary, self._previews / f"{self._phase}-{step:08d}.png")
-
-    def __enter__(self) -> RunLog:
-        return self
+        with replacing(self._previews / f"{self._phase}-{step:08d}.png") as temporary:
+            Image.fromarray(picture_HWC).save(temporary, format="png")
 
     def __exit__(self, *_: object) -> None:
         self._file.close()

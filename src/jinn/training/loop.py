@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -240,7 +240,7 @@ def checked(metrics: dict[str, Tensor], phase: str, step: int) -> dict[str, floa
     return values
 
 
-class Prefetch:
+class Prefetch(AbstractContextManager["Prefetch"]):
     """Loads clips of the batches from ``step`` to ``steps`` on a thread, ``ahead`` batches before they are taken.
 
     ``waited`` is the time in seconds that the last `take` had to wait.
@@ -270,9 +270,6 @@ class Prefetch:
         self.waited = time.perf_counter() - began
         self._fill()
         return frames_BTHWC
-
-    def __enter__(self) -> Prefetch:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)

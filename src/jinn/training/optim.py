@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -158,8 +157,7 @@ def momentum_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Te
         if isinstance(optimizer, torch.optim.AdamW):
             state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg_sq"] = torch.zeros_like(parameter, requires_grad=False)
-    moment: Tensor = state["exp_avg"]
-    return moment
+    return cast(Tensor, state["exp_avg"])
 
 
 def orthogonal(matrices_XRC: Tensor, rounds: int = 5) -> Tensor:
@@ -190,8 +188,6 @@ def fastest_precision(device: torch.device) -> Precision:
     return "bfloat16" if device.type == "cpu" and has_amx and has_amx() else "float32"
 
 
-def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which losses are computed: matrix products in bfloat16, or everything in float32."""
-    if precision == "bfloat16":
-        return torch.autocast(device.type, torch.bfloat16)
-    return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

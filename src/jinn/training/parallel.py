@@ -164,7 +164,8 @@ def distribute(module: nn.Module, ranks: Ranks) -> None:
 
     Afterwards only the losses of the model may be called. Raises `JinnError` if there is no compiler.
     """
-    if ranks.config.compile and ranks.device.type == "cpu" and not cpp_compiler():
+    compilers = os.environ.get("CXX", ""), "g++", "clang++", "c++", "cl"  # that torch.compile would find
+    if ranks.config.compile and ranks.device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise JinnError(
             "parallel.compile needs a C++ compiler on a CPU (such as g++): install one or leave it"
         )
@@ -193,12 +194,6 @@ def distribute(module: nn.Module, ranks: Ranks) -> None:
     for loss in ("loss", "continuous_loss", "call"):
         if hasattr(module, loss):
             register_fsdp_forward_method(module, loss)
-
-
-def cpp_compiler() -> str | None:
-    """The C++ compiler that torch.compile would find, if any."""
-    names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
-    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def split_heads(block: STBlock, mesh: DeviceMesh) -> None:
@@ -242,8 +237,7 @@ def gather(
     """
     whole: dict[str, Tensor] = {}
     for key, value in module.state_dict().items():
-        tensor = value.detach()
-        tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        tensor = value.full_tensor() if isinstance(value, DTensor) else value
         if keep:
             whole[key] = tensor.to(device, copy=True)
     if not keep:

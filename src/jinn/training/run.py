@@ -192,14 +192,14 @@ def clips_of(
         seed: of the phase.
         frames_of: the frames of a store, ``FHWC``, if they are on the GPU.
     """
-    samplers: dict[int, ClipSampler] = {}  # at most the one of the current chunk
+
+    @lru_cache(maxsize=1)
+    def sampler_of(chunk: int) -> ClipSampler:
+        return ClipSampler(source.chunk(chunk), config.frames, seed)
 
     def clips(step: int, rows: range) -> Tensor:
-        number = min(step * source.num_chunks // config.steps, source.num_chunks - 1)
-        if number not in samplers:
-            samplers.clear()
-            samplers[number] = ClipSampler(source.chunk(number), config.frames, seed)
-        sampler, first = samplers[number], step * config.batch
+        sampler = sampler_of(min(step * source.num_chunks // config.steps, source.num_chunks - 1))
+        first = step * config.batch
         starts = sampler.locate(range(first + rows.start, first + rows.stop))
         if (frames_FHWC := frames_of(sampler.store)) is not None:
             return gather_clips(frames_FHWC, sampler.store, *starts, config.frames)
@@ -268,5 +268,4 @@ def prompts(store: FrameStore, count: int) -> Tensor:
     if not len(episodes):
         episodes = store.select("train")
     chosen = episodes[np.linspace(0, len(episodes) - 1, min(count, len(episodes))).round().astype(int)]
-    middles = [(int(e), int(store.lengths[e]) // 2) for e in chosen]
-    return torch.from_numpy(np.concatenate([store.frames(e, t, t + 1) for e, t in middles]))
+    return read_clips(store, chosen, store.lengths[chosen] // 2, 1).squeeze(1)
