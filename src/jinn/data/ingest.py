@@ -181,9 +181,8 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
     is_file = Path(file).is_file()
     policy = f"{Path(file).name}:{function}@{_fingerprint(Path(file))}" if is_file else play.policy
     stem = f"{play.source}#seed={play.seed},levels={levels},policy={policy}"
-    # The name of a chunk is part of the format, and its seed is the name's hash: hence the word "block". It ends
-    # in the chunk's length: the last chunk of a shorter run stays as it is when the run is asked for more frames,
-    # and the chunks after it go on from there.
+    # The name of a chunk is part of the format, and its seed is the name's hash: hence the word "block". It ends in the
+    # chunk's length: the last chunk of a shorter run stays as it is, and a longer run goes on from there.
     lengths = {name.rpartition(",")[0]: int(name.rpartition("=")[2]) for name in writer.done_sources
                if name.startswith(f"{stem},block=")}  # fmt: skip
     played = resumed = number = 0

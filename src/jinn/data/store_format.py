@@ -162,10 +162,10 @@ def lock_store(path: Path) -> IO[bytes]:
     file = (path / "writer.lock").open("wb")
     try:
         import fcntl
-    except ImportError:  # on Windows users must see to it that there is one writer
-        return file
-    try:
+
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        pass  # on Windows users must see to it that there is one writer
     except OSError as error:
         file.close()
         raise JinnError(f"{path} is being written by another process: wait for it to end") from error

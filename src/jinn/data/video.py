@@ -119,24 +119,14 @@ def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, conve
     if has_alpha:  # on white, as a browser shows it
         opaque = pixels_HWC[..., 3:].astype(np.uint16)
         pixels_HWC = ((pixels_HWC[..., :3] * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
-    transposed, flip_h, flip_w = _orientation(picture)
-    if transposed:
-        pixels_HWC, pixel_aspect = pixels_HWC.swapaxes(0, 1), 1 / pixel_aspect
-    upright_HWC = pixels_HWC[:: -1 if flip_h else 1, :: -1 if flip_w else 1]
-    return crop_resize(upright_HWC[None], size_hw, pixel_aspect)[0]
-
-
-def _orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """How the file's pictures are brought upright: swap the axes, then flip height, then flip width.
-
-    The display matrix moves pixel (x, y) to (a x + c y, b x + d y); phones store one of eight orientations in it.
-    """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    transposed = abs(b) > abs(a)
-    return transposed, (b if transposed else d) < 0, (c if transposed else a) < 0
+    matrix = picture.side_data.get("DISPLAYMATRIX")
+    if matrix is not None:
+        # It moves pixel (x, y) to (a x + c y, b x + d y); phones store one of eight orientations in it.
+        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+        if abs(b) > abs(a):
+            pixels_HWC, pixel_aspect, a, d = pixels_HWC.swapaxes(0, 1), 1 / pixel_aspect, c, b
+        pixels_HWC = pixels_HWC[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return crop_resize(pixels_HWC[None], size_hw, pixel_aspect)[0]
 
 
 @contextmanager

@@ -100,9 +100,7 @@ def state_of(modules: dict[str, nn.Module], optimizers: Sequence[torch.optim.Opt
 
 def newest(folder: Path) -> Path | None:
     """The newest complete checkpoint in a folder, if any."""
-    if not folder.is_dir():
-        return None
-    return max((p for p in folder.iterdir() if re.fullmatch(r"step-\d{8,}", p.name)), default=None)
+    return max((p for p in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", p.name)), default=None)
 
 
 def resume(folder: Path, tensors: dict[str, Tensor], ranks: Ranks) -> int:

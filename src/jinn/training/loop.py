@@ -1,8 +1,7 @@
 """The one training loop, for every phase and any number of processes.
 
-A run is a pure function of its config, its frames and its seed: the n-th clip of the run, and the randomness
-that goes with it, are derived from (seed, n). So a checkpoint needs weights, optimiser state and the step. A run
-that was killed ends with the same weights as one that was not, and it may go on on more GPUs or fewer.
+Clips and randomness are functions of (seed, n), see `jinn.data.clips`. So a run that was killed ends with the same
+weights as one that was not, and it may go on on more GPUs or fewer.
 """
 
 from __future__ import annotations

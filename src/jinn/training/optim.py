@@ -123,7 +123,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update every matrix that has a gradient."""
+        """Update every matrix that has a gradient, all matrices of one shape in one batched product."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[nn.Parameter]] = {}
             for matrix in group["params"]:
@@ -133,7 +133,6 @@ class Muon(torch.optim.Optimizer):
                 self._update(matrices, group["lr"], group["weight_decay"], group["momentum"])
 
     def _update(self, matrices: list[nn.Parameter], rate: float, decay: float, momentum: float) -> None:
-        """One step of all matrices of one shape, in one batched product."""
         lookahead = []
         for matrix in matrices:
             gradient = cast(Tensor, matrix.grad)

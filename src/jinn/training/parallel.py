@@ -119,10 +119,8 @@ class Ranks:
 
     def agree(self, number: int) -> int:
         """The first rank's number, on every rank. It is also a barrier: none goes on before all have called it."""
-        if self.size == 1:
-            return number
         numbers = torch.tensor([number])
-        dist.broadcast(numbers, 0)
+        self.broadcast([numbers])
         return int(numbers)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:

@@ -157,13 +157,21 @@ def frames_on(store: FrameStore, device: torch.device) -> Tensor | None:
 
 
 def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
-    """An untrained world. Its weights depend on the seed only, whichever phase a resumed run begins with."""
+    """An untrained world with prompts: held-out frames if there are any, evenly over the episodes.
+
+    Its weights depend on the seed only, whichever phase a resumed run begins with.
+    """
     config = WorldConfig(
         name, float(store.fps), recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
     )
+    episodes = store.select("heldout")
+    if not len(episodes):
+        episodes = store.select("train")
+    chosen = episodes[np.linspace(0, len(episodes) - 1, min(8, len(episodes))).round().astype(int)]
+    prompts_PHWC = read_clips(store, chosen, store.lengths[chosen] // 2, 1).squeeze(1)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return World(config, prompts(store, 8))
+        return World(config, prompts_PHWC)
 
 
 def take_over(world: World, base: World | None) -> None:
@@ -260,12 +268,3 @@ def start_or_resume(
     values = {"seed": seed, "precision": started, **where, "base": base_hash, "recipe": to_dict(recipe)}
     write_json(path, values)
     return started
-
-
-def prompts(store: FrameStore, count: int) -> Tensor:
-    """Frames to start a world from, uint8 ``PHWC``: held-out ones if there are, evenly over the episodes."""
-    episodes = store.select("heldout")
-    if not len(episodes):
-        episodes = store.select("train")
-    chosen = episodes[np.linspace(0, len(episodes) - 1, min(count, len(episodes))).round().astype(int)]
-    return read_clips(store, chosen, store.lengths[chosen] // 2, 1).squeeze(1)
