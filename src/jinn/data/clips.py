@@ -27,11 +27,7 @@ class ClipSampler:
         self.store, self.frames, self.seed = store, frames, seed
         self._episodes = _long_enough(store, frames, split)
         self._ends = np.cumsum(store.lengths[self._episodes] - frames + 1)
-
-    @property
-    def num_clips(self) -> int:
-        """Number of different clips."""
-        return int(self._ends[-1])
+        self.num_clips = int(self._ends[-1])  # how many different ones there are
 
     def locate(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
         """Episode ids and first frames, int64 ``(B,)`` each, of the run's n-th clips for these n."""

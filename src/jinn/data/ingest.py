@@ -1,9 +1,8 @@
 """Sources -> one frame store: what ``jinn data`` does.
 
 A source is a video file, a folder of videos, an environment (``envpool:CoinrunHard-v0``, ``gymnasium:CartPole-v1``) or
-the synthetic game (``synthetic:game``). The same call again resumes where the last one was stopped: a video, and a
-chunk of an environment's play, is written whole or not at all. The seed of a chunk is derived from the seed of the run
-and the chunk's number, so a resumed run writes the same store as one that was never stopped.
+the synthetic game (``synthetic:game``). The same call again resumes where the last one was stopped, and ends with the
+store of a call that was never stopped: a video, and a chunk of an environment's play, is written whole or not at all.
 """
 
 from __future__ import annotations

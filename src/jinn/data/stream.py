@@ -87,9 +87,8 @@ class FrameStream:
         for other in self.folder.glob("chunk-*"):
             if other not in (store.path, self._path(number + 1)):
                 shutil.rmtree(other, ignore_errors=True)
-        self._next = None
-        if number + 1 < self.num_chunks:
-            self._next = self._pool.submit(self._play, number + 1)
+        more = number + 1 < self.num_chunks
+        self._next = self._pool.submit(self._play, number + 1) if more else None
         return store
 
     def close(self) -> None:

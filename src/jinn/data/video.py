@@ -49,7 +49,7 @@ def read_video(path: str | Path, fps: float, size_hw: tuple[int, int]) -> Iterat
                 if len(chunk) == CHUNK:
                     yield np.stack(chunk)
                     chunk.clear()
-        except VideoError:
+        except Exception:
             if chunk:  # what was decoded comes first
                 yield np.stack(chunk)
             raise
@@ -67,7 +67,7 @@ def _resample(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[
     converter = VideoReformatter()
     due, pictures, since, end = 0, 0, 0.0, 0.0
     zero = picture = None  # the clock at the first picture; the current picture
-    for frame in _decode(container):
+    for frame in container.decode(stream):
         before = since
         if frame.time is None:
             since = before + usual * bool(pictures)
@@ -98,18 +98,6 @@ def _resample(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[
     end = max(since, end) + last  # some formats count their length from the first picture, some from zero
     if end < 0.9 * length:
         raise VideoError(f"it breaks off after {end:.1f} of {length:.1f} seconds")
-
-
-def _decode(container: Any) -> Iterator[Any]:
-    import av
-
-    stream = container.streams.video[0]
-    large = stream.codec_context.width * stream.codec_context.height > 640 * 360
-    stream.thread_type = "AUTO" if large else "NONE"  # small pictures lose more by threads than they gain
-    try:
-        yield from container.decode(stream)
-    except av.error.FFmpegError as error:
-        raise VideoError(f"its pictures cannot be decoded ({error.strerror})") from error
 
 
 def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, converter: Any) -> np.ndarray:
@@ -151,4 +139,11 @@ def _open(path: Path) -> Iterator[Any]:
         streams = container.streams.video
         if not streams or streams[0].disposition & av.stream.Disposition.attached_pic:  # an album's cover
             raise VideoError("it has no video in it")
-        yield container
+        large = streams[0].codec_context.width * streams[0].codec_context.height > 640 * 360
+        streams[0].thread_type = (
+            "AUTO" if large else "NONE"
+        )  # small pictures lose more by threads than they gain
+        try:
+            yield container
+        except av.error.FFmpegError as error:
+            raise VideoError(f"its pictures cannot be decoded ({error.strerror})") from error

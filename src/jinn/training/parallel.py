@@ -3,8 +3,7 @@
 `torchrun` starts a process (a *rank*) for each GPU. The ranks form a mesh of two axes. Along ``data`` each rank
 has other clips and a shard of every weight (FSDP2: the weights of a block are gathered when it computes, and its
 gradients are averaged and scattered again). Along ``tensor`` the ranks have the same clips, and each computes
-some of the heads and of the feed-forward's channels. None of this changes what is learned (see ARCHITECTURE.md), so
-`ParallelConfig` is no part of a recipe, and a run may go on with other settings or on other machines.
+some of the heads and of the feed-forward's channels. None of this changes what is learned: a run may go on elsewhere.
 """
 
 from __future__ import annotations
@@ -111,10 +110,9 @@ class Ranks:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank. The message goes between CPUs and waits for no GPU."""
-        if self.size == 1:
-            return flag
         flags = torch.tensor([int(flag)])
-        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        if self.size > 1:
+            dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
 
     def agree(self, number: int) -> int:

@@ -157,10 +157,7 @@ def frames_on(store: FrameStore, device: torch.device) -> Tensor | None:
 
 
 def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
-    """An untrained world with prompts: held-out frames if there are any, evenly over the episodes.
-
-    Its weights depend on the seed only, whichever phase a resumed run begins with.
-    """
+    """An untrained world; its weights depend on the seed only. Prompts are held-out frames where there are any."""
     config = WorldConfig(
         name, float(store.fps), recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
     )
