@@ -27,11 +27,7 @@ class ClipSampler:
         self.store, self.frames, self.seed = store, frames, seed
         self._episodes = _long_enough(store, frames, split)
         self._ends = np.cumsum(store.lengths[self._episodes] - frames + 1)
-
-    @property
-    def num_clips(self) -> int:
-        """Number of different clips."""
-        return int(self._ends[-1])
+        self.num_clips = int(self._ends[-1])  # how many different ones there are
 
     def locate(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
         """Episode ids and first frames, int64 ``(B,)`` each, of the run's n-th clips for these n."""
@@ -70,10 +66,8 @@ def evenly_spaced_clips(
 
 def read_clips(store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int) -> Tensor:
     """uint8 ``frames_BTHWC`` of the clips that start at these frames of these episodes."""
-    clips = np.empty((len(episodes), frames, *store.size_hw, 3), np.uint8)
-    for clip, episode, start in zip(clips, episodes, starts, strict=True):
-        clip[:] = store.view(episode, start, start + frames)
-    return torch.from_numpy(clips)
+    places = zip(episodes, starts, strict=True)
+    return torch.from_numpy(np.stack([store.view(episode, t, t + frames) for episode, t in places]))
 
 
 def load_frames(store: FrameStore, device: torch.device, chunk: int = 4096) -> Tensor:
@@ -104,13 +98,10 @@ def clip_generators(seed: int, numbers: range) -> list[torch.Generator]:
 
 def read_actions(store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int) -> Tensor | None:
     """int64 true ``actions_BTm1`` of the clips of `read_clips`; None if one of the episodes has no true actions."""
-    actions = np.empty((len(episodes), frames - 1), np.int64)
-    for row, episode, start in zip(actions, episodes, starts, strict=True):
-        known = store.actions(episode, start, start + frames - 1)
-        if known is None:
-            return None
-        row[:] = known
-    return torch.from_numpy(actions)
+    places = zip(episodes, starts, strict=True)
+    actions = [store.actions(episode, t, t + frames - 1) for episode, t in places]
+    known = [row for row in actions if row is not None]
+    return torch.from_numpy(np.stack(known)) if len(known) == len(actions) else None
 
 
 def _long_enough(store: FrameStore, frames: int, split: str | np.ndarray) -> np.ndarray:

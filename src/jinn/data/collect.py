@@ -111,9 +111,8 @@ def _play(
     games: Games, act: Policy, frames: int, repeat: int, size_hw: tuple[int, int] | None
 ) -> Iterator[Episode]:
     """The loop of `collect`. Frame t of an environment is what it shows after t * repeat steps."""
-    obs_BHWC, level_seeds = games.reset()
     recorder = _Recorder(games, frames, size_hw)
-    recorder.levels_B = level_seeds
+    obs_BHWC, recorder.levels_B = games.reset()
     attempts = games.num_envs
     running = np.ones(games.num_envs, bool)  # False between a final observation and the next first one
     recorder.add(np.arange(games.num_envs), obs_BHWC)
@@ -142,8 +141,6 @@ def _play(
 
 
 def _choose(policy: str | Policy, games: Games, seed: int, repeat: int) -> Policy:
-    if callable(policy):
-        return _checked(policy, games)
     rng = np.random.default_rng([abs(seed), 1])
     if policy == "random":
         return lambda obs_BHWC: games.sample_actions(rng, False)
@@ -151,11 +148,11 @@ def _choose(policy: str | Policy, games: Games, seed: int, repeat: int) -> Polic
         return _sticky(games, rng, repeat)
     if policy == "runner":
         return _runner(games, rng, repeat)
-    if ":" not in policy:
+    if isinstance(policy, str) and ":" not in policy:
         raise JinnError(
             f'there is no policy {policy!r}: choose "random", "sticky", "runner" or FILE.py:FUNCTION'
         )
-    return _checked(load_function(policy), games)
+    return _checked(load_function(policy) if isinstance(policy, str) else policy, games)
 
 
 def _sticky(games: Games, rng: np.random.Generator, repeat: int) -> Policy:

@@ -119,11 +119,6 @@ def split_options(name: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its name."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
 def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Games:
     env = make_envpool(name, seed, levels, num_envs)
     num_actions = int(env.action_space.n)
@@ -153,7 +148,8 @@ def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
         envs.reset(seed=seed % 2**31)
         pictures = np.stack(envs.render())
     except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
-        raise JinnError(f"cannot open gymnasium:{name} with RGB pictures: {first_line(error)}") from error
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise JinnError(f"cannot open gymnasium:{name} with RGB pictures: {said}") from error
     if pictures.ndim != 4 or pictures.shape[-1] != 3 or pictures.dtype != np.uint8:
         raise JinnError(f"gymnasium:{name} renders {pictures.dtype} {pictures.shape[1:]}, not RGB pictures")
     space = envs.single_action_space

@@ -47,10 +47,7 @@ def crop_resize(frames_THWC: np.ndarray, size_hw: tuple[int, int], pixel_aspect:
 
 
 def _sum_areas(values_TIX: np.ndarray, want: int, dtype: type[np.floating]) -> np.ndarray:
-    """Sums along axis 1 weighted by `_overlaps`, of shape ``(T, want, X)``.
-
-    Only the parts that overlap are multiplied, some outputs at a time, so that little memory is in use.
-    """
+    """Sums along axis 1 weighted by `_overlaps`, ``(T, want, X)``; only parts that overlap are multiplied."""
     frames, have, length = values_TIX.shape
     weights = _overlaps(have, want).astype(dtype)
     sums = np.empty((frames, want, length), dtype)

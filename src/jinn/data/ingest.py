@@ -1,9 +1,8 @@
 """Sources -> one frame store: what ``jinn data`` does.
 
 A source is a video file, a folder of videos, an environment (``envpool:CoinrunHard-v0``, ``gymnasium:CartPole-v1``) or
-the synthetic game (``synthetic:game``). The same call again resumes where the last one was stopped: a video, and a
-chunk of an environment's play, is written whole or not at all. The seed of a chunk is derived from the seed of the run
-and the chunk's number, so a resumed run writes the same store as one that was never stopped.
+the synthetic game (``synthetic:game``). The same call again resumes where the last one was stopped, and ends with the
+store of a call that was never stopped: a video, and a chunk of an environment's play, is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinn.contracts import JinnError
@@ -181,9 +180,8 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
     is_file = Path(file).is_file()
     policy = f"{Path(file).name}:{function}@{_fingerprint(Path(file))}" if is_file else play.policy
     stem = f"{play.source}#seed={play.seed},levels={levels},policy={policy}"
-    # The name of a chunk is part of the format, and its seed is the name's hash: hence the word "block". It ends
-    # in the chunk's length: the last chunk of a shorter run stays as it is when the run is asked for more frames,
-    # and the chunks after it go on from there.
+    # The name of a chunk is part of the format, and its seed is the name's hash: hence the word "block". It ends in the
+    # chunk's length: the last chunk of a shorter run stays as it is, and a longer run goes on from there.
     lengths = {name.rpartition(",")[0]: int(name.rpartition("=")[2]) for name in writer.done_sources
                if name.startswith(f"{stem},block=")}  # fmt: skip
     played = resumed = number = 0
@@ -195,9 +193,7 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
         else:
             name = f"{chunk},frames={length}"
             done = played
-            for episode in _episodes(
-                replace(play, frames=length, seed=group_hash(chunk) % 2**31), writer.size_hw
-            ):
+            for episode in _episodes(play, length, group_hash(chunk) % 2**31, writer.size_hw):
                 level = episode.level_seed
                 group = f"{chunk} {episode.attempt}" if level is None else level_name(play.source, level)
                 writer.append(episode.frames_THWC)
@@ -210,8 +206,8 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
     return resumed
 
 
-def _episodes(play: _Play, size_hw: tuple[int, int]) -> Iterator[Episode]:
-    source, frames, seed, levels, policy = play.source, play.frames, play.seed, play.levels, play.policy
+def _episodes(play: _Play, frames: int, seed: int, size_hw: tuple[int, int]) -> Iterator[Episode]:
+    source, levels, policy = play.source, play.levels, play.policy
     if not source.startswith("synthetic:"):
         num_envs = 16 if source.startswith("envpool:") else 1
         yield from collect(source, frames, seed, levels, policy, num_envs, play.repeat, size_hw)

@@ -27,6 +27,8 @@ from jinn.data.store_format import NO_SEED, Index, Layout, count_frames, read_st
 class FrameStore:
     """A committed store, read only. Cheap to open: frames are memory mapped when first read.
 
+    What reads a part of an episode raises IndexError where the range does not lie within the episode.
+
     Attributes:
         path: Directory of the store.
         size_hw: Height and width of every frame, pixels.
@@ -68,19 +70,11 @@ class FrameStore:
         return np.flatnonzero(self.heldout == (split == "heldout"))
 
     def frames(self, episode: int, start: int, stop: int) -> np.ndarray:
-        """uint8 ``(stop - start, H, W, 3)``: a copy of frames [start, stop) of one episode.
-
-        Raises:
-            IndexError: The range does not lie within the episode.
-        """
+        """uint8 ``(stop - start, H, W, 3)``: a copy of frames [start, stop) of one episode."""
         return np.array(self.view(episode, start, stop))
 
     def view(self, episode: int, start: int, stop: int) -> np.ndarray:
-        """The frames of `frames`, read only, and not copied unless they lie in two shards.
-
-        Raises:
-            IndexError: The range does not lie within the episode.
-        """
+        """The frames of `frames`, read only, and not copied unless they lie in two shards."""
         first, last = self._range(episode, start, stop)
         size = self._layout.shard_frames
         parts = [
@@ -93,9 +87,6 @@ class FrameStore:
         """int64 ``(stop - start,)`` true actions, or None where the episode has none.
 
         Entry t leads from frame t to frame t + 1; the last one of an episode is the padding -1.
-
-        Raises:
-            IndexError: The range does not lie within the episode.
         """
         first, last = self._range(episode, start, stop)
         if not self._index.columns["has_actions"][episode]:

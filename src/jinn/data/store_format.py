@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from jinn.contracts import JinnError
-from jinn.files import replacing, write_text
+from jinn.files import replacing, write_json
 
 VERSION = 1
 NO_SEED = np.iinfo(np.int64).min  # stands for "no level seed" in the column
@@ -152,8 +152,7 @@ def create(path: Path, layout: Layout) -> None:
             raise JinnError(f"{path} holds other files ({file.name}): name an empty or new directory")
     columns = {name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}
     write_index(path, Index(columns, (), frozenset(), None))
-    content = {"format": "jinn frame store", "version": VERSION, **asdict(layout)}
-    write_text(path / "store.json", json.dumps(content, indent=2) + "\n")
+    write_json(path / "store.json", {"format": "jinn frame store", "version": VERSION, **asdict(layout)})
 
 
 def lock_store(path: Path) -> IO[bytes]:
@@ -162,10 +161,10 @@ def lock_store(path: Path) -> IO[bytes]:
     file = (path / "writer.lock").open("wb")
     try:
         import fcntl
-    except ImportError:  # on Windows users must see to it that there is one writer
-        return file
-    try:
+
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        pass  # on Windows users must see to it that there is one writer
     except OSError as error:
         file.close()
         raise JinnError(f"{path} is being written by another process: wait for it to end") from error

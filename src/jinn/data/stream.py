@@ -1,9 +1,8 @@
 """Sources of training frames: an environment that is played during training, or a frame store.
 
-An environment is played in chunks, each a small frame store of its own that is removed after use. What a
-chunk holds is a pure function of the stream's config, its seed and the chunk's number, so a resumed run plays
-again what it needs. Only two chunks are on the disk at a time: the one that is trained on, and the next one,
-which is played in the background.
+An environment is played in chunks, each a small frame store and a pure function of the stream's config, its seed and
+the chunk's number: a resumed run plays again what it needs. Only two are on the disk at a time: the one that is trained
+on, and the next one, which is played in the background.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class FrameStream:
     def __init__(self, source: str, config: StreamConfig, folder: Path, seed: int = 0) -> None:
         self.source, self.config, self.folder, self._seed = source, config, folder, seed
         self.num_chunks = -(-config.frames // config.chunk)
-        self.evaluation_path = folder / "test"  # folder of the store to evaluate on, which need not exist yet
+        self.evaluation_path = self._path(-1)  # folder of the store to evaluate on, which need not exist yet
         self.stream_config: dict[str, Any] = {"source": source, **asdict(config)}  # for the JSON of a run
         self._next: Future[FrameStore] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jinn-play")
@@ -71,7 +70,7 @@ class FrameStream:
         Raises:
             JinnError: There is no such environment or policy.
         """
-        return self._play("test", self.config.test_frames, self.config.test_levels, -1), "all"
+        return self._play(-1), "all"
 
     @property
     def trained_on(self) -> np.ndarray:
@@ -82,15 +81,14 @@ class FrameStream:
 
     def chunk(self, number: int) -> FrameStore:
         """The frames of a chunk. Starts to play the next one, and removes those before."""
-        played = self._next.result() if self._next else None  # wait: only one chunk is played at a time
-        path = self._path(number)
-        store = played if played is not None and played.path == path else self._play_chunk(number)
+        if self._next:
+            self._next.result()  # wait: only one chunk is played at a time
+        store = self._play(number)
         for other in self.folder.glob("chunk-*"):
-            if other not in (path, self._path(number + 1)):
+            if other not in (store.path, self._path(number + 1)):
                 shutil.rmtree(other, ignore_errors=True)
-        self._next = None
-        if number + 1 < self.num_chunks:
-            self._next = self._pool.submit(self._play_chunk, number + 1)
+        more = number + 1 < self.num_chunks
+        self._next = self._pool.submit(self._play, number + 1) if more else None
         return store
 
     def close(self) -> None:
@@ -100,16 +98,15 @@ class FrameStream:
             shutil.rmtree(path, ignore_errors=True)
 
     def _path(self, number: int) -> Path:
-        return self.folder / f"chunk-{number:05d}"
+        return self.folder / ("test" if number < 0 else f"chunk-{number:05d}")
 
-    def _play_chunk(self, number: int) -> FrameStore:
-        frames = min(self.config.chunk, self.config.frames - number * self.config.chunk)
-        return self._play(self._path(number).name, frames, self.config.levels, number)
-
-    def _play(self, name: str, frames: int, levels: tuple[int, int], number: int) -> FrameStore:
-        # `ingest` resumes where it was killed, so a chunk that is already complete is not played again.
-        seed, policies = self._seed * 1_000_003 + number + 1, self.config.policy.split("+")
-        policy, path = policies[max(number, 0) % len(policies)], self.folder / name
+    def _play(self, number: int) -> FrameStore:
+        """A chunk, or the test levels for -1. `ingest` goes on where it was stopped and plays nothing twice."""
+        config, path, policies = self.config, self._path(number), self.config.policy.split("+")
+        frames, levels = min(config.chunk, config.frames - number * config.chunk), config.levels
+        if number < 0:
+            frames, levels = config.test_frames, config.test_levels
+        seed, policy = self._seed * 1_000_003 + number + 1, policies[max(number, 0) % len(policies)]
         ingest([self.source], path, frames=frames, seed=seed, levels=levels, policy=policy)
         return FrameStore.open(path)
 

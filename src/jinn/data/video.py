@@ -42,7 +42,6 @@ def read_video(path: str | Path, fps: float, size_hw: tuple[int, int]) -> Iterat
         JinnError: PyAV is not installed.
     """
     chunk: list[np.ndarray] = []
-    broken: VideoError | None = None
     with _open(Path(path)) as container:
         try:
             for frame_HWC in _resample(container, fps, size_hw):
@@ -50,12 +49,12 @@ def read_video(path: str | Path, fps: float, size_hw: tuple[int, int]) -> Iterat
                 if len(chunk) == CHUNK:
                     yield np.stack(chunk)
                     chunk.clear()
-        except VideoError as error:  # what was decoded comes first
-            broken = error
+        except Exception:
+            if chunk:  # what was decoded comes first
+                yield np.stack(chunk)
+            raise
         if chunk:
             yield np.stack(chunk)
-        if broken:
-            raise broken
 
 
 def _resample(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
@@ -68,7 +67,7 @@ def _resample(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[
     converter = VideoReformatter()
     due, pictures, since, end = 0, 0, 0.0, 0.0
     zero = picture = None  # the clock at the first picture; the current picture
-    for frame in _decode(container):
+    for frame in container.decode(stream):
         before = since
         if frame.time is None:
             since = before + usual * bool(pictures)
@@ -101,18 +100,6 @@ def _resample(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[
         raise VideoError(f"it breaks off after {end:.1f} of {length:.1f} seconds")
 
 
-def _decode(container: Any) -> Iterator[Any]:
-    import av
-
-    stream = container.streams.video[0]
-    large = stream.codec_context.width * stream.codec_context.height > 640 * 360
-    stream.thread_type = "AUTO" if large else "NONE"  # small pictures lose more by threads than they gain
-    try:
-        yield from container.decode(stream)
-    except av.error.FFmpegError as error:
-        raise VideoError(f"its pictures cannot be decoded ({error.strerror})") from error
-
-
 def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, converter: Any) -> np.ndarray:
     """One decoded picture as a frame, uint8 HWC: upright, on white, cropped and resized."""
     has_alpha = any(component.is_alpha for component in picture.format.components)
@@ -120,24 +107,14 @@ def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, conve
     if has_alpha:  # on white, as a browser shows it
         opaque = pixels_HWC[..., 3:].astype(np.uint16)
         pixels_HWC = ((pixels_HWC[..., :3] * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
-    transposed, flip_h, flip_w = _orientation(picture)
-    if transposed:
-        pixels_HWC, pixel_aspect = pixels_HWC.swapaxes(0, 1), 1 / pixel_aspect
-    upright_HWC = pixels_HWC[:: -1 if flip_h else 1, :: -1 if flip_w else 1]
-    return crop_resize(upright_HWC[None], size_hw, pixel_aspect)[0]
-
-
-def _orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """How the file's pictures are brought upright: swap the axes, then flip height, then flip width.
-
-    The display matrix moves pixel (x, y) to (a x + c y, b x + d y); phones store one of eight orientations in it.
-    """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    transposed = abs(b) > abs(a)
-    return transposed, (b if transposed else d) < 0, (c if transposed else a) < 0
+    matrix = picture.side_data.get("DISPLAYMATRIX")
+    if matrix is not None:
+        # It moves pixel (x, y) to (a x + c y, b x + d y); phones store one of eight orientations in it.
+        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+        if abs(b) > abs(a):
+            pixels_HWC, pixel_aspect, a, d = pixels_HWC.swapaxes(0, 1), 1 / pixel_aspect, c, b
+        pixels_HWC = pixels_HWC[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return crop_resize(pixels_HWC[None], size_hw, pixel_aspect)[0]
 
 
 @contextmanager
@@ -162,4 +139,11 @@ def _open(path: Path) -> Iterator[Any]:
         streams = container.streams.video
         if not streams or streams[0].disposition & av.stream.Disposition.attached_pic:  # an album's cover
             raise VideoError("it has no video in it")
-        yield container
+        large = streams[0].codec_context.width * streams[0].codec_context.height > 640 * 360
+        streams[0].thread_type = (
+            "AUTO" if large else "NONE"
+        )  # small pictures lose more by threads than they gain
+        try:
+            yield container
+        except av.error.FFmpegError as error:
+            raise VideoError(f"its pictures cannot be decoded ({error.strerror})") from error

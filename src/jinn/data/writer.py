@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ SHARD_BYTES = 2**30
 FILES = ("frames-*.bin", "actions.bin", "index.npz", "store.json", "writer.lock", ".*.tmp")  # of a store
 
 
-class StoreWriter:
+class StoreWriter(AbstractContextManager["StoreWriter"]):
     """Creates a store or continues one; a context manager.
 
     An episode is written chunk by chunk with `append`, and exists once `end_episode` was called. Nothing is durable
@@ -190,9 +191,6 @@ class StoreWriter:
             smallest = min(groups)
             self._columns["heldout"] = [group == smallest for group in self._columns["group"]]
         self._release()
-
-    def __enter__(self) -> StoreWriter:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:

@@ -14,6 +14,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,13 @@ from jinn.training.parallel import Ranks
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 
-class Saver:
+class Saver(AbstractContextManager["Saver"]):
     """Writes the checkpoints of a phase into its folder while the training goes on; all ranks write."""
 
     def __init__(self, folder: Path, ranks: Ranks) -> None:
         self._folder, self._ranks = folder, ranks
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jinn-checkpoint")
-        self._pending: list[Future[Any]] = []
+        self._pending: Future[Any] | None = None
 
     def save(self, step: int, tensors: dict[str, Tensor], export: Callable[[], object] | None) -> None:
         """Copy the tensors (from `state_of`), and write them in the background as the checkpoint after so many steps.
@@ -53,9 +54,8 @@ class Saver:
         writer = dcp.HuggingFaceStorageWriter(str(new), save_distributed=True)
         written = dcp.async_save(tensors, storage_writer=writer, process_group=self._ranks.writers)
         assert isinstance(written, Future)
-        self._pending = [written]
-        if self._ranks.first:
-            self._pending.append(self._pool.submit(self._finish, written, new, step, export))
+        first = self._ranks.first
+        self._pending = self._pool.submit(self._finish, written, new, step, export) if first else written
 
     def _finish(
         self, written: Future[Any], new: Path, step: int, export: Callable[[], object] | None
@@ -76,12 +76,9 @@ class Saver:
 
     def wait(self) -> None:
         """Wait until the last checkpoint is complete; raises what went wrong with it."""
-        pending, self._pending = self._pending, []
-        for future in pending:
-            future.result()
-
-    def __enter__(self) -> Saver:
-        return self
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
@@ -103,9 +100,7 @@ def state_of(modules: dict[str, nn.Module], optimizers: Sequence[torch.optim.Opt
 
 def newest(folder: Path) -> Path | None:
     """The newest complete checkpoint in a folder, if any."""
-    if not folder.is_dir():
-        return None
-    return max((p for p in folder.iterdir() if re.fullmatch(r"step-\d{8,}", p.name)), default=None)
+    return max((p for p in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", p.name)), default=None)
 
 
 def resume(folder: Path, tensors: dict[str, Tensor], ranks: Ranks) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import time
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jinn.files import write_text
+from jinn.files import replacing, write_text
 
 
 class Meter:
@@ -18,9 +18,8 @@ class Meter:
 
     def __init__(self, batch: int) -> None:
         self._batch = batch
-        self._waited, self._spent = 0.0, 0.0
+        self._waited, self._spent, self._seconds = 0.0, 0.0, 0.0
         self._last: float | None = None
-        self._seconds: float | None = None
 
     def count(self, waited: float) -> None:
         """A step is done, which has waited so many seconds for its clips."""
@@ -29,7 +28,7 @@ class Meter:
             spent = now - self._last
             self._spent += spent
             self._waited += waited
-            self._seconds = spent if self._seconds is None else 0.9 * self._seconds + 0.1 * spent
+            self._seconds = 0.9 * self._seconds + 0.1 * spent if self._seconds else spent
         self._last = now
 
     def waiting(self) -> float:
@@ -48,7 +47,7 @@ class Meter:
         return self._batch / self._seconds if self._seconds else 0.0
 
 
-class RunLog:
+class RunLog(AbstractContextManager["RunLog"]):
     """Writes the log of one phase into the run's folder, with the precision of matrix products in every line.
 
     Lines that a killed run logged after ``step``, the one from which the phase goes on, are removed.
@@ -64,11 +63,10 @@ class RunLog:
             write_text(self._path, "".join(f"{line}\n" for line in lines if self._stays(line, step)))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 closed by __exit__
         self._board: Any = None
-        try:
+        with suppress(ImportError):  # without the extra `train` there is still log.jsonl
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError:  # without the extra `train` there is still log.jsonl
-            return
-        self._board = SummaryWriter(str(run / "tensorboard" / phase), purge_step=step + 1)
+
+            self._board = SummaryWriter(str(run / "tensorboard" / phase), purge_step=step + 1)
 
     def _stays(self, line: str, step: int) -> bool:
         try:
@@ -94,16 +92,11 @@ class RunLog:
         """Save a preview as PNG and in TensorBoard."""
         if self._board:
             self._board.add_image(f"{self._phase}/preview", picture_HWC, step, dataformats="HWC")
-        try:
+        with suppress(ImportError):
             from PIL import Image
-        except ImportError:
-            return
-        temporary = self._previews / f".{self._phase}.{os.getpid()}.tmp"
-        Image.fromarray(picture_HWC).save(temporary, format="png")
-        os.replace(temporary, self._previews / f"{self._phase}-{step:08d}.png")
 
-    def __enter__(self) -> RunLog:
-        return self
+            with replacing(self._previews / f"{self._phase}-{step:08d}.png") as temporary:
+                Image.fromarray(picture_HWC).save(temporary, format="png")
 
     def __exit__(self, *_: object) -> None:
         self._file.close()

@@ -1,8 +1,7 @@
 """The one training loop, for every phase and any number of processes.
 
-A run is a pure function of its config, its frames and its seed: the n-th clip of the run, and the randomness
-that goes with it, are derived from (seed, n). So a checkpoint needs weights, optimiser state and the step. A run
-that was killed ends with the same weights as one that was not, and it may go on on more GPUs or fewer.
+Clips and randomness are functions of (seed, n), see `jinn.data.clips`. So a run that was killed ends with the same
+weights as one that was not, and it may go on on more GPUs or fewer.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -240,7 +239,7 @@ def checked(metrics: dict[str, Tensor], phase: str, step: int) -> dict[str, floa
     return values
 
 
-class Prefetch:
+class Prefetch(AbstractContextManager["Prefetch"]):
     """Loads clips of the batches from ``step`` to ``steps`` on a thread, ``ahead`` batches before they are taken.
 
     ``waited`` is the time in seconds that the last `take` had to wait.
@@ -270,9 +269,6 @@ class Prefetch:
         self.waited = time.perf_counter() - began
         self._fill()
         return frames_BTHWC
-
-    def __enter__(self) -> Prefetch:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -124,7 +123,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update every matrix that has a gradient."""
+        """Update every matrix that has a gradient, all matrices of one shape in one batched product."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[nn.Parameter]] = {}
             for matrix in group["params"]:
@@ -134,7 +133,6 @@ class Muon(torch.optim.Optimizer):
                 self._update(matrices, group["lr"], group["weight_decay"], group["momentum"])
 
     def _update(self, matrices: list[nn.Parameter], rate: float, decay: float, momentum: float) -> None:
-        """One step of all matrices of one shape, in one batched product."""
         lookahead = []
         for matrix in matrices:
             gradient = cast(Tensor, matrix.grad)
@@ -158,8 +156,7 @@ def momentum_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Te
         if isinstance(optimizer, torch.optim.AdamW):
             state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg_sq"] = torch.zeros_like(parameter, requires_grad=False)
-    moment: Tensor = state["exp_avg"]
-    return moment
+    return cast(Tensor, state["exp_avg"])
 
 
 def orthogonal(matrices_XRC: Tensor, rounds: int = 5) -> Tensor:
@@ -190,8 +187,6 @@ def fastest_precision(device: torch.device) -> Precision:
     return "bfloat16" if device.type == "cpu" and has_amx and has_amx() else "float32"
 
 
-def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which losses are computed: matrix products in bfloat16, or everything in float32."""
-    if precision == "bfloat16":
-        return torch.autocast(device.type, torch.bfloat16)
-    return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -3,8 +3,7 @@
 `torchrun` starts a process (a *rank*) for each GPU. The ranks form a mesh of two axes. Along ``data`` each rank
 has other clips and a shard of every weight (FSDP2: the weights of a block are gathered when it computes, and its
 gradients are averaged and scattered again). Along ``tensor`` the ranks have the same clips, and each computes
-some of the heads and of the feed-forward's channels. None of this changes what is learned (see ARCHITECTURE.md), so
-`ParallelConfig` is no part of a recipe, and a run may go on with other settings or on other machines.
+some of the heads and of the feed-forward's channels. None of this changes what is learned: a run may go on elsewhere.
 """
 
 from __future__ import annotations
@@ -111,18 +110,15 @@ class Ranks:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank. The message goes between CPUs and waits for no GPU."""
-        if self.size == 1:
-            return flag
         flags = torch.tensor([int(flag)])
-        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        if self.size > 1:
+            dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
 
     def agree(self, number: int) -> int:
         """The first rank's number, on every rank. It is also a barrier: none goes on before all have called it."""
-        if self.size == 1:
-            return number
         numbers = torch.tensor([number])
-        dist.broadcast(numbers, 0)
+        self.broadcast([numbers])
         return int(numbers)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
@@ -164,7 +160,8 @@ def distribute(module: nn.Module, ranks: Ranks) -> None:
 
     Afterwards only the losses of the model may be called. Raises `JinnError` if there is no compiler.
     """
-    if ranks.config.compile and ranks.device.type == "cpu" and not cpp_compiler():
+    compilers = os.environ.get("CXX", ""), "g++", "clang++", "c++", "cl"  # that torch.compile would find
+    if ranks.config.compile and ranks.device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise JinnError(
             "parallel.compile needs a C++ compiler on a CPU (such as g++): install one or leave it"
         )
@@ -193,12 +190,6 @@ def distribute(module: nn.Module, ranks: Ranks) -> None:
     for loss in ("loss", "continuous_loss", "call"):
         if hasattr(module, loss):
             register_fsdp_forward_method(module, loss)
-
-
-def cpp_compiler() -> str | None:
-    """The C++ compiler that torch.compile would find, if any."""
-    names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
-    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def split_heads(block: STBlock, mesh: DeviceMesh) -> None:
@@ -242,8 +233,7 @@ def gather(
     """
     whole: dict[str, Tensor] = {}
     for key, value in module.state_dict().items():
-        tensor = value.detach()
-        tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        tensor = value.full_tensor() if isinstance(value, DTensor) else value
         if keep:
             whole[key] = tensor.to(device, copy=True)
     if not keep:

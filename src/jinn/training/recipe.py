@@ -53,16 +53,15 @@ def phases(recipe: Recipe, from_scratch: bool = True) -> tuple[Phase, ...]:
         from_scratch: False where tokenizer and latent actions are those of another world.
     """
     found: list[Phase] = []
-    joint = from_scratch and recipe.latent_action_training is None
+    learns: tuple[str, ...] = ("dynamics",)
+    stage = DynamicsStage
     if from_scratch:
-        config = recipe.tokenizer_training
-        found.append(Phase("tokenizer", config, ("tokenizer",), TokenizerStage, seed=0))
-        if recipe.latent_action_training is not None:
-            config = recipe.latent_action_training
+        found.append(Phase("tokenizer", recipe.tokenizer_training, ("tokenizer",), TokenizerStage, seed=0))
+        if (config := recipe.latent_action_training) is not None:
             found.append(Phase("latent_actions", config, ("latent_actions",), LatentActionStage, seed=2))
-    learns, stage = (("latent_actions", "dynamics"), JointStage) if joint else (("dynamics",), DynamicsStage)
+        else:
+            learns, stage = ("latent_actions", "dynamics"), JointStage
     found.append(Phase("dynamics", recipe.dynamics_training, learns, stage, seed=1, preview_clips=1))
-    if recipe.self_rollout_training is not None:
-        config = recipe.self_rollout_training
+    if (config := recipe.self_rollout_training) is not None:
         found.append(Phase("self_rollout", config, ("dynamics",), SelfRolloutStage, seed=3, preview_clips=1))
     return tuple(found)

@@ -157,13 +157,18 @@ def frames_on(store: FrameStore, device: torch.device) -> Tensor | None:
 
 
 def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
-    """An untrained world. Its weights depend on the seed only, whichever phase a resumed run begins with."""
+    """An untrained world; its weights depend on the seed only. Prompts are held-out frames where there are any."""
     config = WorldConfig(
         name, float(store.fps), recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
     )
+    episodes = store.select("heldout")
+    if not len(episodes):
+        episodes = store.select("train")
+    chosen = episodes[np.linspace(0, len(episodes) - 1, min(8, len(episodes))).round().astype(int)]
+    prompts_PHWC = read_clips(store, chosen, store.lengths[chosen] // 2, 1).squeeze(1)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return World(config, prompts(store, 8))
+        return World(config, prompts_PHWC)
 
 
 def take_over(world: World, base: World | None) -> None:
@@ -192,14 +197,14 @@ def clips_of(
         seed: of the phase.
         frames_of: the frames of a store, ``FHWC``, if they are on the GPU.
     """
-    samplers: dict[int, ClipSampler] = {}  # at most the one of the current chunk
+
+    @lru_cache(maxsize=1)
+    def sampler_of(chunk: int) -> ClipSampler:
+        return ClipSampler(source.chunk(chunk), config.frames, seed)
 
     def clips(step: int, rows: range) -> Tensor:
-        number = min(step * source.num_chunks // config.steps, source.num_chunks - 1)
-        if number not in samplers:
-            samplers.clear()
-            samplers[number] = ClipSampler(source.chunk(number), config.frames, seed)
-        sampler, first = samplers[number], step * config.batch
+        sampler = sampler_of(min(step * source.num_chunks // config.steps, source.num_chunks - 1))
+        first = step * config.batch
         starts = sampler.locate(range(first + rows.start, first + rows.stop))
         if (frames_FHWC := frames_of(sampler.store)) is not None:
             return gather_clips(frames_FHWC, sampler.store, *starts, config.frames)
@@ -260,13 +265,3 @@ def start_or_resume(
     values = {"seed": seed, "precision": started, **where, "base": base_hash, "recipe": to_dict(recipe)}
     write_json(path, values)
     return started
-
-
-def prompts(store: FrameStore, count: int) -> Tensor:
-    """Frames to start a world from, uint8 ``PHWC``: held-out ones if there are, evenly over the episodes."""
-    episodes = store.select("heldout")
-    if not len(episodes):
-        episodes = store.select("train")
-    chosen = episodes[np.linspace(0, len(episodes) - 1, min(count, len(episodes))).round().astype(int)]
-    middles = [(int(e), int(store.lengths[e]) // 2) for e in chosen]
-    return torch.from_numpy(np.concatenate([store.frames(e, t, t + 1) for e, t in middles]))
