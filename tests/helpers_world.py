@@ -31,7 +31,8 @@ def make_world(kind: str = "frame-tokenizer", window: int = 4) -> World:
     elif kind == "conv-tokenizer":
         sizes = ConvConfig(8, 16, 1, 1)
         tokenizer = ConvTokenizerConfig((32, 32), 2, sizes, sizes, FSQConfig((8, 5, 5, 5)))
-    dynamics = replace(recipe.dynamics, transformer=replace(recipe.dynamics.transformer, window=window))
+    transformer = replace(recipe.dynamics.transformer, window=window)
+    dynamics = replace(recipe.dynamics, transformer=transformer, doubt=0.0)
     prompts = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
     config = WorldConfig("test", 10.0, tokenizer, recipe.latent_actions, dynamics, SamplingConfig(steps=3))
     world = World(config, prompts).eval()

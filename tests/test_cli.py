@@ -207,7 +207,8 @@ def test_own_videos_become_a_world(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(opened.select("heldout")) >= 1
 
     run = tmp_path / "run"
-    steps = ["tokenizer_training.steps=30", "dynamics_training.steps=30", "latent_action_training.steps=20"]
+    phases = {"tokenizer": 30, "latent_action": 20, "dynamics": 30, "self_rollout": 3}
+    steps = [f"{phase}_training.steps={count}" for phase, count in phases.items()]
     assert main(["train", str(store), "--out", str(run), "--recipe", "tiny", "--set", *steps]) == 0
     assert "jinn play" in capsys.readouterr().out
 

@@ -53,7 +53,9 @@ def test_actions_lead_from_frame_to_frame(store: FrameStore) -> None:
     assert actions_BTm1.max() <= 4
     frames_BTHWC = sampler.batch(3, 64)
     moved = (frames_BTHWC[:, 1:] != frames_BTHWC[:, :-1]).flatten(2).any(-1)
-    assert torch.equal(moved, actions_BTm1 != 0)
+    assert not moved[actions_BTm1 == 0].any()
+    # Boards of 2 x 2 cells: half of the steps run into a wall.
+    assert 0.4 < moved[actions_BTm1 != 0].float().mean() < 0.6
 
 
 def test_every_clip_is_equally_likely(store: FrameStore) -> None:

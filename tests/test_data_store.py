@@ -19,7 +19,7 @@ import pytest
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.data.store_format import HELDOUT_FRACTION, Index, group_hash, read_index, write_index
-from jinn.data.synthetic import ACTIONS, game_rollout, write_game
+from jinn.data.synthetic import ACTIONS, game_rollout, sprite_is_whole, write_game
 from jinn.data.writer import StoreWriter
 
 SIZE = (8, 12)
@@ -104,17 +104,33 @@ def test_a_store_mixes_video_and_play(tmp_path: Path) -> None:
     assert (store.level_seed(0), store.level_seed(1)) == (None, -7)
 
 
-def test_the_game_shows_every_action() -> None:
+def test_the_game_moves_as_its_actions_say_and_stops_at_walls() -> None:
     frames, actions = game_rollout(5, 300, (16, 24))
     sprite = (frames == 0).all(-1)  # its one black pixel
     places = np.argwhere(sprite)[:, 1:]
     assert len(places) == 300
-    moved = np.diff(places, axis=0)
-    wanted = {"stay": (0, 0), "left": (0, -4), "right": (0, 4), "up": (-4, 0), "down": (4, 0)}
-    assert [tuple(move) for move in moved.tolist()] == [wanted[ACTIONS[a]] for a in actions[:-1]]
+    moves = np.array(
+        [
+            {"stay": (0, 0), "left": (0, -4), "right": (0, 4), "up": (-4, 0), "down": (4, 0)}[a]
+            for a in ACTIONS
+        ]
+    )
+    wanted = places[:-1] + moves[actions[:-1]]
+    inside = (wanted >= 0).all(1) & (wanted < (16, 24)).all(1)
+    assert 0.1 < (~inside).mean() < 0.5
+    assert np.array_equal(places[1:], np.where(inside[:, None], wanted, places[:-1]))
     assert set(actions[:-1].tolist()) == set(range(5))
-    still = (frames[:-1] == frames[1:]).all((1, 2, 3))
-    assert np.array_equal(still, actions[:-1] == 0)
+
+
+def test_a_sprite_that_is_missing_doubled_or_in_pieces_is_not_whole() -> None:
+    frames, _ = game_rollout(5, 40)
+    assert sprite_is_whole(frames).all()
+    rolled = np.roll(frames, 16, axis=2)
+    sprite = (np.abs(frames.astype(int) - np.median(frames, 0)) > 0).any(-1, keepdims=True)
+    assert not sprite_is_whole(np.median(frames, 0)[None]).any()
+    assert not sprite_is_whole(np.where(np.roll(sprite, 16, axis=2), rolled, frames)).any()
+    assert not sprite_is_whole(np.roll(frames, 2, axis=2)).any()
+    assert not sprite_is_whole(frames // 2).any()
 
 
 def test_frames_must_fit_the_store(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def short() -> Recipe:
             name: replace(getattr(recipe, name), steps=6, **phase)
             for name in ("tokenizer_training", "latent_action_training", "dynamics_training")
         },
+        self_rollout_training=None,
     )
 
 
@@ -124,7 +125,12 @@ def options() -> list[str]:
             "batch=4",
         )
     ]
-    pairs += ["stream.frames=1600", "stream.levels=0,40", "stream.test_levels=50,9"]
+    pairs += [
+        "self_rollout_training=none",
+        "stream.frames=1600",
+        "stream.levels=0,40",
+        "stream.test_levels=50,9",
+    ]
     return ["--recipe", "tiny", "--set", *pairs, "stream.test_frames=400", "stream.chunk=600"]
 
 

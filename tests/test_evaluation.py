@@ -61,10 +61,12 @@ def test_the_game_itself_reaches_the_ceiling(game: FrameStore, without_networks:
     for name in ("tokenizer", "next_frame", "inferred", "given"):
         assert estimates[f"{name}/psnr"].value == 100, name
         assert estimates[f"{name}/ssim"].value == pytest.approx(1), name
-    for name in ("next_frame/token_accuracy", "control/consistency/reconstruction", "actions/nmi_true"):
+    for name in ("next_frame/token_accuracy", "control/consistency/reconstruction", "actions/used"):
         assert estimates[name].value == pytest.approx(1), name
-    for name in ("actions/purity", "actions/map_accuracy", "actions/used"):
-        assert estimates[name].value == pytest.approx(1), name
+    # A tenth of the steps run into a wall: they look like "stay", whatever was pressed.
+    for name in ("actions/purity", "actions/map_accuracy"):
+        assert estimates[name].value == pytest.approx(0.88, abs=0.05), name
+    assert estimates["actions/nmi_true"].value == pytest.approx(0.72, abs=0.07)
     assert estimates["motion_distance/inferred"].value == pytest.approx(0, abs=1e-6)
     assert estimates["motion_distance/given"].value == pytest.approx(0, abs=1e-6)
     assert estimates["motion_distance/floor"].value > 0
@@ -80,7 +82,8 @@ def test_the_game_itself_reaches_the_ceiling(game: FrameStore, without_networks:
     assert estimates["inferred/psnr/copy_last"].high < 60
     assert [meaning.name for meaning in results.worlds[0].legend] == list(ACTIONS)
     confusion = np.array(results.worlds[0].confusion_AU)
-    assert (confusion == np.diag(np.diag(confusion))).all()
+    stay = ACTIONS.index("stay")
+    assert (np.delete(confusion, stay, 0) == np.delete(np.diag(np.diag(confusion)), stay, 0)).all()
     assert set(estimates) | set(curves) <= set(METRICS)
     assert {figure.count for figure in (*estimates.values(), *curves["given/psnr"])} >= {48}
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import get_args
 
 import pytest
 import torch
+from torch import Tensor
 
 from jinn.models.maskgit import (
     SamplingConfig,
+    Schedule,
     fill,
     frame_noise,
     least_confident,
@@ -20,8 +23,9 @@ from jinn.models.maskgit import (
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8, 25, 64, 100])
 @pytest.mark.parametrize("tokens", [1, 16, 64, 256])
-def test_every_step_unmasks_a_token_and_the_last_all(steps: int, tokens: int) -> None:
-    left = [tokens, *(masked_after(s, steps, tokens) for s in range(steps))]
+@pytest.mark.parametrize("schedule", get_args(Schedule))
+def test_every_step_unmasks_a_token_and_the_last_all(steps: int, tokens: int, schedule: Schedule) -> None:
+    left = [tokens, *(masked_after(s, steps, tokens, schedule) for s in range(steps))]
     assert left[-1] == 0
     for before, after in itertools.pairwise(left):
         assert after < before or before == 0
@@ -32,6 +36,29 @@ def test_the_number_of_revealed_tokens_does_not_decrease() -> None:
     shown = [a - b for a, b in itertools.pairwise(left)]
     assert shown == sorted(shown)
     assert sum(shown) == 64
+
+
+def test_the_exponential_schedule_ends_one_by_one() -> None:
+    assert [masked_after(s, 6, 64, "exponential") for s in range(6)] == [28, 12, 5, 2, 1, 0]
+
+
+def test_an_object_in_one_of_two_places_is_drawn_once_if_they_are_revealed_one_by_one() -> None:
+    """Two positions of 64, of which each has the object if and only if the other one has not."""
+
+    def logits(tokens_BN: Tensor) -> Tensor:
+        probability_BN = torch.zeros(tokens_BN.shape)
+        for here, there in ((5, 6), (6, 5)):
+            known = tokens_BN[:, there]
+            probability_BN[:, here] = torch.where(known == 2, 0.5, (known == 0).float())
+        return torch.stack([1 - probability_BN, probability_BN], -1).clamp_min(1e-9).log()
+
+    noise_SBNU = frame_noise(torch.arange(200), torch.zeros(200, dtype=torch.long), 6, 64)
+    found = {}
+    for schedule in get_args(Schedule):
+        config = SamplingConfig(6, 1.0, 0.0, schedule)
+        found[schedule] = (fill(logits, noise_SBNU, (2,), config).sum(1) == 1).float().mean()
+    assert found["exponential"] == 1.0
+    assert 0.3 < found["cosine"] < 0.7  # half of the pictures show it twice or never
 
 
 def test_tokens_follow_the_tempered_distribution() -> None:

@@ -75,7 +75,6 @@ def test_an_optional_part_can_be_set_to_none() -> None:
         ("tokenizer_training.steps=none", "is a whole number"),
         ("dynamics.transformer=6", "a group of values"),
         ("latent_action_training=6", "a group of values"),
-        ("self_rollout_training.steps=6", "this recipe has no self_rollout_training"),
         ("tokenizer_training.steps=0", "is impossible: .*at least 1"),
         ("dynamics.transformer.layers", "PATH=VALUE"),
     ],
@@ -83,3 +82,8 @@ def test_an_optional_part_can_be_set_to_none() -> None:
 def test_user_errors_are_one_sentence(pair: str, words: str) -> None:
     with pytest.raises(JinnError, match=words):
         read_settings("tiny", [[pair]])
+
+
+def test_a_phase_that_a_recipe_lacks_cannot_be_changed() -> None:
+    with pytest.raises(JinnError, match="this recipe has no self_rollout_training"):
+        read_settings("paper_coinrun", [["self_rollout_training.steps=6"]])

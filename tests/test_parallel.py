@@ -58,20 +58,24 @@ def short() -> Recipe:
         name: replace(getattr(recipe, name), steps=steps, batch=8, log_every=1, warmup=2, checkpoint_every=2)
         for name, steps in STEPS.items()
     }
-    return replace(recipe, **phases)
+    return replace(recipe, **phases, self_rollout_training=None)
 
 
-OPTIONS = ["--recipe", "tiny", "--precision", "float32", "--set"] + [
-    f"{phase}.{name}={value}"
-    for phase, steps in STEPS.items()
-    for name, value in {
-        "steps": steps,
-        "batch": 8,
-        "log_every": 1,
-        "warmup": 2,
-        "checkpoint_every": 2,
-    }.items()
-]
+OPTIONS = (
+    ["--recipe", "tiny", "--precision", "float32", "--set"]
+    + [
+        f"{phase}.{name}={value}"
+        for phase, steps in STEPS.items()
+        for name, value in {
+            "steps": steps,
+            "batch": 8,
+            "log_every": 1,
+            "warmup": 2,
+            "checkpoint_every": 2,
+        }.items()
+    ]
+    + ["self_rollout_training=none"]
+)
 
 
 def start(store: FrameStore, run: Path, *options: str) -> subprocess.Popen[bytes]:

@@ -73,7 +73,7 @@ def test_the_plan_of_the_papers_largest_run() -> None:
 
 def test_a_plan_reports_a_batch_that_cannot_be_split() -> None:
     phases = plan(RECIPES["tiny"](), ClusterConfig(gpus=16), ParallelConfig())
-    assert [phase.even for phase in phases] == [True, False, False]  # batches of 32, 40 and 8
+    assert [phase.even for phase in phases] == [True, False, True, False]  # batches of 32, 40, 16 and 8
 
 
 @pytest.mark.parametrize("name", ["tiny", "coinrun", "paper_coinrun"])

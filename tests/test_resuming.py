@@ -58,7 +58,7 @@ SHORT = """
     dynamics_training.checkpoint_every=1 dynamics_training.preview_every=17
     latent_action_training.steps=20 latent_action_training.batch=8
     latent_action_training.warmup=2 latent_action_training.checkpoint_every=1
-    latent_action_training.optimizer=muon
+    latent_action_training.optimizer=muon self_rollout_training=none
 """
 
 STAGES = ("tokenizer", "latent_actions", "dynamics")

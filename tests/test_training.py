@@ -13,10 +13,11 @@ import torch
 from helpers_evaluation import measure_little
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
-from jinn.data.synthetic import write_game
+from jinn.data.synthetic import game_rollout, sprite_is_whole, write_game
 from jinn.evaluation import suite
 from jinn.evaluation.networks import Networks
 from jinn.evaluation.protocol import Protocol
+from jinn.evaluation.stability import long_actions
 from jinn.evaluation.suite import evaluate
 from jinn.files import from_dict, to_dict
 from jinn.models.transformer import TransformerConfig
@@ -52,19 +53,37 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
     levels = write_game(tmp_path / "levels", episodes=40, length=63, seed=1000)
     protocol = Protocol(clips=24, frames=20, draws=1, long_rollouts=2, long_frames=60, shown=1)
     found = evaluate([trained[0]], levels, protocol).worlds[0]
-    assert found.estimates["actions/nmi_true"].low >= 0.9
-    assert found.estimates["actions/map_accuracy"].low >= 0.9
+    # Not 1: a tenth of the steps run into a wall, and look like "stay" whatever was pressed.
+    assert found.estimates["actions/nmi_true"].low >= 0.6
+    assert found.estimates["actions/map_accuracy"].low >= 0.8
     assert found.curves["inferred/psnr"][19].low >= 30
     assert found.curves["given/psnr"][19].low >= 30
     assert found.estimates["inferred/psnr"].low > found.estimates["inferred/psnr/copy_last"].high
     assert found.estimates["control/delta_psnr_4"].low > 0
-    # Not 1: random actions run into walls, which no video shows.
+    # Not 1: random actions run into walls.
     assert (
         found.estimates["control/consistency"].low > 2 * found.estimates["control/consistency/chance"].value
     )
     motion = found.estimates["motion_distance/inferred"].high
     assert motion < found.estimates["motion_distance/static"].low
     assert {meaning.name for meaning in found.legend} == {"stay", "left", "right", "up", "down"}
+
+
+@pytest.mark.slow
+def test_the_sprite_stays_whole_whatever_is_pressed(trained: tuple[World, Path]) -> None:
+    """300 frames under every constant action and under random ones: most sprites run into a wall and stay there."""
+    world = trained[0]
+    prompts_PTHWC = torch.stack([torch.from_numpy(game_rollout(seed, 1)[0]) for seed in range(2000, 2008)])
+    actions_BT = long_actions(world.num_actions, 8 * world.num_actions, 300, seed=0)
+    actions_BT[8 * world.num_actions :] = torch.arange(world.num_actions).repeat_interleave(8).unsqueeze(1)
+    state, frame_BHWC = world.reset(prompts_PTHWC.repeat(2 * world.num_actions, 1, 1, 1, 1))
+    whole_B = sprite_is_whole(frame_BHWC.numpy())
+    for actions_B in actions_BT.unbind(1):
+        state, frame_BHWC = world.step(state, actions_B)
+        whole_B &= sprite_is_whole(frame_BHWC.numpy())
+    random, constant = np.split(whole_B, 2)
+    assert random.mean() >= 0.95
+    assert constant.mean() >= 0.95
 
 
 @pytest.mark.slow
@@ -96,7 +115,7 @@ def test_a_run_writes_its_log_and_previews(trained: tuple[World, Path], game: Fr
         values = [line[figure] for line in lines if figure in line]
         assert np.mean(values[-3:]) < np.mean(values[:3]) / 3
     pictures = {path.name.split("-")[0] for path in (run / "previews").glob("*.png")}
-    assert pictures == {"tokenizer", "latent_actions", "dynamics"}
+    assert pictures == {"tokenizer", "latent_actions", "dynamics", "self_rollout"}
     assert list((run / "tensorboard").rglob("events.*"))
     loaded = World.load(run)
     assert len(loaded.prompts) == 8

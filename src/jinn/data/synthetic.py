@@ -1,8 +1,7 @@
 """A tiny game whose actions are known: for tests, the tutorial, and a first run without any download.
 
-A sprite walks on a board of coloured cells. Each of the five actions is visible in the frames: the sprite
-stays or moves by one cell, and never runs into the edge. Every seed is a level with its own background, start
-and walk.
+A sprite walks on a board of coloured cells. It stays or moves by one cell; at the edge it runs into a wall and stays
+where it is. Every seed is a level with its own background, start and walk.
 """
 
 from __future__ import annotations
@@ -43,18 +42,30 @@ def game_rollout(
     board = _PALETTE[rng.integers(len(_PALETTE), size=tuple(grid))]
     background = board.repeat(CELL, 0).repeat(CELL, 1)
 
-    actions = np.full(length, -1)
+    actions = np.append(rng.integers(len(ACTIONS), size=length - 1), -1)
     cells = np.empty((length, 2), np.int64)
     cells[0] = rng.integers(grid)
     for t in range(length - 1):
-        reached = cells[t] + _MOVES_YX
-        actions[t] = rng.choice(np.flatnonzero(((reached >= 0) & (reached < grid)).all(1)))
-        cells[t + 1] = reached[actions[t]]
+        cells[t + 1] = np.clip(cells[t] + _MOVES_YX[actions[t]], 0, grid - 1)
 
     frames = np.broadcast_to(background, (length, *size_hw, 3)).copy()
     for frame, (y, x) in zip(frames, cells * CELL, strict=True):
         frame[y : y + CELL, x : x + CELL] = _SPRITE
     return frames, actions
+
+
+def sprite_is_whole(frames_BHWC: np.ndarray) -> np.ndarray:
+    """Whether frames, real or generated, show the sprite exactly once and nothing like it elsewhere, bool ``B``.
+
+    A cell shows it whole with a root mean square error of less than 60 grey levels; three pixels of its yellow in any
+    other cell are a piece of it.
+    """
+    B, H, W, _ = frames_BHWC.shape
+    cells = frames_BHWC.reshape(B, H // CELL, CELL, W // CELL, CELL, 3).swapaxes(2, 3).astype(np.float64)
+    is_sprite = np.sqrt(((cells - _SPRITE) ** 2).mean((-3, -2, -1))) < 60
+    yellow = (cells[..., 0] > 170) & (cells[..., 1] > 140) & (cells[..., 2] < 110)
+    pieces_B = (yellow.sum((-2, -1)) * ~is_sprite).sum((1, 2))
+    return np.asarray((is_sprite.sum((1, 2)) == 1) & (pieces_B < 3))
 
 
 def write_game(

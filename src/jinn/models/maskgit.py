@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from jinn.models.quantize import join_digits
+
+Schedule = Literal["cosine", "exponential"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class SamplingConfig:
             for Platformers and 1 for CoinRun.
         choice_temperature: of the Gumbel noise on the confidences, which decide the tokens that stay. 0 is
             greedy, which tends to copy the last frame. The noise fades to zero over the steps.
+        schedule: how fast a frame is revealed, see `masked_after`. The paper's is the cosine.
         doubt: about the action, from -1, which exaggerates it, over 0 to 1, which ignores it. Only our own dynamics
             model knows it (`jinn.models.ours.previous_frame`), and only if it was trained with doubt.
     """
@@ -34,6 +38,7 @@ class SamplingConfig:
     steps: int = 25
     temperature: float = 1.0
     choice_temperature: float = 1.0
+    schedule: Schedule = "cosine"
     doubt: float = 0.0
 
     def __post_init__(self) -> None:
@@ -65,7 +70,7 @@ def fill(
         uniform_BNQ, choice_BN = noise_SBNU[step, ..., :-1], noise_SBNU[step, ..., -1]
         sampled_BN, confidence_BN = sample_tokens(logits(tokens_BN), uniform_BNQ, config.temperature, levels)
         tokens_BN = torch.where(masked_BN, sampled_BN, tokens_BN)
-        remaining = masked_after(step, config.steps, N)
+        remaining = masked_after(step, config.steps, N, config.schedule)
         if remaining == 0:
             break
         fading = config.choice_temperature * (1 - (step + 1) / config.steps)
@@ -74,15 +79,26 @@ def fill(
     return tokens_BN
 
 
-def masked_after(step: int, steps: int, tokens: int) -> int:
-    """How many of a frame's N tokens are still masked after a step, 0 to ``steps - 1`` (cosine schedule).
+def masked_after(step: int, steps: int, tokens: int, schedule: Schedule = "cosine") -> int:
+    """How many of a frame's N tokens are still masked after a step, 0 to ``steps - 1``.
+
+    The cosine schedule reveals few tokens at first and the most at last. Where nearly all of a frame is certain from
+    the past, that is the wrong way round: the few doubtful tokens, among which one object may be in one of several
+    places, are drawn together and know nothing of each other. The exponential schedule (our own idea) leaves a constant
+    fraction of the tokens after each step down to a single one, so the most doubtful ones are revealed one by one.
 
     The number falls by at least one a step while it can, and is 0 after the last step.
     """
-    cosine = math.floor(tokens * math.cos(math.pi / 2 * (step + 1) / steps))
+    latest, most = steps - step - 1, tokens - step - 1
+    if not latest:
+        return 0
+    if schedule == "cosine":
+        wanted = math.floor(tokens * math.cos(math.pi / 2 * (step + 1) / steps))
+    else:
+        wanted = round(tokens ** (1 - (step + 1) / (steps - 1)))
     # Early cosine steps round to "nothing revealed". Every step must earn its forward pass, and no step may
     # leave fewer masked tokens than there are steps to come, while there are enough.
-    return max(min(cosine, tokens - step - 1), min(steps - step - 1, tokens - step - 1), 0)
+    return max(min(wanted, most), min(latest, most), 0)
 
 
 def sample_tokens(
