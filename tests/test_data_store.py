@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers_game import sprite_is_whole
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.data.store_format import HELDOUT_FRACTION, Index, group_hash, read_index, write_index
-from jinn.data.synthetic import ACTIONS, game_rollout, sprite_is_whole, write_game
+from jinn.data.synthetic import ACTIONS, game_rollout, write_game
 from jinn.data.writer import StoreWriter
 
 SIZE = (8, 12)

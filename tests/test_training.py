@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from helpers_evaluation import measure_little
+from helpers_game import sprite_is_whole
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
-from jinn.data.synthetic import game_rollout, sprite_is_whole, write_game
+from jinn.data.synthetic import game_rollout, write_game
 from jinn.evaluation import suite
 from jinn.evaluation.networks import Networks
 from jinn.evaluation.protocol import Protocol

@@ -54,20 +54,6 @@ def game_rollout(
     return frames, actions
 
 
-def sprite_is_whole(frames_BHWC: np.ndarray) -> np.ndarray:
-    """Whether frames, real or generated, show the sprite exactly once and nothing like it elsewhere, bool ``B``.
-
-    A cell shows it whole with a root mean square error of less than 60 grey levels; three pixels of its yellow in any
-    other cell are a piece of it.
-    """
-    B, H, W, _ = frames_BHWC.shape
-    cells = frames_BHWC.reshape(B, H // CELL, CELL, W // CELL, CELL, 3).swapaxes(2, 3).astype(np.float64)
-    is_sprite = np.sqrt(((cells - _SPRITE) ** 2).mean((-3, -2, -1))) < 60
-    yellow = (cells[..., 0] > 170) & (cells[..., 1] > 140) & (cells[..., 2] < 110)
-    pieces_B = (yellow.sum((-2, -1)) * ~is_sprite).sum((1, 2))
-    return np.asarray((is_sprite.sum((1, 2)) == 1) & (pieces_B < 3))
-
-
 def write_game(
     path: str | Path, episodes: int, length: int, seed: int = 0, size_hw: tuple[int, int] = (32, 32)
 ) -> FrameStore:

@@ -82,11 +82,9 @@ def fill(
 def masked_after(step: int, steps: int, tokens: int, schedule: Schedule = "cosine") -> int:
     """How many of a frame's N tokens are still masked after a step, 0 to ``steps - 1``.
 
-    The cosine schedule reveals few tokens at first and the most at last. Where nearly all of a frame is certain from
-    the past, that is the wrong way round: the few doubtful tokens, among which one object may be in one of several
-    places, are drawn together and know nothing of each other. The exponential schedule (our own idea) leaves a constant
-    fraction of the tokens after each step down to a single one, so the most doubtful ones are revealed one by one.
-
+    The cosine schedule reveals the most tokens at last. Where nearly all of a frame is certain from the past, the few
+    doubtful ones, such as the places where one object may be, are then drawn together and know nothing of each other.
+    The exponential schedule (our own idea) keeps a constant fraction after each step down to a single token.
     The number falls by at least one a step while it can, and is 0 after the last step.
     """
     latest, most = steps - step - 1, tokens - step - 1
