@@ -216,7 +216,7 @@ def test_own_videos_become_a_world(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["eval", str(run), "--out", str(tmp_path / "report"), *small]) == 0  # on its own store
     assert "one held-out level or video only" in " ".join(capsys.readouterr().out.split())
     measured = json.loads((tmp_path / "report" / "report.json").read_text())["worlds"][0]
-    assert set(measured["training"]) == {"tokenizer", "latent_actions", "dynamics"}
+    assert set(measured["training"]) == {"tokenizer", "latent_actions", "dynamics", "self_rollout"}
     psnr = measured["estimates"]["tokenizer/psnr"]
     assert psnr["low"] <= psnr["value"] <= psnr["high"]
     assert psnr["value"] > 10

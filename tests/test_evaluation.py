@@ -264,6 +264,7 @@ def whole(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> Results
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JINN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(suite, "load_networks", no_networks)
+        measure_little(patch)
         return evaluate([make_world()], game, FEW)
 
 
