@@ -81,7 +81,7 @@ def test_the_sprite_stays_whole_whatever_is_pressed(trained: tuple[World, Path])
     for actions_B in actions_BT.unbind(1):
         state, frame_BHWC = world.step(state, actions_B)
     random, constant = np.split(sprite_is_whole(frame_BHWC.numpy()), 2)
-    # Of 80 and 80. Trainings differ much (docs/research-log.md); without doubt it is 20%, and none.
+    # Of 40 and 40. Trainings differ much (docs/research-log.md); without doubt it is 20%, and none.
     assert constant.mean() >= 0.75
     assert random.mean() >= 0.25
 

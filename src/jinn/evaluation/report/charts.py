@@ -92,14 +92,13 @@ def line_chart(
         file = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    svg = re.sub(
-        r' id="\w+_\d+"', "", file.getvalue()[file.getvalue().index("<svg") :]
-    )  # once on a page, not in each
+    svg = file.getvalue().partition("<svg ")[2]
+    svg = re.sub(r' id="\w+_\d+"', "", svg)  # a page may have each only once
     names = {value: f"c{index}" for index, value in enumerate(COLOURS)} | {INK: "soft", GRID: "line"}
     svg = re.sub("|".join(names), lambda found: f"var(--{names[found[0]]})", svg)
     ends = [(line.label, *(show(line.points[end][1].value) for end in (0, -1))) for line in lines]
     label = escape(f"{title}: " + "; ".join(f"{name} {first} to {last}" for name, first, last in ends))
-    return svg.replace("<svg ", f'<svg class="plot" role="img" aria-label="{label}" ', 1)
+    return f'<svg class="plot" role="img" aria-label="{label}" {svg}'
 
 
 def strip(estimate: Estimate, marks: Iterable[float], low: float, high: float) -> str:
