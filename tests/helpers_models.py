@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -53,6 +55,7 @@ KINDS = {
     "paper-fsq": (PAPER, (8, 4)),
     "ours": (OURS, (8, 4)),
     "ours-vq": (OURS, (32,)),
+    "ours-causal": (replace(OURS, digit_hidden=16), (8, 4)),
 }
 
 

@@ -18,7 +18,6 @@ from helpers_models import (
     seeded,
     small_tokenizer,
 )
-from jinn.models.maskgit import sample_tokens
 from jinn.models.ours.previous_frame import (
     PreviousFrame,
     PreviousFrameDynamics,
@@ -53,7 +52,7 @@ def test_targets_are_not_masked() -> None:
     tokens = torch.randint(0, 32, (8, 5, 16), generator=seeded())
     loss, _ = model.loss(tokens, torch.zeros(8, 4, dtype=torch.long), generators(8))
     assert abs(float(loss.detach()) - torch.tensor(32.0).log().item()) < 0.5
-    assert model.to_logits(torch.zeros(1, ST.width)).shape == (1, 32)
+    assert model.digits.begin(torch.zeros(1, ST.width)).shape == (1, 32)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -89,9 +88,9 @@ def test_a_self_rollout_feeds_back_sampled_tokens(kind: str) -> None:
     seen, nll = tokens[:, :1], []
     for t in range(1, 6):
         hidden = torch.cat([seen, torch.full_like(tokens[:, :1], model.mask_token)], dim=1)
-        logits = model(hidden, actions[:, :t], torch.cat([seen, tokens[:, t : t + 1]], dim=1))[:, -1]
-        nll.append(model.nll(logits.flatten(0, 1), tokens[:, t].flatten())[0].mean())
-        drawn, _ = sample_tokens(logits, torch.zeros(4, 16, len(model.levels)), 0.0, model.levels)
+        x_BND = model(hidden, actions[:, :t], torch.cat([seen, tokens[:, t : t + 1]], dim=1))[:, -1]
+        nll.append(model.digits.nll(x_BND.flatten(0, 1), tokens[:, t].flatten())[0].mean())
+        drawn, _ = model.digits.sample(x_BND, torch.zeros(4, 16, len(model.levels)), 0.0)
         seen = torch.cat([seen, torch.where(t < ends, tokens[:, t], drawn).unsqueeze(1)], dim=1)
     assert not torch.equal(seen, tokens)
     torch.testing.assert_close(loss, torch.stack(nll).mean())
@@ -143,7 +142,7 @@ def test_dynamics_cached_equals_uncached(kind: str) -> None:
         condition = model.condition(tokens[:, t - 1 : t], actions[:, t - 1 : t]).squeeze(1)
         past = model.commit(tokens[:, t], condition, past)
     condition = model.condition(tokens[:, -2:-1], actions[:, -1:]).squeeze(1)
-    cached = model.next_logits(hidden[:, -1], condition, past)
+    cached = model.next_frame(hidden[:, -1], condition, past)
     torch.testing.assert_close(cached, whole, atol=1e-4, rtol=1e-4)
 
 
@@ -162,7 +161,7 @@ def test_tokens_of_several_digits_are_factorised() -> None:
     """One logit per level of a digit; codes with the same digit share its vector, and the mask has its own."""
     model = dynamics_of("paper-fsq")
     assert model.levels == (8, 4)
-    assert model.to_logits(torch.zeros(1, ST.width)).shape == (1, 12)
+    assert model.digits.begin(torch.zeros(1, ST.width)).shape == (1, 12)
     embed = model.token_embed
     torch.testing.assert_close(
         embed(torch.tensor(9)) - embed(torch.tensor(8)), embed(torch.tensor(1)) - embed(torch.tensor(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import get_args
 
 import pytest
@@ -17,7 +18,6 @@ from jinn.models.maskgit import (
     least_confident,
     masked_after,
     sample_categorical,
-    sample_tokens,
 )
 
 
@@ -29,6 +29,15 @@ def test_every_step_unmasks_a_token_and_the_last_all(steps: int, tokens: int, sc
     assert left[-1] == 0
     for before, after in itertools.pairwise(left):
         assert after < before or before == 0
+
+
+def sampler(
+    logits: Callable[[Tensor], Tensor], temperature: float
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Tokens of one digit, sampled from these logits: the first argument of `fill`."""
+    return lambda tokens_BN, uniform_BNQ: sample_categorical(
+        logits(tokens_BN), uniform_BNQ[..., 0], temperature
+    )
 
 
 def test_the_number_of_revealed_tokens_does_not_decrease() -> None:
@@ -56,7 +65,9 @@ def test_an_object_in_one_of_two_places_is_drawn_once_if_they_are_revealed_one_b
     found = {}
     for schedule in get_args(Schedule):
         config = SamplingConfig(6, 1.0, 0.0, schedule)
-        found[schedule] = (fill(logits, noise_SBNU, (2,), config).sum(1) == 1).float().mean()
+        found[schedule] = (
+            (fill(sampler(logits, config.temperature), noise_SBNU, 2, config).sum(1) == 1).float().mean()
+        )
     assert found["exponential"] == 1.0
     assert 0.3 < found["cosine"] < 0.7  # half of the pictures show it twice or never
 
@@ -88,26 +99,6 @@ def test_tokens_equal_those_of_the_cumulative_sum_over_all_codes(codes: int) -> 
     assert ((low_BN <= tokens_BN) & (tokens_BN <= high_BN)).all()
     torch.testing.assert_close(log_BN, log_BNK.gather(-1, tokens_BN[..., None])[..., 0].float())
     assert codes == 1 or (log_BN > -100).all()
-
-
-def test_each_digit_is_sampled_from_its_own_logits() -> None:
-    logits_BNF = torch.tensor([0.0, 1.0, 2.0, 1.0, 0.0]).expand(1, 60_000, 5)
-    uniform_BND = torch.rand(1, 60_000, 2, generator=torch.Generator().manual_seed(0))
-    tokens_BN, log_BN = sample_tokens(logits_BNF, uniform_BND, 0.7, (3, 2))
-    shares = [(torch.tensor(part) / 0.7).softmax(-1) for part in ([0.0, 1.0, 2.0], [1.0, 0.0])]
-    wanted_K = (shares[1][:, None] * shares[0]).flatten()
-    got_K = torch.bincount(tokens_BN.flatten(), minlength=6) / 60_000
-    torch.testing.assert_close(got_K, wanted_K, atol=0.01, rtol=0)
-    torch.testing.assert_close(log_BN[0, :9], wanted_K.log()[tokens_BN[0, :9]])
-
-
-def test_a_vq_token_is_sampled_as_one_digit() -> None:
-    logits_BNK = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(0))
-    uniform_BN = torch.rand(2, 9, generator=torch.Generator().manual_seed(1))
-    tokens_BN, log_BN = sample_tokens(logits_BNK, uniform_BN[..., None], 0.8, (7,))
-    plain_BN, plain_log_BN = sample_categorical(logits_BNK, uniform_BN, 0.8)
-    assert torch.equal(tokens_BN, plain_BN)
-    assert torch.equal(log_BN, plain_log_BN)
 
 
 def test_temperature_zero_takes_the_most_likely_code_for_any_noise() -> None:
@@ -177,6 +168,6 @@ def test_a_fill_of_three_steps_computed_by_hand() -> None:
         return logits_BNF
 
     config = SamplingConfig(steps=3, temperature=2.0, choice_temperature=3.0)
-    filled_BN = fill(logits, noise_SBNU, (2,), config)
+    filled_BN = fill(sampler(logits, config.temperature), noise_SBNU, 2, config)
     assert asked == [[2, 2, 2, 2], [0, 2, 2, 2], [0, 2, 2, 0]]
     assert filled_BN.tolist() == [[0, 1, 0, 0]]

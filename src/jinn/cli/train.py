@@ -52,7 +52,7 @@ def train(
         seed: Seed of weights, clips and all other randomness.
         device: Device to train on, such as cpu or cuda. For several GPUs use torchrun (docs/many-gpus.md).
         precision: Precision of matrix products. auto is bfloat16 where the hardware multiplies it faster
-            (GPUs, CPUs with AMX). A run that goes on keeps the precision that it started with.
+            (GPUs, CPUs with AMX or AVX512-BF16). A run that goes on keeps the precision that it started with.
         minutes: Minutes after which the run is stopped and saved. The same command goes on from there.
         report: Protocol of an evaluation after the training, which writes a page to OUT/report (see jinn eval).
     """

@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jinn.contracts import Generators, to_device, uniform
+from jinn.models.digits import Digits, IndependentDigits
 from jinn.models.embedding import TokenEmbedding
-from jinn.models.quantize import split_digits
 from jinn.models.transformer import KVCache, Loss, STTransformer, TransformerConfig
 
 
@@ -42,17 +41,17 @@ class DynamicsConfig:
 
 
 class Dynamics(nn.Module):
-    """Tokens and actions to the logits of tokens.
+    """Tokens and actions to the tokens of the next frame.
 
     Args:
         transformer: sizes.
-        levels: of the digits of a token; K is their product. The last axis of ``logits_BTNF`` has the logits of
-            each level of each digit.
+        levels: of the digits of a token; K is their product.
         grid_hw: rows and columns of tokens.
         num_actions: A.
 
     Attributes:
         mask_token: K, the first number after the codes.
+        digits: from the transformer's output to tokens, see `jinn.models.digits`.
     """
 
     def __init__(
@@ -71,8 +70,7 @@ class Dynamics(nn.Module):
         nn.init.normal_(self.action_embed.weight, std=0.5)
         self.position_ND = nn.Parameter(torch.randn(grid_hw[0] * grid_hw[1], width) * 0.02)
         self.transformer = STTransformer(transformer)
-        self.to_logits = nn.Linear(width, sum(levels), bias=False)
-        nn.init.normal_(self.to_logits.weight, std=0.5 * width**-0.5)
+        self.digits: Digits = IndependentDigits(width, levels)
 
     def condition(self, previous_BTN: Tensor, actions_BT: Tensor) -> Tensor:
         """The conditioning of frames, added to the embeddings of their tokens (paper: the action alone).
@@ -99,8 +97,8 @@ class Dynamics(nn.Module):
         return torch.cat([x_BTND[:, :1], x_BTND[:, 1:] + condition_BTND], dim=1)
 
     def forward(self, tokens_BTN: Tensor, actions_BTm1: Tensor, clean_BTN: Tensor) -> Tensor:
-        """``logits_BTNF`` of every position, masked or not; arguments as of `embed`."""
-        return self.to_logits(self.transformer(self.embed(tokens_BTN, actions_BTm1, clean_BTN)))
+        """``x_BTND`` of every position, masked or not, for the head `digits`; arguments as of `embed`."""
+        return self.transformer(self.embed(tokens_BTN, actions_BTm1, clean_BTN))
 
     # Training: masked tokens are predicted.
 
@@ -136,8 +134,7 @@ class Dynamics(nn.Module):
         masked_X, masked_BTN = to_device(masked_X, device), to_device(masked_BTN, device)
         inputs_BTN = tokens_BTN.masked_fill(masked_BTN, self.mask_token)
         x_BTND = self.transformer(self.embed(inputs_BTN, actions_BTm1, tokens_BTN))
-        logits_XF = self.to_logits(x_BTND.flatten(0, 2)[masked_X])
-        nll_X, right_X = self.nll(logits_XF, tokens_BTN.flatten()[masked_X])
+        nll_X, right_X = self.digits.nll(x_BTND.flatten(0, 2)[masked_X], tokens_BTN.flatten()[masked_X])
         nll = (nll_X * weight_X).sum()
         return nll, {"nll": nll.detach(), "accuracy": (right_X * weight_X).sum()}
 
@@ -148,23 +145,14 @@ class Dynamics(nn.Module):
         """
         return loss(self, *arguments)
 
-    def nll(self, logits_XF: Tensor, targets_X: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of each token in nats, summed over its digits; and whether the likeliest is right."""
-        logits_XF, targets_XQ = logits_XF.float(), split_digits(targets_X, self.levels)
-        nll_X, right_X = torch.zeros_like(logits_XF[:, 0]), torch.ones_like(targets_X, dtype=torch.bool)
-        for logits_Xl, target_X in zip(logits_XF.split(self.levels, -1), targets_XQ.unbind(-1), strict=True):
-            nll_X = nll_X + F.cross_entropy(logits_Xl, target_X, reduction="none")
-            right_X &= logits_Xl.detach().argmax(-1) == target_X
-        return nll_X, right_X
-
     # Play: one frame at a time, with the past frames in a cache.
 
     def prefill(self, tokens_BTN: Tensor, actions_BTm1: Tensor) -> KVCache:
         """The cache after clean frames and the actions between them."""
         return self.transformer.prefill(self.embed(tokens_BTN, actions_BTm1, tokens_BTN))[1]
 
-    def next_logits(self, tokens_BN: Tensor, condition_BND: Tensor, cache: KVCache) -> Tensor:
-        """``logits_BNF`` of the next frame, some of whose tokens may be masks: one MaskGIT step.
+    def next_frame(self, tokens_BN: Tensor, condition_BND: Tensor, cache: KVCache) -> Tensor:
+        """``x_BND`` of the next frame, some of whose tokens may be masks, for the head `digits`: one MaskGIT step.
 
         Args:
             tokens_BN: as revealed so far.
@@ -172,7 +160,7 @@ class Dynamics(nn.Module):
             cache: of the frames before.
         """
         x_BND = self.token_embed(tokens_BN) + self.position_ND + condition_BND
-        return self.to_logits(self.transformer.next_frame(x_BND, cache)[0])
+        return self.transformer.next_frame(x_BND, cache)[0]
 
     def commit(self, tokens_BN: Tensor, condition_BND: Tensor, cache: KVCache) -> KVCache:
         """The cache once the frame is complete: the keys and values of its clean tokens join it."""

@@ -1,10 +1,8 @@
 """Factorised token embeddings: one class for VQ, whose tokens are one digit, and FSQ, whose tokens are several.
 
-The vector of a token is the sum of the vectors of its digits, and the logits of a token are those of its
-digits one after another (`jinn.models.dynamics`). For a VQ this is the ordinary embedding table. For an FSQ it
-lets a token have any number of codes, and codes with nearly the same digits, which look nearly the same, begin
-with nearly the same vector. Given their context the digits of one token are independent: our own choice, in
-the manner of product quantisation.
+The vector of a token is the sum of the vectors of its digits. For a VQ this is the ordinary embedding table. For an
+FSQ it lets a token have any number of codes, and codes with nearly the same digits, which look nearly the same,
+begin with nearly the same vector. `jinn.models.digits` is the way back, from a vector to the digits of a token.
 """
 
 from __future__ import annotations

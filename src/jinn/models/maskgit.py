@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jinn.models.quantize import join_digits
-
 Schedule = Literal["cosine", "exponential"]
 
 
@@ -49,26 +47,29 @@ class SamplingConfig:
 
 
 def fill(
-    logits: Callable[[Tensor], Tensor], noise_SBNU: Tensor, levels: tuple[int, ...], config: SamplingConfig
+    sample: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    noise_SBNU: Tensor,
+    mask_token: int,
+    config: SamplingConfig,
 ) -> Tensor:
     """Sample a frame: start from masks only and reveal the most confident tokens, step by step.
 
     Args:
-        logits: maps ``tokens_BN``, in which K stands for a mask, to ``logits_BNF``.
+        sample: maps ``tokens_BN``, some of which are masks, and the noise of their digits, ``uniform_BNQ``, to a token
+            for each position, ``BN``, and its log-probability.
         noise_SBNU: uniform, from `frame_noise`; S is at least ``config.steps``.
-        levels: of the digits of a token; K is their product.
-        config: steps and temperatures.
+        mask_token: K, the first number after the codes.
+        config: steps, schedule and temperature of the choice.
 
     Returns:
         int64 ``tokens_BN`` in [0, K).
     """
-    mask_token = math.prod(levels)
     B, N = noise_SBNU.shape[1:3]
     tokens_BN = torch.full((B, N), mask_token, device=noise_SBNU.device)
     masked_BN = torch.ones_like(tokens_BN, dtype=torch.bool)
     for step in range(config.steps):
         uniform_BNQ, choice_BN = noise_SBNU[step, ..., :-1], noise_SBNU[step, ..., -1]
-        sampled_BN, confidence_BN = sample_tokens(logits(tokens_BN), uniform_BNQ, config.temperature, levels)
+        sampled_BN, confidence_BN = sample(tokens_BN, uniform_BNQ)
         tokens_BN = torch.where(masked_BN, sampled_BN, tokens_BN)
         remaining = masked_after(step, config.steps, N, config.schedule)
         if remaining == 0:
@@ -97,24 +98,6 @@ def masked_after(step: int, steps: int, tokens: int, schedule: Schedule = "cosin
     # Early cosine steps round to "nothing revealed". Every step must earn its forward pass, and no step may
     # leave fewer masked tokens than there are steps to come, while there are enough.
     return max(min(wanted, most), min(latest, most), 0)
-
-
-def sample_tokens(
-    logits_BNF: Tensor, uniform_BNQ: Tensor, temperature: float, levels: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """Sample one token per position, each of its digits independently from its own part of the logits.
-
-    Args:
-        logits_BNF: the logits of all digits, one after another.
-        uniform_BNQ: in [0, 1), one number for each digit.
-        temperature, levels: of the digits.
-
-    Returns:
-        int64 ``tokens_BN`` and the log-probability of each: the sum of those of its digits.
-    """
-    parts = zip(logits_BNF.split(levels, -1), uniform_BNQ.unbind(-1), strict=True)
-    digits, confidences = zip(*(sample_categorical(*part, temperature) for part in parts), strict=True)
-    return join_digits(torch.stack(digits, -1), levels), torch.stack(confidences).sum(0)
 
 
 def sample_categorical(logits_BNK: Tensor, uniform_BN: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

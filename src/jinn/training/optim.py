@@ -182,9 +182,9 @@ def fastest_precision(device: torch.device) -> Precision:
     """What "auto" means on a device: bfloat16 where the hardware multiplies it faster than float32."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    # Of CPUs those with bfloat16 matrix units (AMX); on others bfloat16 is slower than float32.
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return "bfloat16" if device.type == "cpu" and has_amx and has_amx() else "float32"
+    # Of CPUs those with instructions for it, as all with AMX have; on others bfloat16 is slower than float32.
+    has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return "bfloat16" if device.type == "cpu" and has_bfloat16 and has_bfloat16() else "float32"
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -22,7 +22,7 @@ RENAMED = {
     "dynamics.surroundings.spread.": "dynamics.previous_frame.expand.",
     "dynamics.surroundings.gate.": "dynamics.previous_frame.gate.",
     "dynamics.surroundings.gather.": "dynamics.previous_frame.project.",
-    "dynamics.code_logits.": "dynamics.to_logits.",
+    "dynamics.code_logits.": "dynamics.digits.to_logits.",
 }
 # Statistics that nothing reads any more, and a bias that its softmax never saw.
 DROPPED = ("quantizer.usage_K", "latent_actions.to_attention.bias")
@@ -39,7 +39,7 @@ def convert_config(values: Any) -> Any:
         )
     kept = {"transformer": dynamics["transformer"]}
     if dynamics["previous_frame"]:
-        kept |= {"clean_frames": dynamics["clean_frames"], "doubt": 0.0}
+        kept |= {"clean_frames": dynamics["clean_frames"], "doubt": 0.0, "digit_hidden": 0}
     pairs, _ = actions.pop("pairs"), actions.pop("predict_change")
     search_radius, downsample, noise = (actions.pop(key) for key in ("reach", "shrink", "latent_noise"))
     if pairs:

@@ -210,8 +210,12 @@ class World(nn.Module):
         """
         sampling = sampling or self.config.sampling
         condition_BND = self._condition(tokens_BN, actions_B, doubt_B)
-        logits = partial(self.dynamics.next_logits, condition_BND=condition_BND, cache=dynamics_cache)
-        tokens_BN = fill(logits, noise_SBNU, self.dynamics.levels, sampling)
+
+        def sample(tokens_BN: Tensor, uniform_BNQ: Tensor) -> tuple[Tensor, Tensor]:
+            x_BND = self.dynamics.next_frame(tokens_BN, condition_BND, dynamics_cache)
+            return self.dynamics.digits.sample(x_BND, uniform_BNQ, sampling.temperature)
+
+        tokens_BN = fill(sample, noise_SBNU, self.dynamics.mask_token, sampling)
         dynamics_cache = self.dynamics.commit(tokens_BN, condition_BND, dynamics_cache)
         frame_BHWC, decoder_cache = self.tokenizer.decode_next(tokens_BN, decoder_cache)
         return tokens_BN, dynamics_cache, decoder_cache, frame_BHWC

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from jinn.contracts import Generators, to_device, uniform
 from jinn.models.dynamics import Dynamics, Loss
 from jinn.models.embedding import TokenEmbedding
+from jinn.models.ours.causal_digits import CausalDigits
 from jinn.models.ours.motion import neighbourhood
 from jinn.models.transformer import TransformerConfig
 
@@ -37,11 +38,14 @@ class PreviousFrameDynamicsConfig:
         transformer: sizes.
         clean_frames: fraction of the frames that training does not mask, in [0, 1).
         doubt: largest probability with which training replaces an action by a random one, in [0, 1].
+        digit_hidden: units of the head that draws the digits of a token one after another
+            (`jinn.models.ours.causal_digits`); 0 draws each by itself.
     """
 
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     clean_frames: float = 0.3
     doubt: float = 0.0
+    digit_hidden: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.doubt <= 1:
@@ -69,6 +73,8 @@ class PreviousFrameDynamics(Dynamics):
     ) -> None:
         super().__init__(transformer, levels, grid_hw, num_actions)
         self.clean_frames, self.doubt = config.clean_frames, config.doubt
+        if config.digit_hidden:
+            self.digits = CausalDigits(transformer.width, levels, config.digit_hidden)
         self.previous_frame = PreviousFrame(levels, transformer.width, grid_hw, num_actions)
 
     def condition(self, previous_BTN: Tensor, actions_BT: Tensor) -> Tensor:

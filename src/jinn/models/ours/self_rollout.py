@@ -14,7 +14,6 @@ from torch import Tensor
 
 from jinn.contracts import Generators, to_device, uniform
 from jinn.models.dynamics import Dynamics
-from jinn.models.maskgit import sample_tokens
 from jinn.models.ours.previous_frame import PreviousFrameDynamics
 from jinn.models.transformer import Loss
 
@@ -47,13 +46,14 @@ def self_rollout_loss(
     nll, right = [], []
     for t in range(1, T):
         condition_BND = dynamics.condition(previous_BN.unsqueeze(1), actions_BTm1[:, t - 1 : t]).squeeze(1)
-        logits_BNF = dynamics.next_logits(masks_BN, condition_BND, cache)
-        nll_X, right_X = dynamics.nll(logits_BNF.flatten(0, 1), tokens_BTN[:, t].flatten())
+        x_BND = dynamics.next_frame(masks_BN, condition_BND, cache)
+        nll_X, right_X = dynamics.digits.nll(x_BND.flatten(0, 1), tokens_BTN[:, t].flatten())
         nll.append(nll_X.mean())
         right.append(right_X.float().mean())
         if t + 1 < T:
             noise_BNQ = to_device(uniform(generators, N, len(dynamics.levels)), device)
-            sampled_BN, _ = sample_tokens(logits_BNF.detach(), noise_BNQ, temperature, dynamics.levels)
+            with torch.no_grad():
+                sampled_BN, _ = dynamics.digits.sample(x_BND, noise_BNQ, temperature)
             previous_BN = torch.where(t < last_true_B1, tokens_BTN[:, t], sampled_BN)
             cache = dynamics.commit(previous_BN, condition_BND, cache)
     loss = torch.stack(nll).mean()
