@@ -174,11 +174,10 @@ class Dictionary:
         It is not the latent action seen most often with it (our own idea): a player who holds the action that jumps
         falls for as long as they rise, and stands still in front of walls, as with any action. What counts is by how
         many standard deviations the pair occurs more often than if the two were independent (its Pearson residual).
-        One is added to the variance, or a pair that occurs once or twice would win.
         """
         counts_AU = self.counts_AU.double()
         latents_A1, actions_U = counts_AU.sum(1, keepdim=True), counts_AU.sum(0)
         independent_AU = latents_A1 * actions_U / counts_AU.sum().clamp_min(1)
-        best_U = ((counts_AU - independent_AU) / (independent_AU + 1).sqrt()).argmax(0)
+        best_U = ((counts_AU - independent_AU) / independent_AU.clamp_min(1e-9).sqrt()).argmax(0)
         best_U[actions_U == 0] = latents_A1.argmax()
         return best_U.tolist()
