@@ -35,7 +35,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from jinn.agents.baselines import blind_actions, random_actions
-from jinn.agents.clone import CloneConfig, Dictionary, clone
+from jinn.agents.clone import CloneConfig, clone
 from jinn.agents.game import SOLVED, TEST_LEVELS, Game, number_of_actions
 from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.play import Policy, play
@@ -45,6 +45,7 @@ from jinn.data.store import FrameStore
 from jinn.evaluation.estimate import Estimate
 from jinn.evaluation.report.charts import STYLE, Line, draw
 from jinn.files import read_tensors, write_tensors, write_text
+from jinn.world.keys import Dictionary
 from jinn.world.label import label
 from jinn.world.world import World
 

@@ -24,7 +24,6 @@ from PIL import Image
 from torch import Tensor
 
 from jinn.agents.baselines import blind_actions, constant_action, random_actions
-from jinn.agents.clone import Dictionary
 from jinn.agents.game import TEST_LEVELS, TRAIN_LEVELS, Game, number_of_actions
 from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.play import Policy, play
@@ -36,6 +35,7 @@ from jinn.env import WorldVectorEnv
 from jinn.evaluation.estimate import bootstrap
 from jinn.files import read_json, write_json
 from jinn.rewards import RewardHead, train_reward_head
+from jinn.world.keys import Dictionary
 from jinn.world.world import World
 
 HOLD = 6  # mean number of steps for which labelled play repeats an action

@@ -13,7 +13,7 @@ gymnasium = pytest.importorskip("gymnasium", reason="agents need gymnasium")
 
 from gymnasium.vector import VectorEnv  # noqa: E402
 
-from jinn.agents.clone import CloneConfig, Dictionary, clone  # noqa: E402
+from jinn.agents.clone import CloneConfig, clone  # noqa: E402
 from jinn.agents.game import Game  # noqa: E402
 from jinn.agents.network import Network, NetworkConfig, new_network  # noqa: E402
 from jinn.agents.play import actor, play  # noqa: E402
@@ -21,6 +21,7 @@ from jinn.agents.ppo import PPOConfig, Rollout, advantages, train_ppo  # noqa: E
 from jinn.contracts import JinnError  # noqa: E402
 from jinn.data.collect import collect  # noqa: E402
 from jinn.env import WorldVectorEnv  # noqa: E402
+from jinn.world.keys import Dictionary  # noqa: E402
 from tiny_world import tiny_world  # noqa: E402
 
 
@@ -233,25 +234,6 @@ def test_an_agent_learns_in_a_learned_environment() -> None:
     network = train_ppo(envs, config, network=new_network(NetworkConfig(5, (32, 32), (8, 16), 64), seed=0))
     learned = play(envs, lambda x: network.act(x, chance), episodes=32)
     assert mean_interval(learned)[0] > mean_interval(random)[1] + 1
-
-
-def test_the_dictionary_maps_both_ways() -> None:
-    latents, keys = torch.tensor([0, 0, 0, 1, 1, 3]), torch.tensor([2, 2, 1, 1, 1, 0])
-    dictionary = Dictionary(latents, keys, 4, 5)
-    assert dictionary.to_latent() == [3, 1, 0, 0, 0]  # actions 3 and 4 do not occur
-    drawn = dictionary.to_true(torch.tensor([0, 1, 2, 3]).repeat(3000), torch.Generator().manual_seed(0))
-    drawn = drawn.reshape(-1, 4)
-    assert (drawn[:, 0] == 2).float().mean() == pytest.approx(2 / 3, abs=0.04)
-    assert set(drawn[:, 0].tolist()) == {1, 2}
-    assert set(drawn[:, 1].tolist()) == {1}
-    assert torch.bincount(drawn[:, 2]).float() / 3000 == pytest.approx(torch.full((5,), 0.2), abs=0.04)
-    # Action 1 occurs with latent action 0 (nothing moves) most often, like every action; but 1 occurs only with it.
-    latents, keys = torch.tensor([0] * 20 + [0, 0, 0, 1, 1]), torch.tensor([0] * 20 + [1] * 5)
-    assert Dictionary(latents, keys, 2, 2).to_latent() == [0, 1]
-    with pytest.raises(JinnError, match="25 latent actions for 5"):
-        Dictionary(latents, keys[:5], 2, 2)
-    with pytest.raises(JinnError, match="0 to 0"):
-        Dictionary(latents, keys, 1, 2)
 
 
 def test_advantages_stop_at_the_end_of_an_episode() -> None:

@@ -22,7 +22,7 @@ from jinn.files import read_tensors
 from jinn.world.folder import BUILT_IN
 from jinn.world.world import World
 
-COMMANDS = ("play", "data", "train", "plan", "eval", "label", "export", "info")
+COMMANDS = ("play", "data", "train", "plan", "eval", "label", "teach", "export", "info")
 
 
 def help_of(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:

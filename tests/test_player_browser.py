@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 
 import numpy as np
@@ -23,6 +24,7 @@ from jinn.player.api import create_app
 from jinn.player.film import encode_film
 from jinn.player.server import running
 from jinn.player.text import TextToImage
+from jinn.world.keys import Key
 from jinn.world.world import World
 
 pytestmark = pytest.mark.slow
@@ -68,6 +70,39 @@ def test_buttons_show_the_direction_of_their_action(open_page: OpenPage, world: 
     box = page.locator("svg.arrow path").first.bounding_box()
     assert 8 < box["width"] <= 20
     assert page.locator(".action").nth(2).get_attribute("title").endswith("2.0 up, 0.1 right pixels a frame")
+
+
+def test_a_taught_world_is_played_by_its_keys(open_page: OpenPage, world: World) -> None:
+    taught = copy.copy(world)
+    games = ("stay", 4), ("left", 2), ("left-up", 3), ("Q", 2)
+    taught.keys = [Key(name, latent, 9, 1.0, 0.0) for name, latent in games]
+    with running(create_app(taught)) as address:
+        page = open_page(address)
+        labels = page.evaluate(
+            "[...document.querySelectorAll('.action span:first-child')].map((x) => x.textContent)"
+        )
+        assert labels == [name for name, _ in games]
+        assert page.evaluate("jinn.world.idle") == 4
+        for keys, pressed, action in (
+            ("4", 3, 2),
+            ("2", 1, 2),
+            ("ArrowLeft", 1, 2),
+            ("ArrowLeft ArrowUp", 2, 3),
+        ):
+            for key in keys.split():
+                page.keyboard.down(key)
+            until(page, f"jinn.action === {action}")
+            down = "[...document.querySelectorAll('.action')].map((x) => x.ariaPressed === 'true')"
+            assert page.evaluate(down) == [k == pressed for k in range(4)]
+            for key in keys.split():
+                page.keyboard.up(key)
+            until(page, "jinn.action === 4")  # nothing is held
+        page.keyboard.press("/")
+        until(page, "document.querySelectorAll('#branches canvas').length === 4")
+        step = page.evaluate("jinn.tape.step")
+        page.locator("#branches button").nth(3).click()
+        until(page, f"jinn.tape.step === {step + 6} && !jinn.replaying")
+        assert page.evaluate("jinn.tape.inputs.at(-1).action") == 2
 
 
 def test_pause_and_single_frames(open_page: OpenPage) -> None:

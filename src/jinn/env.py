@@ -5,7 +5,8 @@
     env = gymnasium.make("jinn/World-v0", world="coinrun")
     envs = gymnasium.make_vec("jinn/World-v0", num_envs=16, world="runs/mine", prompts="stores/mine")
 
-Observations are frames (uint8, ``HWC``), actions are the world's latent ones, or a game's own through a map.
+Observations are frames (uint8, ``HWC``). Actions are the world's latent ones; in a world that was taught a game's keys
+(``jinn teach``) they are the game's own.
 A world predicts neither rewards nor terminations: a reward function gives them (`jinn.rewards`), and episodes are
 truncated at a horizon.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -47,7 +48,8 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         split: of the store.
         horizon: number of steps after which an episode is truncated.
         reward: gives rewards and terminations; None gives none.
-        actions: if given, input actions are taken instead of latent ones, and input action k is latent ``actions[k]``.
+        actions: what action k plays. None: the k-th action of the game if the world was taught its keys, else latent
+            action k; "latent": always latent action k; a list: latent action ``actions[k]``.
         sampling: how frames are sampled; None is the world's own. Any other is computed without the backend.
         as_tensors: whether observations, rewards and flags are torch tensors on the world's device, which copies
             nothing to the host. By default they are NumPy arrays, as in Gymnasium.
@@ -72,7 +74,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         split: str = "all",
         horizon: int = 500,
         reward: RewardFunction | None = None,
-        actions: Sequence[int] | None = None,
+        actions: Sequence[int] | Literal["latent"] | None = None,
         sampling: SamplingConfig | None = None,
         as_tensors: bool = False,
         backend: BackendName = "auto",
@@ -84,13 +86,17 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         if min(num_envs, context, horizon) < 1:
             raise JinnError("num_envs, context and horizon must be at least 1")
         latent = range(world.num_actions)
-        if actions is not None and (not actions or any(action not in latent for action in actions)):
+        if actions is None and world.keys:
+            actions = [key.latent for key in world.keys]
+        elif actions is None or actions == "latent":
+            actions = latent
+        if not actions or any(action not in latent for action in actions):
             raise JinnError(f"the map has actions that this world lacks: it has 0 to {latent[-1]}")
         self.world, self.num_envs, self.horizon = world, num_envs, horizon
         self.reward, self.sampling = reward or no_reward, sampling
         self.as_tensors, self.render_mode = as_tensors, render_mode
         self.metadata = {**self.metadata, "render_fps": world.fps}
-        self.map_U = torch.tensor(list(latent if actions is None else actions))
+        self.map_U = torch.tensor(list(actions))
         self.prompts: Tensor | ClipSampler
         if isinstance(prompts, Tensor | None):
             self.prompts = world.prompts.unsqueeze(1) if prompts is None else prompts

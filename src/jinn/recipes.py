@@ -96,13 +96,17 @@ def coinrun_cpu() -> Recipe:
                 layers=4, width=192, heads=6, feedforward=4.0, window=8, temporal_every=2
             ),
             clean_frames=0.3,
+            doubt=1.0,
+            digit_hidden=384,
         ),
-        sampling=SamplingConfig(steps=1, temperature=0.0, choice_temperature=0.5),
+        sampling=SamplingConfig(
+            2, temperature=0.0, choice_temperature=0.0, schedule="exponential", doubt=0.3
+        ),
         tokenizer_training=training(steps=6_000, batch=32, frames=1, learning_rate=1.5e-3, warmup=200),
         latent_action_training=TrainingConfig(
             steps=1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100
         ),
-        dynamics_training=training(steps=4_500, batch=8, frames=8, learning_rate=3e-3, warmup=100, hold=0.7),
+        dynamics_training=training(steps=9_000, batch=8, frames=8, learning_rate=3e-3, warmup=100, hold=0.7),
         self_rollout_training=training(
             350, 4, frames=16, learning_rate=5e-4, warmup=20, checkpoint_every=50, preview_every=50
         ),

@@ -1,7 +1,7 @@
 """Behaviour cloning from video (paper section 3.3, appendix E).
 
-Latent actions label videos of an expert, a policy learns to predict the latent action of a frame, and a
-dictionary, filled from a few steps with known true actions, maps latent actions to input actions.
+Latent actions label videos of an expert, and a policy learns to predict the latent action of a frame. A dictionary,
+filled from a few steps with known true actions, maps latent actions to input actions: `jinn.world.keys`.
 """
 
 from __future__ import annotations
@@ -93,47 +93,3 @@ def shifted(frames_BHWC: Tensor, largest: int, generator: torch.Generator) -> Te
     columns_BW = (torch.arange(W) + shifts_B2[:, 1:]).clamp(0, W - 1)
     each_B11 = torch.arange(len(frames_BHWC))[:, None, None]
     return frames_BHWC[each_B11, rows_BH[:, :, None], columns_BW[:, None, :]]
-
-
-class Dictionary:
-    """Counts of true actions for each latent action (the paper's D): the map between the two.
-
-    Args:
-        latents_X, actions_X: int64, the latent and the true actions of a few steps; none at all is allowed.
-        num_latents, num_actions: number of latent and of true actions.
-
-    Raises:
-        JinnError: the two differ in length, or contain actions that do not exist.
-    """
-
-    def __init__(self, latents_X: Tensor, actions_X: Tensor, num_latents: int, num_actions: int) -> None:
-        if latents_X.shape != actions_X.shape:
-            raise JinnError(f"{len(latents_X)} latent actions for {len(actions_X)} true ones")
-        for given, count in ((latents_X, num_latents), (actions_X, num_actions)):
-            if len(given) and not (given.min() >= 0 and given.max() < count):
-                raise JinnError(f"actions are numbers from 0 to {count - 1}")
-        pairs_X = latents_X * num_actions + actions_X
-        counts = torch.bincount(pairs_X, minlength=num_latents * num_actions)
-        self.counts_AU = counts.reshape(num_latents, num_actions)
-
-    def to_true(self, latents_B: Tensor, generator: torch.Generator) -> Tensor:
-        """int64 ``actions_B``: sampled from the true actions counted for each latent one; any if there are none."""
-        weights_AU = self.counts_AU.double()
-        weights_AU[weights_AU.sum(1) == 0] = 1.0
-        return torch.multinomial(weights_AU[latents_B.cpu()], 1, generator=generator).squeeze(-1)
-
-    def to_latent(self) -> list[int]:
-        """For each true action the latent one that indicates it best; the most frequent one if it never occurs.
-
-        With this map a learned environment takes the game's own actions (argument ``actions`` of `jinn.env`).
-        It is not the latent action seen most often with it (our own idea): a player who holds the action that
-        jumps falls for as long as they rise, and stands still in front of walls, as with any action. What counts
-        is the term of the pair in the likelihood ratio test of independence.
-        """
-        counts_AU = self.counts_AU.double()
-        latents_A1, actions_U = counts_AU.sum(1, keepdim=True), counts_AU.sum(0)
-        independent_AU = latents_A1 * actions_U / counts_AU.sum().clamp_min(1)
-        evidence_AU = torch.xlogy(counts_AU, counts_AU / independent_AU.clamp_min(1e-9))
-        best_U = evidence_AU.argmax(0)
-        best_U[actions_U == 0] = latents_A1.argmax()
-        return best_U.tolist()

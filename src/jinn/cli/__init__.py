@@ -27,6 +27,7 @@ from jinn.cli.info import info
 from jinn.cli.label import label
 from jinn.cli.plan import plan
 from jinn.cli.play import play
+from jinn.cli.teach import teach
 from jinn.cli.train import train
 from jinn.errors import JinnError
 
@@ -38,6 +39,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "plan": (plan, "cli"),
     "eval": (evaluate, "eval"),
     "label": (label, "eval"),
+    "teach": (teach, "all"),
     "export": (export, "export"),
     "info": (info, "cli"),
 }

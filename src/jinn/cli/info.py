@@ -15,7 +15,7 @@ from jinn.world.world import World
 
 
 def info(world: tyro.conf.Positional[str] = "coinrun", /, device: str = DEVICE) -> None:
-    """Print a world's models, actions, sampling and files.
+    """Print a world's models, actions, keys, sampling and files.
 
     Args:
         world: Name of a built-in world, or folder of a world or of a run.
@@ -31,6 +31,8 @@ def info(world: tyro.conf.Positional[str] = "coinrun", /, device: str = DEVICE) 
     say(f"backends: {', '.join(usable_backends(loaded))}")
     console.print(model_table(loaded))
     console.print(action_table(loaded))
+    if loaded.keys:
+        console.print(key_table(loaded))
     files = rich.table.Table("file", "MB")
     say(f"folder: {loaded.folder}")
     for path in sorted(loaded.folder.iterdir()):
@@ -76,4 +78,18 @@ def action_table(world: World) -> rich.table.Table:
         else:
             x = world.legend[action]
             table.add_row(str(action), x.name, f"{x.down:+.2f}", f"{x.right:+.2f}", f"{x.fraction:.2f}")
+    return table
+
+
+def key_table(world: World) -> rich.table.Table:
+    """Each key of a taught world with the latent action that plays it, and how surely."""
+    heads = "key", "plays latent action", "times", "seen with the key", "seen otherwise"
+    table = rich.table.Table(*heads, title="keys")
+    names = world.action_names or [""] * world.num_actions
+    for key in world.keys or ():
+        latent = f"{key.latent} {names[key.latent]}".strip()
+        if key.count:
+            table.add_row(key.name, latent, str(key.count), f"{key.seen:.0%}", f"{key.otherwise:.0%}")
+        else:
+            table.add_row(key.name, latent, "0", "", "")
     return table

@@ -17,10 +17,15 @@ from typing import Any
 import numpy as np
 
 from jinn.contracts import JinnError
+from jinn.data.synthetic import ACTIONS
 
 PROCGEN_FPS = 15
 # The movements come first: left, none, right, each with down, none, up. The others do nothing in most games.
-PROCGEN_ACTIONS, PROCGEN_MOVES = 15, 9
+PROCGEN_NAMES = (
+    "left-down", "left", "left-up", "down", "stay", "up", "right-down", "right", "right-up",
+    "D", "A", "W", "S", "Q", "E",
+)  # fmt: skip
+PROCGEN_ACTIONS, PROCGEN_MOVES = len(PROCGEN_NAMES), 9
 WALK_RIGHT, JUMP_RIGHT = 7, 8
 # Fields of EnvPool's configs that are no options of a game.
 ENVPOOLS_OWN = (
@@ -67,6 +72,12 @@ def open_games(
     if levels is not None:
         raise JinnError(f"{env_id} has no numbered levels: leave the levels out")
     return _open_gymnasium(name, seed, num_envs)
+
+
+def action_names(source: str) -> tuple[str, ...] | None:
+    """The names of the actions of a store's source, None where they are not known."""
+    library = source.partition(":")[0]
+    return {"envpool": PROCGEN_NAMES, "synthetic": ACTIONS}.get(library)
 
 
 def make_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Any:

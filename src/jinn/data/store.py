@@ -61,6 +61,12 @@ class FrameStore:
         """
         return cls(Path(path), *read_store(Path(path)))
 
+    @property
+    def action_sources(self) -> set[str]:
+        """Names of the sources whose episodes have true actions."""
+        columns = self._index.columns
+        return {self._index.sources[number] for number in columns["source"][columns["has_actions"]]}
+
     def select(self, split: str) -> np.ndarray:
         """Ids (int64, ascending) of the episodes in ``"train"``, ``"heldout"`` or ``"all"``."""
         if split not in ("train", "heldout", "all"):

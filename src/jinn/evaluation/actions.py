@@ -14,6 +14,7 @@ from jinn.evaluation.clips import Clips
 from jinn.evaluation.estimate import Estimate, Records, bootstrap
 from jinn.evaluation.metrics import fraction_used, joint_counts, mutual_information, perplexity, purity
 from jinn.evaluation.rollouts import Rollouts
+from jinn.world.keys import episode_pairs
 from jinn.world.motion import global_motion
 from jinn.world.world import World
 
@@ -89,11 +90,7 @@ def nmi_with_true_actions(labels_X: np.ndarray, store: FrameStore, num_actions: 
         store: videos, some of them with true actions; without any, None is returned.
         num_actions: number of latent actions.
     """
-    pairs = []
-    for episode, (start, length) in enumerate(zip(store.starts, store.lengths, strict=True)):
-        true_T = store.actions(episode, 0, int(length))
-        if true_T is not None:
-            pairs.append((torch.from_numpy(labels_X[start : start + length]), torch.from_numpy(true_T)))
+    pairs = episode_pairs(labels_X, store)
     if not pairs:
         return None
     U = 1 + max(int(true_T.max()) for _, true_T in pairs)

@@ -86,6 +86,7 @@ def describe_world(shared: Shared) -> dict[str, Any]:
         "name": world.name,
         "id": f"{digest[:16]}-{world.backend.name}",
         "legend": [asdict(meaning) for meaning in world.legend] if world.legend else None,
+        "buttons": [button._asdict() for button in shared.buttons],
         "idle": shared.idle,
         "height": height,
         "width": width,

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,21 @@ NO_TEXT_MODEL = (
 TextToImage = Callable[[str], Awaitable[np.ndarray]]
 
 
+class Button(NamedTuple):
+    """A button of the page, and the action that it plays."""
+
+    name: str
+    action: int
+
+
+def buttons(world: World) -> list[Button]:
+    """The keys of a taught world, else its actions. What never occurred in labelled play has no button."""
+    if world.keys:
+        return [Button(key.name, key.latent) for key in world.keys if key.count]
+    names = world.action_names or [f"action {number}" for number in range(1, world.num_actions + 1)]
+    return [Button(name, action) for action, name in enumerate(names)]
+
+
 class Shared:
     """What all sessions and addresses of a server share. Prompts are uint8 ``frames_BTHWC`` with B = T = 1."""
 
@@ -54,9 +69,10 @@ class Shared:
         self.filming: set[str] = set()  # the network addresses whose films are being made
         low, high = limits.fps_range
         self.fps = min(max(world.fps, low), high)  # at first
-        names = [name.strip().lower() for name in world.action_names or []]
+        self.buttons = buttons(world)
         # What is played at first while no key is down; None: the world waits.
-        self.idle = next((action for action, name in enumerate(names) if name in IDLE_NAMES), None)
+        idle = (b.action for b in self.buttons if b.name.strip().lower() in IDLE_NAMES)
+        self.idle = next(idle, None)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from jinn.world.backends import Backend, BackendName, make_backend
 from jinn.world.config import WorldConfig
 from jinn.world.folder import find_world, read_world, write_world
 from jinn.world.graph import Frame
+from jinn.world.keys import Key
 from jinn.world.legend import ActionMeaning
 from jinn.world.state import State
 
@@ -36,6 +37,7 @@ class World(nn.Module):
         folder: where it was loaded from, None if it was not.
         prompts: uint8 ``(P, H, W, 3)``, frames to start from.
         legend: what each action does, as a guess; None if nobody has measured it.
+        keys: the actions of the real game and the latent ones that play them; None if nobody has taught them.
         trained_on: uint64, `FrameStore.groups` of the levels and videos that it was trained on, None if that is
             unknown. An evaluation refuses them.
     """
@@ -48,6 +50,7 @@ class World(nn.Module):
         self.backend = Backend()
         self.folder: Path | None = None
         self.legend: Sequence[ActionMeaning] | None = None
+        self.keys: Sequence[Key] | None = None
         self.trained_on: np.ndarray | None = None
         self.tokenizer = config.tokenizer.build()
         self.latent_actions = config.latent_actions.build()

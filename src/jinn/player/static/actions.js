@@ -1,17 +1,17 @@
-// The buttons of the actions, and the choice of their keys, which the browser remembers.
+// The buttons, and the choice of their keys, which the browser remembers.
 
 import { $, make, touch } from "./dom.js";
 import { press, release } from "./input.js";
 import { bindKeys, capOf, keyOf, usualKeys } from "./keys.js";
 import { names, state, world } from "./state.js";
 
-const STORAGE_KEY = `jinn keys ${world.id}`;
+const STORAGE_KEY = `jinn keys ${world.id} ${names}`; // teaching a world changes its buttons, but not its id
 const RESERVED = ["Escape", "Tab", "r", "p"];
 
-function actionButton(name, k) {
+function actionButton({ name, action }, k) {
   const label = make("span", { textContent: name });
   const button = make("button", { className: "action" }, label, make("span", { className: "caps" }));
-  const meaning = world.legend?.[k];
+  const meaning = world.legend?.[action];
   if (meaning?.fraction) {
     label.prepend(arrow(meaning));
     const steps = [[meaning.down, "down", "up"], [meaning.right, "right", "left"]]
@@ -21,12 +21,12 @@ function actionButton(name, k) {
   button.onpointerdown = (event) => {
     event.preventDefault();
     button.setPointerCapture(event.pointerId);
-    press(`pointer ${event.pointerId}`, { action: k }, event.timeStamp);
+    press(`pointer ${event.pointerId}`, { button: k }, event.timeStamp);
   };
   button.onlostpointercapture = (event) => release(`pointer ${event.pointerId}`);
   button.oncontextmenu = (event) => event.preventDefault(); // a long touch should open no menu
   button.onkeydown = (event) => {
-    if ([" ", "Enter"].includes(event.key)) press(event.code, { action: k }, event.timeStamp);
+    if ([" ", "Enter"].includes(event.key)) press(event.code, { button: k }, event.timeStamp);
   };
   button.onblur = () => ["Space", "Enter", "NumpadEnter"].forEach(release);
   return button;
@@ -65,7 +65,7 @@ function chooseKeys(own) {
   }
 }
 
-/** Bind the actions to keys, and show them. */
+/** Bind the buttons to keys, and show them. */
 function setKeys(own) {
   state.keys = bindKeys(own, names);
   [...$("actions").children].forEach((button, k) => {
@@ -79,7 +79,7 @@ function setKeys(own) {
   }));
 }
 
-/** Wait for a key; the action that had it before gets the other's. */
+/** Wait for a key; the button that had it before gets the other's. */
 function rebind(k, cap) {
   cap.textContent = "press a key";
   addEventListener("keydown", (event) => {
@@ -92,8 +92,8 @@ function rebind(k, cap) {
   }, { once: true, capture: true });
 }
 
-$("actions").append(...names.map(actionButton));
-setKeys(storedKeys() ?? usualKeys(world.actions));
-$("usual-keys").onclick = () => chooseKeys(usualKeys(world.actions));
+$("actions").append(...world.buttons.map(actionButton));
+setKeys(storedKeys() ?? usualKeys(names.length));
+$("usual-keys").onclick = () => chooseKeys(usualKeys(names.length));
 const which = touch ? "a button" : state.keys.usesArrows ? "an arrow or number key" : "a number key";
 $("how").textContent = `Hold ${which}: the model generates each next frame in response.`;

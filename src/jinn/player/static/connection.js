@@ -29,7 +29,7 @@ export function sendSettings() {
     type: "settings",
     fps: state.replaying ? world.fps_range[1] : Number($("speed").value),
     paused: state.paused || document.hidden || state.viewing !== null || state.replaying,
-    idle: $("auto").checked ? (world.idle ?? state.lastAction) : null,
+    idle: $("auto").checked ? (world.idle ?? world.buttons[state.lastButton].action) : null,
     look_ahead: $("look-ahead").checked,
     ...sampling(),
   });

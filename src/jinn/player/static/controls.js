@@ -2,13 +2,13 @@
 
 import { sendSettings } from "./connection.js";
 import { $ } from "./dom.js";
-import { names, state, update, world } from "./state.js";
+import { state, update, world } from "./state.js";
 
 [$("speed").min, $("speed").max] = world.fps_range;
 $("speed").value = Math.round(world.fps);
 $("auto").checked = world.idle !== null;
 $("auto").parentElement.title = world.idle !== null
-  ? `While nothing is held, the world plays “${names[world.idle]}”`
+  ? "While nothing is held, the world plays the action that does nothing"
   : "While nothing is held, the last action goes on";
 for (const id of ["speed", "auto", "look-ahead"]) {
   $(id).oninput = () => {

@@ -1,7 +1,7 @@
 // What the page shows of its state.
 
 import { $, make, touch } from "./dom.js";
-import { heldAction } from "./input.js";
+import { heldButton } from "./input.js";
 import { paint } from "./paint.js";
 import { onChange, state, world } from "./state.js";
 
@@ -64,10 +64,11 @@ function show() {
   showSentence("note", state.note);
   $("pause").ariaPressed = state.paused;
   $("pause").firstElementChild.textContent = state.paused ? "Resume" : "Pause";
-  const action = heldAction();
+  const held = heldButton();
   [...$("actions").children].forEach((button, k) => {
-    button.ariaPressed = k === action;
-    button.classList.toggle("playing", status === "live" && action === null && k === state.action);
+    button.ariaPressed = k === held;
+    const playing = status === "live" && held === null && world.buttons[k].action === state.action;
+    button.classList.toggle("playing", playing);
   });
   showFigures(status);
 }

@@ -1,4 +1,5 @@
-// What is held: keys, fingers and buttons of a gamepad. The server is told of the action that they mean.
+// What is held: keys, fingers and buttons of a gamepad. They mean a button of the page, and the server is told of its
+// action.
 
 import { send, sendSettings } from "./connection.js";
 import { $ } from "./dom.js";
@@ -8,8 +9,11 @@ import { state, update, world } from "./state.js";
 
 const SHORTCUTS = { r: "reset", p: "pause", " ": "pause", ".": "again", "/": "what-if" };
 
-/** The action that everything held means together; null: nothing is held. */
-export const heldAction = () => state.keys.resolve([...state.held.values()]);
+/** The button that everything held means together; null: nothing is held. */
+export const heldButton = () => state.keys.resolve([...state.held.values()]);
+
+/** The action of a button. */
+const actionOf = (button) => world.buttons[button]?.action ?? null;
 
 /** Something went down: `source` is what, `pressed` a press of keys.js, `time` of `performance.now`. */
 export function press(source, pressed, time) {
@@ -17,22 +21,23 @@ export function press(source, pressed, time) {
   stopReplay();
   branchOff();
   state.held.set(source, pressed);
-  const action = heldAction();
+  const button = heldButton();
+  const action = actionOf(button);
   const id = state.keyId + 1;
   send({ type: "action", action, id }); // so that even the shortest press is played
   send({ type: "keys", action, id });
   const unanswered = [...state.unanswered, { id, time: performance.timeOrigin + time }];
-  update({ keyId: id, lastAction: action, unanswered });
+  update({ keyId: id, lastButton: button, unanswered });
   if (world.idle === null && $("auto").checked) sendSettings(); // without an idle action, the last one goes on
 }
 
 export function release(source) {
-  const before = heldAction();
+  const before = heldButton();
   if (!state.held.delete(source)) return;
-  const action = heldAction();
-  if (action !== before) {
+  const button = heldButton();
+  if (button !== before) {
     state.keyId += 1;
-    send({ type: "keys", action, id: state.keyId });
+    send({ type: "keys", action: actionOf(button), id: state.keyId });
   }
   update({});
 }
@@ -50,7 +55,7 @@ addEventListener("keydown", (event) => {
   const pressed = state.keys.press(keyOf(event));
   const shortcut = SHORTCUTS[event.key.toLowerCase()];
   if (pressed) press(event.code, pressed, event.timeStamp);
-  else if (shortcut === "again") press(event.code, { action: state.lastAction }, event.timeStamp);
+  else if (shortcut === "again") press(event.code, { button: state.lastButton }, event.timeStamp);
   else if (shortcut && !event.repeat) $(shortcut).click();
   if (pressed || shortcut) event.preventDefault(); // arrows and space would scroll
 });
@@ -61,6 +66,6 @@ document.addEventListener("visibilitychange", () => {
   sendSettings(); // a page that nobody sees does not keep the model busy
 });
 $("again").onclick = () => {
-  press("again", { action: state.lastAction }, performance.now());
+  press("again", { button: state.lastButton }, performance.now());
   release("again");
 };

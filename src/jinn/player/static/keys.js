@@ -1,5 +1,5 @@
-// Which key plays which action. Every action has a key of its own (1 to 9, 0, then letters, or what the player
-// chose); where the names of the actions speak of directions, the arrows and the space bar play them too, also
+// Which key presses which button. Every button has a key of its own (1 to 9, 0, then letters, or what the player
+// chose); where the names of the buttons speak of directions, the arrows and the space bar press them too, also
 // two at once.
 
 const LETTERS = "qwetyuioasdfghjklzxcvbnm"; // without r and p: reset and pause
@@ -12,7 +12,7 @@ const ARROWS = {
 };
 const CAPS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", " ": "space" };
 
-/** The keys of a world of `count` actions if the player has chosen none. */
+/** The keys of `count` buttons if the player has chosen none. */
 export const usualKeys = (count) => [..."1234567890", ...LETTERS].slice(0, count);
 
 /** The one name of a keyboard event's key: digits go by place, for French ones need Shift. */
@@ -23,9 +23,9 @@ export function keyOf(event) {
 }
 
 /**
- * The keys of a world with actions called `names`, `own` being the key of each.
+ * The keys of buttons called `names`, `own` being the key of each.
  *
- * A press is {action} or {word}; a word is a direction, which may combine with others.
+ * A press is {button} or {word}; a word is a direction, which may combine with others.
  */
 export function bindKeys(own, names) {
   const directions = Object.values(ARROWS).flat();
@@ -34,7 +34,7 @@ export function bindKeys(own, names) {
   const known = new Set(words.flatMap((set) => [...set]));
 
   const wordOf = (key) => (own.includes(key) ? null : ARROWS[key]?.find((word) => known.has(word)));
-  // Of the actions with just these directions the one with the shortest name: "up" before "up slowly".
+  // Of the buttons with just these directions the one with the shortest name: "up" before "up slowly".
   const exactly = (wanted) => [...words.keys()]
     .filter((k) => words[k].size === wanted.size && [...wanted].every((w) => words[k].has(w)))
     .reduce((best, k) => (best < 0 || names[k].length < names[best].length ? k : best), -1);
@@ -44,28 +44,28 @@ export function bindKeys(own, names) {
 
     /** What a key presses, or null. */
     press(key) {
-      const action = own.indexOf(key);
-      if (action >= 0) return { action };
+      const button = own.indexOf(key);
+      if (button >= 0) return { button };
       const word = wordOf(key);
       return word ? { word } : null;
     },
 
-    /** The action that a list of presses means, the latest last; null if it is empty. */
+    /** The button that a list of presses means, the latest last; null if it is empty. */
     resolve(presses) {
       const last = presses.at(-1);
       if (!last) return null;
-      if (last.action !== undefined) return last.action;
+      if (last.button !== undefined) return last.button;
       const together = exactly(new Set(presses.flatMap((press) => press.word ?? [])));
       if (together >= 0) return together;
       const alone = exactly(new Set([last.word]));
       return alone >= 0 ? alone : words.findIndex((set) => set.has(last.word));
     },
 
-    /** The key caps to print on the button of action k; for a name of two directions, a key for each. */
+    /** The key caps to print on button k; for a name of two directions, a key for each. */
     caps(k) {
       const arrows = [...words[k]].map((word) => Object.keys(ARROWS).filter((key) => wordOf(key) === word));
       const shown = arrows.length === 1 ? arrows[0] : arrows.map(([key]) => key);
-      const first = exactly(words[k]) === k; // of actions that go one way, the arrows play one
+      const first = exactly(words[k]) === k; // of buttons that go one way, the arrows press one
       return [capOf(own[k]), ...(first ? shown.map(capOf) : [])].filter(Boolean);
     },
 

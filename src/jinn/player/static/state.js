@@ -10,8 +10,8 @@ history.replaceState(null, "", location.pathname); // a token should not be part
 /** The world as the server describes it: its properties and the server's limits. */
 export const world = await answer.json();
 
-/** The names of the actions. */
-export const names = Array.from({ length: world.actions }, (_, k) => world.legend?.[k].name ?? `action ${k + 1}`);
+/** The names of the buttons. Button k plays the action `world.buttons[k].action`: two may play the same one. */
+export const names = world.buttons.map(({ name }) => name);
 
 const listeners = [];
 
@@ -38,10 +38,10 @@ export const state = (window.jinn = {
   opened: null, // a saved session whose first frame has not arrived yet
 
   // Input
-  keys: null, // which key plays which action: see keys.js
+  keys: null, // which key presses which button: see keys.js
   held: new Map(), // what is down (a key, a finger, a button) -> press, the latest last
   keyId: 0,
-  lastAction: world.idle ?? 0,
+  lastButton: Math.max(0, world.buttons.findIndex(({ action }) => action === world.idle)),
   unanswered: [], // {id, time} of presses whose frame has not arrived yet
   paused: false,
 

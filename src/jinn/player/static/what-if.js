@@ -1,4 +1,4 @@
-// The what-if: short films of where each action would lead from here, side by side; one of them can be played.
+// The what-if: short films of where each button would lead from here, side by side; one of them can be played.
 
 import { sampling, send } from "./connection.js";
 import { $, make } from "./dom.js";
@@ -10,7 +10,7 @@ import { names, state, world } from "./state.js";
 const DEPTH = Math.min(6, world.max_what_if_frames); // frames of each film
 const BEAT_MS = 150; // of each frame; the films repeat
 
-let films = []; // of each action: its frames so far
+let films = []; // of each button: its frames so far
 let beat = null;
 
 const show = (k, pixels) => paint($("branches").children[k].firstElementChild, pixels);
@@ -25,7 +25,7 @@ function open() {
   close();
   films = names.map(() => []);
   $("branches").append(...names.map((name, k) => make(
-    "button", { title: `Play this action: ${name}`, onclick: () => play(k) },
+    "button", { title: `Play this action: ${name}`, onclick: () => play(world.buttons[k].action) },
     make("canvas", { width: world.width, height: world.height }), make("span", { textContent: name }),
   )));
   let tick = 0;
@@ -44,8 +44,11 @@ function play(action) {
 
 /** A frame of a film has arrived. */
 export function takeBranch({ action, pixels }) {
-  films[action]?.push(pixels);
-  if (films[action]?.length === 1) show(action, pixels);
+  films.forEach((film, k) => {
+    if (world.buttons[k].action !== action) return;
+    film.push(pixels);
+    if (film.length === 1) show(k, pixels);
+  });
 }
 
 /** A frame was played: start again from there, while the world waits. */
