@@ -105,9 +105,16 @@ def test_a_state_may_change_its_backend(folder: Path) -> None:
     assert (torch.cat([first, second], dim=1).int() - whole.int()).abs().max() <= 1
 
 
-def test_the_built_in_graph_is_of_the_built_in_weights_and_close_to_them() -> None:
+def test_the_graph_of_a_built_in_world_is_cached_and_close_to_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """8 prompts, every action: at least 95% of the digits equal those in float32, and PSNR is at least 35 dB."""
+    monkeypatch.setenv("JINN_CACHE", str(tmp_path))
     plain = World.load("coinrun")
+    assert plain.folder is not None
+    assert fastest(plain.device, plain.folder) == "torch"
+    [path] = export_onnx(plain, plain.folder, "int8")
+    assert path.is_relative_to(tmp_path)
     assert fastest(plain.device, plain.folder) == "onnx-int8"
     fast = World.load("coinrun").with_backend("auto")
     agreement, error = [], []

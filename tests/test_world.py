@@ -243,7 +243,7 @@ def test_saving_a_world_again_replaces_its_training_data_and_legend(tmp_path: Pa
 
 def test_the_built_in_world_is_complete_and_small() -> None:
     folder = find_world("coinrun")
-    assert sum(p.stat().st_size for p in folder.iterdir()) <= 40e6
+    assert sum(p.stat().st_size for p in folder.iterdir()) <= 12.5e6
     world = World.load("coinrun")
     assert len(world.prompts) >= 4
     assert len(world.action_names or []) == world.num_actions

@@ -154,3 +154,9 @@ def load_function(location: str) -> Callable[..., Any]:
     if not callable(function):
         raise JinnError(f"{path} has no function {name!r}: define it, or name another one")
     return cast(Callable[..., Any], function)
+
+
+def cache_folder() -> Path:
+    """The folder for what can be made again, such as features of real clips: JINN_CACHE, or in the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("JINN_CACHE") or Path(home) / "jinn")

@@ -15,7 +15,8 @@ def export(world: tyro.conf.Positional[str], /, precision: GraphPrecision | None
     """Write a world as ONNX graphs, which play faster on a CPU.
 
     Args:
-        world: Name of a built-in world, or folder of a world or of a run. The graphs are written into it.
+        world: Name of a built-in world, or folder of a world or of a run. The graphs are written into it; those
+            of a built-in world into the user's cache.
         precision: Precision of the graph. The default writes one in float32 and one in int8.
     """
     from jinn.world.export import export_onnx

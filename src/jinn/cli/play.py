@@ -6,9 +6,13 @@ from pathlib import Path
 
 import tyro
 
-from jinn.cli.console import DEVICE, say
+from jinn.cli.console import DEVICE, console, say
+from jinn.errors import JinnError
 from jinn.world.backends import BackendName
 from jinn.world.world import World
+
+# Parameters of the largest world whose graph is made without being asked for.
+LARGEST = 50_000_000
 
 
 def play(
@@ -37,7 +41,8 @@ def play(
         text: Text-to-image model of diffusers, as a folder or a name on its hub. With it a world can also
             start from a text.
         browser: Whether the page is opened in a browser.
-        backend: Backend that computes the frames. auto takes the fastest that is installed.
+        backend: Backend that computes the frames. auto takes the fastest that is installed; on a CPU that is a
+            graph, which is made the first time that a world is played.
         device: Device to play on, such as cpu or cuda.
     """
     from jinn.player.pictures import read_picture
@@ -46,7 +51,7 @@ def play(
 
     loaded = World.load(world, device, backend)
     if backend == "auto" and loaded.backend.next_frame is None:
-        say(f"jinn export {world} would make it play faster on a CPU")
+        loaded = with_graph(loaded)
     frame = read_picture(prompt.read_bytes(), loaded.size_hw) if prompt else None
     text_to_image = TextToImage(text, loaded.size_hw, device) if text else None
     serve(
@@ -61,3 +66,22 @@ def play(
     )
     if text_to_image is not None:
         text_to_image.close()
+
+
+def with_graph(world: World) -> World:
+    """The world on the graph of its frame, which is made now; as it is if the packages for that are missing.
+
+    Making the graph takes seconds for a world that a CPU can play, and minutes for one that is too large for it.
+    """
+    from jinn.world.export import export_onnx
+
+    assert world.folder is not None
+    if sum(parameter.numel() for parameter in world.parameters()) > LARGEST:
+        return world
+    try:
+        with console.status("making the graph that plays this world faster, once"):
+            export_onnx(world, world.folder, "int8")
+    except JinnError as error:
+        say(f"It would play faster, but {error}")
+        return world
+    return world.with_backend("auto")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -43,9 +42,3 @@ def cached(file: Path | None, measure: Callable[[], Records]) -> Records:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(file, found)
     return found
-
-
-def cache_folder() -> Path:
-    """The folder that keeps features of real clips between evaluations: JINN_CACHE, or in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("JINN_CACHE") or Path(home) / "jinn")

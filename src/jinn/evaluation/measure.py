@@ -25,12 +25,12 @@ from jinn.evaluation import (
     rollouts,
     stability,
 )
-from jinn.evaluation.cache import cache_folder, cached, clips_digest
+from jinn.evaluation.cache import cached, clips_digest
 from jinn.evaluation.clips import Clips, HeldOut
 from jinn.evaluation.estimate import Records
 from jinn.evaluation.networks import Networks
 from jinn.evaluation.protocol import Protocol
-from jinn.files import to_dict, weights_hash
+from jinn.files import cache_folder, to_dict, weights_hash
 from jinn.world.legend import ActionMeaning, describe_actions
 from jinn.world.world import World
 

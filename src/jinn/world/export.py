@@ -34,7 +34,7 @@ OPSET = 20
 
 
 def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list[Path]:
-    """Write the graph of a world, as its folder holds it, beside its weights in each precision; returns the files.
+    """Write the graph of a world, as its folder holds it, to `onnx_path` in each precision; returns the files.
 
     "int8" keeps the weights of all matrix products as int8, one scale a column, and rounds their inputs to 8 bits on
     the fly, one scale a tensor (ONNX Runtime's dynamic quantisation). ``jinn eval --backend`` and
@@ -55,6 +55,7 @@ def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list
             entry = model.metadata_props.add()
             entry.key, entry.value = "weights", weights_digest(folder)
             paths.append(onnx_path(folder, precision))
+            paths[-1].parent.mkdir(parents=True, exist_ok=True)
             with replacing(paths[-1]) as temporary:
                 onnx.save(model, temporary)
     return paths

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from jinn.files import cache_folder
 from jinn.models.transformer import KVCache
+from jinn.world.folder import BUILT_IN
 
 GraphPrecision = Literal["float32", "int8"]
 
@@ -53,7 +55,9 @@ def group_tensors(named: dict[str, Tensor], names: Sequence[str]) -> tuple[Any, 
 
 
 def onnx_path(folder: Path, precision: GraphPrecision) -> Path:
-    """Where a world's folder holds its graph."""
+    """Where the graph of the world in a folder lies: in it, or in the user's cache if the world is built in."""
+    if folder.resolve().parent == BUILT_IN.resolve():
+        folder = cache_folder() / "graphs" / folder.name
     return folder / f"frame-{precision}.onnx"
 
 
