@@ -1,6 +1,6 @@
-"""Make the README's animation from a world's weights: one prompt, every latent action held constant.
+"""Make the README's film from a world's weights: one uncut run under scripted keys, from one prompt.
 
-python scripts/make_animation.py --world coinrun --out docs/coinrun.gif
+python scripts/make_animation.py --world platforms --keys "stay 8, right 30, right-up 12" --out docs/platforms.webp
 """
 
 from __future__ import annotations
@@ -12,52 +12,57 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from jinn.player.session import buttons
 from jinn.world.world import World
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--world", default="coinrun")
-    parser.add_argument("--out", type=Path, default=Path("docs/coinrun.gif"))
+    parser.add_argument("--world", default="platforms")
+    parser.add_argument("--out", type=Path, default=Path("docs/platforms.webp"))
+    parser.add_argument("--keys", required=True, help="names of keys, and for how many frames each is held")
     parser.add_argument("--prompt", type=int, default=0, help="index of the prompt")
-    parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scale", type=int, default=2)
+    parser.add_argument("--scale", type=int, default=4)
     options = parser.parse_args()
 
     world = World.load(options.world)
-    A = world.num_actions
-    prompt_BTHWC = world.prompts[options.prompt][None, None].expand(A, 1, -1, -1, -1)
-    state, frame_BHWC = world.reset(prompt_BTHWC, seed=options.seed)
-    frames = [frame_BHWC]
-    for _ in range(options.frames):
-        state, frame_BHWC = world.step(state, torch.arange(A))
-        frames.append(frame_BHWC)
-    names = world.action_names or [f"action {a}" for a in range(A)]
-    pictures = [render(frame.numpy(), names, options.scale) for frame in frames]
+    script = read_script(options.keys, world)
+    state, frame_BHWC = world.reset(world.prompts[options.prompt][None, None], seed=options.seed)
+    pictures = [render(frame_BHWC[0].numpy(), "", options.scale)]
+    for name, action in script:
+        state, frame_BHWC = world.step(state, torch.tensor([action]))
+        pictures.append(render(frame_BHWC[0].numpy(), name, options.scale))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     pictures[0].save(
         options.out,
         save_all=True,
         append_images=pictures[1:],
-        duration=[600] + [round(1000 / world.fps)] * options.frames,
-        loop=0,
-        optimize=True,
+        duration=round(1000 / world.fps),
+        quality=60,
+        method=6,
     )
     print(f"{options.out}: {len(pictures)} frames, {options.out.stat().st_size:,} bytes")
 
 
-def render(frame_BHWC: np.ndarray, names: list[str], scale: int, columns: int = 4) -> Image.Image:
-    """One frame of all roll-outs in a grid, each above its action's name."""
-    A, H, W, _ = frame_BHWC.shape
-    h, w, line, gap = H * scale, W * scale, 14, 4
-    rows = -(-A // columns)
-    sheet = Image.new("RGB", (columns * (w + gap) + gap, rows * (h + line + gap) + gap), "white")
-    pen = ImageDraw.Draw(sheet)
-    for a in range(A):
-        x, y = gap + a % columns * (w + gap), gap + a // columns * (h + line + gap)
-        sheet.paste(Image.fromarray(frame_BHWC[a]).resize((w, h), Image.Resampling.NEAREST), (x, y))
-        pen.text((x + 2, y + h + 1), f"{a + 1}: {names[a]}", fill="black")
+def read_script(text: str, world: World) -> list[tuple[str, int]]:
+    """The name of the key and the action of each frame."""
+    actions = {button.name: button.action for button in buttons(world)}
+    script = []
+    for part in text.split(","):
+        name, _, frames = part.strip().rpartition(" ")
+        if name not in actions or not frames.isdecimal():
+            raise SystemExit(f"{part.strip()!r} is no key and number of frames; keys: {', '.join(actions)}")
+        script += [(name, actions[name])] * int(frames)
+    return script
+
+
+def render(frame_HWC: np.ndarray, name: str, scale: int) -> Image.Image:
+    """A frame above the name of the key that is held."""
+    H, W, _ = frame_HWC.shape
+    sheet = Image.new("RGB", (W * scale, H * scale + 18), "white")
+    sheet.paste(Image.fromarray(frame_HWC).resize((W * scale, H * scale), Image.Resampling.NEAREST))
+    ImageDraw.Draw(sheet).text((4, H * scale + 2), name, fill="black", font_size=13)
     return sheet
 
 
