@@ -106,10 +106,9 @@ def ingest(
         for source, own in native.items()
     ]
     num_actions = max((own.num_actions for own in native.values()), default=0)
-    named = {own.action_names for own in native.values() if own.num_actions}
-    names = named.pop() if len(named) == 1 else None
+    names, *others = {own.action_names for own in native.values() if own.num_actions} or {None}
     try:
-        with StoreWriter(out, size_hw, fps, num_actions, action_names=names) as writer:
+        with StoreWriter(out, size_hw, fps, num_actions, action_names=None if others else names) as writer:
             old_episodes, old_frames = writer.num_episodes, writer.num_frames
             resumed, skipped, warnings = _add_videos(writer, videos, progress)
             resumed += sum(_add_play(writer, play, progress) for play in plays)

@@ -73,8 +73,7 @@ def run_recipe(
         on_step: see `jinn.training.loop.OnStep`.
         parallel: layout of the work over the processes of torchrun; the run may go on with another one.
         base: world whose tokenizer and latent actions replace the recipe's. Only the dynamics are trained.
-        precision: of matrix products. "auto" is bfloat16 where the hardware multiplies it faster, else
-            float32; a run that goes on keeps the precision that it started with, wherever it goes on.
+        precision: of matrix products; "auto" is bfloat16 where the hardware multiplies it faster. A run keeps its own.
         deadline: `time.monotonic` at which the run is stopped and saved.
         actions: "known" conditions the dynamics on the true actions of the frames.
 
@@ -88,28 +87,24 @@ def run_recipe(
     source = StoreSource(frames) if isinstance(frames, FrameStore) else frames
     recipe = fit_to_frames(fit_to_actions(recipe, source, base, actions), source.size_hw, base)
     with join(parallel, torch.device(device)) as ranks:
-        check(recipe, ranks)
+        check(recipe, source, ranks)
         if ranks.first:
             precision = start_or_resume(run, recipe, seed, source, base, precision, ranks.device)
         half = ranks.agree(int(precision == "bfloat16"))  # none goes on before the run's folder exists
         ranks = replace(ranks, precision="bfloat16" if half else "float32")
-        if source.stream_config and ranks.size > 1:
-            raise JinnError("several processes cannot share one stream: make a store with jinn data first")
         if ranks.any(time.monotonic() > deadline):
             raise Interrupted(0)  # before a stream plays its test levels
         world = new_world(recipe, source.previews[0], name, seed)
         world.trained_on = source.trained_on
         take_over(world, base)
-        if world.has_known_actions:  # now, so that the worlds of checkpoints have names
-            name_known_actions(world, source, base)
+        name_known_actions(world, source)
         try:
             train_phases(recipe, source, run, world, seed, ranks, on_step, base is None, deadline)
         finally:
             source.close()
     if ranks.first:
         world.to(ranks.device)
-        if not world.has_known_actions:
-            name_actions(world, source)
+        name_latent_actions(world, source)
         world.save(run / "world")
     return world.eval()
 
@@ -147,19 +142,21 @@ def train_phases(
         ranks.broadcast(stage.finish(clips, phase.config, seed))
 
 
-def name_actions(world: World, source: Source) -> None:
-    """Name the actions after the motion in clips of the training, or of the test levels of a stream."""
-    world.legend = describe_actions(world.eval(), described_clips(source)[1].frames_BTHWC)
+def name_latent_actions(world: World, source: Source) -> None:
+    """Name latent actions after the motion in clips of the training, or of the test levels of a stream."""
+    if not world.has_known_actions:
+        world.legend = describe_actions(world.eval(), described_clips(source)[1].frames_BTHWC)
 
 
-def name_known_actions(world: World, source: Source, base: World | None) -> None:
-    """Give the actions the names of the store, if it holds any; those of a base have its legend."""
-    if base is not None:
-        world.legend = base.legend
-        return
-    store, clips = described_clips(source, recorded=True)
-    motion_BT2 = player_motion(clips.frames_BTHWC)
-    world.legend = describe(clips.actions_BTm1, motion_BT2, world.num_actions, store.action_names)
+def name_known_actions(world: World, source: Source) -> None:
+    """Give known actions the names of the store, if it holds any: before the training, for the worlds of checkpoints.
+
+    Those of a base have their names already.
+    """
+    if world.has_known_actions and world.legend is None and source.num_actions:
+        store, clips = described_clips(source, recorded=True)
+        motion_BT2 = player_motion(clips.frames_BTHWC)
+        world.legend = describe(clips.actions_BTm1, motion_BT2, world.num_actions, store.action_names)
 
 
 def described_clips(source: Source, recorded: bool = False) -> tuple[FrameStore, Batch]:
@@ -201,8 +198,10 @@ def fit_to_actions(recipe: Recipe, source: Source, base: World | None, actions: 
     return recipe
 
 
-def check(recipe: Recipe, ranks: Ranks) -> None:
+def check(recipe: Recipe, source: Source, ranks: Ranks) -> None:
     """Raise `JinnError` now rather than after the first phase."""
+    if source.stream_config and ranks.size > 1:
+        raise JinnError("several processes cannot share one stream: make a store with jinn data first")
     for phase in phases(recipe):
         ranks.rows(phase.config.batch)
     parts: list[object] = [recipe.dynamics.transformer]
@@ -236,9 +235,11 @@ def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
 
 
 def take_over(world: World, base: World | None) -> None:
-    """Copy the tokenizer and latent actions of a base, if any, and the record of what they were trained on."""
+    """Copy a base's tokenizer and latent actions, the record of what they were trained on, and names of known ones."""
     if base is None:
         return
+    if base.has_known_actions:
+        world.legend = base.legend
     world.tokenizer.load_state_dict(base.tokenizer.state_dict())
     world.latent_actions.load_state_dict(base.latent_actions.state_dict())
     if world.trained_on is not None and base.trained_on is not None:
