@@ -91,6 +91,23 @@ def test_a_phase_uses_all_chunks(tmp_path: Path) -> None:
     stream.close()
 
 
+def test_a_stream_tells_its_actions_before_it_plays(tmp_path: Path) -> None:
+    stream = FrameStream(COINRUN, CONFIG, tmp_path / "a")
+    assert stream.num_actions == 15
+    assert not (tmp_path / "a").exists()
+    assert stream.previews[0].action_names is not None
+    stream.close()
+
+
+@pytest.mark.slow
+def test_known_actions_of_a_stream(tmp_path: Path) -> None:
+    stream = FrameStream(COINRUN, CONFIG, tmp_path / "run" / "stream")
+    world = run_recipe(short(), stream, tmp_path / "run", "run", actions="known")
+    assert world.has_known_actions
+    assert world.action_names is not None
+    assert world.action_names[4] == "stay"
+
+
 def exit_code(command: list[str]) -> int:
     try:
         return main(command)

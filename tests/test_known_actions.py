@@ -32,6 +32,7 @@ from jinn.training.run import run_recipe
 from jinn.training.stages import DynamicsStage
 from jinn.world.config import WorldConfig
 from jinn.world.export import export_onnx
+from jinn.world.label import label
 from jinn.world.world import World
 
 STEPS = {"tokenizer": 40, "latent_action": 120, "dynamics": 30, "self_rollout": 6}
@@ -96,6 +97,8 @@ def test_a_short_training_infers_the_true_actions(trained: tuple[World, Path], t
     assert inferred_BTm1.shape == (10, 40)
     hits = (inferred_BTm1 == read_actions(levels, *places, 41)).float().mean()
     assert hits > 0.8
+    labels_X = label(trained[0], levels, chunk=7)
+    assert labels_X.reshape(10, 41)[:, :-1].tolist() == inferred_BTm1.tolist()
 
 
 def test_unknown_actions_teach_nothing_and_a_batch_may_be_split(game: FrameStore) -> None:
