@@ -29,8 +29,9 @@ from benchmarks.flops import count_flops
 from benchmarks.measure import RESULTS, Row, interleaved, matrix_product, peak_memory, save, synchronize
 from jinn.allocator import keep_freed_memory
 from jinn.contracts import Generators, to_device
-from jinn.data.clips import ClipSampler, clip_generators
+from jinn.data.clips import Batch, ClipSampler, clip_generators
 from jinn.data.synthetic import write_game
+from jinn.models.latent_actions import LatentActionModel
 from jinn.models.ours.motion_latent_actions import MotionLatentActionModel
 from jinn.models.transformer import STBlock, STTransformer
 from jinn.recipes import RECIPES
@@ -92,7 +93,7 @@ def build(recipe: Recipe, stage: str, batch: int, device: torch.device) -> Train
 
     def action_loss(frames_BTHWC: Tensor, generators: Generators) -> Tensor:
         if phase.stage is not LatentActionStage or not isinstance(actions, MotionLatentActionModel):
-            return actions.loss(frames_BTHWC)[0]
+            return cast(LatentActionModel, actions).loss(frames_BTHWC)[0]
         shape = len(frames_BTHWC), frames_BTHWC.shape[1] - 1, actions.config.quantizer.dim
         noise_BTm1d = to_device(torch.randn(shape, generator=generators[0]), device)
         return actions.continuous_loss(frames_BTHWC, noise_BTm1d)[0]
@@ -130,8 +131,9 @@ def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dic
     sampler = ClipSampler(store, config.frames, seed=0)
     height, width = training.size_hw
 
-    def clips(number: int, rows: range) -> Tensor:
-        return sampler.batch(number, len(rows))[:, :, :height, :width].contiguous()
+    def clips(number: int, rows: range) -> Batch:
+        frames_BTHWC = sampler.batch(number, len(rows))[:, :, :height, :width].contiguous()
+        return Batch(frames_BTHWC, torch.full((len(rows), config.frames - 1), -1))
 
     prefetch = Prefetch(clips, range(config.batch), step=0, steps=10**9)
     optimizers = make_optimizers(config, [training.model])
@@ -149,7 +151,7 @@ def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dic
 
     def step() -> None:
         nonlocal number
-        frames_BTHWC = to_device(prefetch.take(), device)
+        frames_BTHWC = to_device(prefetch.take().frames_BTHWC, device)
         waited.append(prefetch.waited)
         chance = clip_generators(0, range(number * config.batch, (number + 1) * config.batch))
         with autocast(device, fastest_precision(device)):

@@ -1,6 +1,6 @@
 """Make the README's film from a world's weights: one uncut run under scripted keys, from one prompt.
 
-python scripts/make_animation.py --world platforms --keys "stay 8, right 30, right-up 12" --out docs/platforms.webp
+python scripts/make_animation.py --world platforms --keys "stay 8, right 30, up-right 12" --out docs/platforms.webp
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ class TrueGame:
         deaf: whether it ignores actions and walks at random.
     """
 
+    has_known_actions = False
     name, num_actions, device, folder, trained_on = (
         "true",
         len(ACTIONS),

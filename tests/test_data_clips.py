@@ -128,7 +128,6 @@ def test_evaluation_clips_do_not_overlap_and_are_spread(store: FrameStore) -> No
     clips = read_clips(store, np.array([7, 7]), np.array([0, 4]), 4)
     assert np.array_equal(clips.flatten(0, 1).numpy(), store.frames(7, 0, 8))
     actions = read_actions(store, np.array([7]), np.array([4]), 4)
-    assert actions is not None
     assert actions.tolist() == [game_rollout(7, 30, (8, 8))[1][4:7].tolist()]
 
 
@@ -142,7 +141,7 @@ def test_clips_longer_than_every_episode_are_reported(store: FrameStore, tmp_pat
         writer.append(game_rollout(0, 9, (8, 8))[0])
         writer.end_episode("one")
     one = FrameStore.open(tmp_path / "s")
-    assert read_actions(one, np.array([0]), np.array([0]), 4) is None
+    assert read_actions(one, np.array([0]), np.array([0]), 4).tolist() == [[-1, -1, -1]]
     with pytest.raises(JinnError, match="no episodes in its heldout split"):
         evenly_spaced_clips(one, 4)
 

@@ -11,13 +11,15 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 from jinn.cli import main
 from jinn.contracts import JinnError
 from jinn.data.collect import MAX_FRAMES, MEAN_HOLD, Episode, Policy, collect
-from jinn.data.games import JUMP_RIGHT, PROCGEN_MOVES, WALK_RIGHT, open_games
+from jinn.data.games import JUMP_RIGHT, PROCGEN_MOVES, WALK_RIGHT, open_games, readable
 from jinn.data.ingest import ingest
 from jinn.data.store import FrameStore
+from jinn.world.motion import global_motion
 
 try:
     import envpool
@@ -94,6 +96,30 @@ def test_every_action_is_stored_with_its_frames(num_envs: int, repeat: int) -> N
     assert played[0].frames_THWC[0, 0, 0].tolist() == [0, 0, 99]  # the first observation is kept
     whole = [r for r in played if r.frames_THWC[-1, 0, 0, 1] == 5]
     assert len(whole) > 15  # and so is the final one
+
+
+@needs_envpool
+def test_the_names_of_procgens_actions_say_what_they_do() -> None:
+    """The camera follows the player: the picture scrolls left while he walks right, and then back."""
+    games = open_games(COINRUN, seed=3, levels=(5, 1), num_envs=1)
+    assert games.action_names is not None
+    games.reset()
+    scrolled = {}
+    for name in ("right", "left"):
+        actions = np.array([games.action_names.index(name)])
+        frames_THWC = np.concatenate([games.step(actions)[0] for _ in range(12)])
+        motion_T2 = global_motion(torch.from_numpy(frames_THWC)[None])[0]
+        scrolled[name] = int(motion_T2[:, 1].sum())
+    games.close()
+    assert scrolled["right"] < 0 < scrolled["left"]
+
+
+@pytest.mark.parametrize(
+    ("meaning", "name"),
+    [("NOOP", "noop"), ("UPRIGHTFIRE", "up-right-fire"), ("LEFT", "left"), ("FIRE", "fire")],
+)
+def test_meanings_of_gymnasium_become_names_of_directions(meaning: str, name: str) -> None:
+    assert readable(meaning) == name
 
 
 def test_random_play_takes_every_action() -> None:

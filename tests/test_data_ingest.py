@@ -170,6 +170,8 @@ def test_coinrun_is_ingested(tmp_path: Path) -> None:
     summary = ingest([COINRUN], tmp_path / "out", frames=3000, levels=(50, 30), policy="sticky")
     store = FrameStore.open(tmp_path / "out")
     assert (store.size_hw, store.fps, store.num_actions, store.num_frames) == ((64, 64), 15, 15, 3000)
+    assert store.action_names is not None
+    assert store.action_names[:9:4] == ("down-left", "stay", "up-right")
     assert (summary.frames, summary.hours) == (3000, 3000 / 15 / 3600)
     levels = [store.level_seed(i) for i in range(store.num_episodes)]
     assert set(levels) <= set(range(50, 80))
@@ -186,6 +188,7 @@ def test_videos_and_play_in_one_store(tmp_path: Path) -> None:
     ingest([str(tmp_path / "a.mp4"), GAME], tmp_path / "out", frames=200, size_hw=(32, 32))
     store = FrameStore.open(tmp_path / "out")
     assert (store.num_actions, store.fps, store.num_episodes) == (5, 10, 3)
+    assert store.action_names == ("stay", "left", "right", "up", "down")
     assert store.actions(0, 0, 20) is None
     frames, actions = game_rollout(store.level_seed(1) or 0, 100)
     assert np.array_equal(store.frames(1, 0, 100), frames)

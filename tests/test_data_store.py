@@ -86,6 +86,27 @@ def test_actions_and_levels_are_stored(tmp_path: Path) -> None:
         assert store.level_seed(i) == 40 + i
 
 
+def names_after(path: Path, *given: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The names of a store's actions after games of three actions with these names, and a video, were added."""
+    for number, names in enumerate(given):
+        with StoreWriter(path, SIZE, 10, num_actions=3, action_names=names) as writer:
+            writer.append(pictures(number, 4))
+            writer.end_episode("game", np.array([0, 1, 2, 0]), level_seed=number)
+        with StoreWriter(path, SIZE, 10) as writer:
+            add(writer, pictures(number, 4), f"video {number}")
+    return FrameStore.open(path).action_names
+
+
+def test_the_names_of_actions_are_kept_as_long_as_sources_agree(tmp_path: Path) -> None:
+    names, others = ("left", "stay", "right"), ("up", "stay", "down")
+    assert names_after(tmp_path / "one", names) == names
+    assert names_after(tmp_path / "same", names, names) == names
+    assert names_after(tmp_path / "two", names, others, names) is None
+    assert names_after(tmp_path / "late", None, names) is None
+    assert names_after(tmp_path / "few", names[:2]) is None
+    assert write_game(tmp_path / "game", episodes=1, length=4).action_names == ACTIONS
+
+
 def test_a_store_mixes_video_and_play(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
         add(writer, pictures(0, 4), "video")

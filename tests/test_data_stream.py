@@ -82,13 +82,30 @@ def test_a_phase_uses_all_chunks(tmp_path: Path) -> None:
     stream = FrameStream(COINRUN, CONFIG, tmp_path / "a")
     phase = replace(tiny().tokenizer_training, steps=7, batch=4, frames=2)
     clips = clips_of(stream, phase, seed=0)
-    shown = [clips(step, range(4)) for step in range(9)]  # the last ones are beyond the end
+    shown = [clips(step, range(4)).frames_BTHWC for step in range(9)]  # the last ones are beyond the end
     for number, step in ((0, 0), (1, 3), (2, 5)):
         store = FrameStream(COINRUN, CONFIG, tmp_path / f"{number}").chunk(number)
         known = {f.tobytes() for e in range(store.num_episodes) for f in store.frames(e, 0, store.lengths[e])}
         assert all(frame.numpy().tobytes() in known for frame in shown[step].flatten(0, 1))
-    assert torch.equal(clips_of(stream, phase, seed=0)(3, range(1, 3)), shown[3][1:3])
+    assert torch.equal(clips_of(stream, phase, seed=0)(3, range(1, 3)).frames_BTHWC, shown[3][1:3])
     stream.close()
+
+
+def test_a_stream_tells_its_actions_before_it_plays(tmp_path: Path) -> None:
+    stream = FrameStream(COINRUN, CONFIG, tmp_path / "a")
+    assert stream.num_actions == 15
+    assert not (tmp_path / "a").exists()
+    assert stream.previews[0].action_names is not None
+    stream.close()
+
+
+@pytest.mark.slow
+def test_known_actions_of_a_stream(tmp_path: Path) -> None:
+    stream = FrameStream(COINRUN, CONFIG, tmp_path / "run" / "stream")
+    world = run_recipe(short(), stream, tmp_path / "run", "run", actions="known")
+    assert world.has_known_actions
+    assert world.action_names is not None
+    assert world.action_names[4] == "stay"
 
 
 def exit_code(command: list[str]) -> int:

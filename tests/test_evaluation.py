@@ -350,7 +350,7 @@ def test_delta_psnr_of_frame_4_is_that_of_the_fourth_frame_after_the_prompt() ->
     inferred, random = real_BTHWC + errors_T, real_BTHWC + worse_T
     played = rollouts.Rollouts(
         real_BTHWC, nothing, real_BTHWC, nothing, nothing, nothing, {"inferred": inferred[:, 1:]},
-        ((nothing, random),),
+        "inferred", ((nothing, random),),
     )  # fmt: skip
 
     class Model:

@@ -74,7 +74,7 @@ def test_buttons_show_the_direction_of_their_action(open_page: OpenPage, world: 
 
 def test_a_taught_world_is_played_by_its_keys(open_page: OpenPage, world: World) -> None:
     taught = copy.copy(world)
-    games = ("stay", 4), ("left", 2), ("left-up", 3), ("Q", 2)
+    games = ("stay", 4), ("left", 2), ("up-left", 3), ("Q", 2)
     taught.keys = [Key(name, latent, 9, 1.0, 0.0) for name, latent in games]
     with running(create_app(taught)) as address:
         page = open_page(address)

@@ -8,7 +8,7 @@ import torch
 from jinn.data.clips import ClipSampler, clip_generators, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import StoreSource
-from jinn.data.synthetic import write_game
+from jinn.data.synthetic import game_rollout, write_game
 from jinn.recipes import tiny
 from jinn.training.parallel import (
     ParallelConfig,
@@ -29,9 +29,15 @@ def test_ranks_divide_the_clips_of_one_and_their_number_may_change(game: FrameSt
     for step in (0, 1, 7):
         whole = clips(step, range(phase.batch))
         parts = [clips(step, Ranks(rank=rank, size=size).rows(phase.batch)) for rank in range(size)]
-        assert torch.equal(torch.cat(parts), whole)
-    every = ClipSampler(game, phase.frames, 3).batch(2, phase.batch)
-    assert torch.equal(clips(2, range(phase.batch)), every)
+        for kind in range(2):  # frames and actions
+            assert torch.equal(torch.cat([part[kind] for part in parts]), whole[kind])
+    sampler = ClipSampler(game, phase.frames, 3)
+    batch = clips(2, range(phase.batch))
+    assert torch.equal(batch.frames_BTHWC, sampler.batch(2, phase.batch))
+    places = zip(*sampler.locate(range(2 * phase.batch, 3 * phase.batch)), strict=True)
+    for row_Tm1, (episode, t) in zip(batch.actions_BTm1, places, strict=True):
+        _, actions_T = game_rollout(int(episode), 21)  # the episode's number is its level
+        assert row_Tm1.tolist() == actions_T[t : t + phase.frames - 1].tolist()
 
 
 def test_ranks_of_one_tensor_group_have_the_same_clips() -> None:

@@ -133,7 +133,7 @@ def coinrun() -> Recipe:
             decoder=ConvConfig(fine=96, coarse=256, coarse_blocks=4),
             quantizer=FSQConfig(levels=(8,) * 10),
         ),
-        latent_actions=replace(cpu.latent_actions, encoder=motion, decoder=motion),
+        latent_actions=MotionLatentActionsConfig(encoder=motion, decoder=motion, latent_noise=0.1),
         dynamics=replace(
             cpu.dynamics,
             transformer=TransformerConfig(layers=6, width=256, heads=8, feedforward=4.0, temporal_every=2),

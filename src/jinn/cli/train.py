@@ -19,7 +19,7 @@ from jinn.data.stream import FrameStream
 from jinn.errors import JinnError
 from jinn.evaluation.protocol import PROTOCOLS, ProtocolName
 from jinn.training.loop import Interrupted
-from jinn.training.run import run_recipe
+from jinn.training.run import Actions, run_recipe
 from jinn.world.world import World
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -38,6 +38,7 @@ def train(
     precision: Precision = "auto",
     minutes: float | None = None,
     report: ProtocolName | None = None,
+    actions: Actions = "latent",
 ) -> None:
     """Train a world on a frame store or an environment.
 
@@ -54,6 +55,8 @@ def train(
         precision: Precision of matrix products. auto is bfloat16 where the hardware multiplies it faster
             (GPUs, CPUs with AMX or AVX512-BF16). A run that goes on keeps the precision that it started with.
         minutes: Minutes after which the run is stopped and saved. The same command goes on from there.
+        actions: The actions that the world is played by. latent finds them in the frames alone. known takes those that
+            were recorded with the frames, under their own names, and learns to infer them where none were recorded.
         report: Protocol of an evaluation after the training, which writes a page to OUT/report (see jinn eval).
     """
     if minutes is not None and minutes <= 0:
@@ -64,7 +67,7 @@ def train(
     frames = (
         FrameStream(source, settings.stream, out / "stream", seed) if is_game else FrameStore.open(source)
     )
-    known = None if base is None else World.load(base)
+    base_world = None if base is None else World.load(base)
     # Of several processes the first one speaks.
     first = os.environ.get("RANK", "0") == "0"
     console.quiet = not first
@@ -73,7 +76,7 @@ def train(
             run_recipe(
                 settings.recipe, frames, out, out.name, seed, device,
                 lambda phase, step, steps, loss, rate: show(phase, step, steps, loss=loss, rate=rate),
-                settings.parallel, known, precision, deadline,
+                settings.parallel, base_world, precision, deadline, actions,
             )  # fmt: skip
     except Interrupted as stop:
         console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")

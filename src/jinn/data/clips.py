@@ -6,6 +6,9 @@ clips of a step are the same for any number of ranks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -64,6 +67,22 @@ def evenly_spaced_clips(
     return episodes[rows], (clips - (ends - counts)[rows]) * frames
 
 
+class Batch(NamedTuple):
+    """Clips, and what was really done in them, which only a training of known actions reads.
+
+    Attributes:
+        frames_BTHWC: uint8.
+        actions_BTm1: int64 true actions, -1 where they are unknown.
+    """
+
+    frames_BTHWC: Tensor
+    actions_BTm1: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with both tensors changed in the same way: copied to a device, or cut into parts."""
+        return Batch(*map(change, self))
+
+
 def read_clips(store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int) -> Tensor:
     """uint8 ``frames_BTHWC`` of the clips that start at these frames of these episodes."""
     places = zip(episodes, starts, strict=True)
@@ -96,12 +115,13 @@ def clip_generators(seed: int, numbers: range) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(int(value)) for value in hashes]
 
 
-def read_actions(store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int) -> Tensor | None:
-    """int64 true ``actions_BTm1`` of the clips of `read_clips`; None if one of the episodes has no true actions."""
-    places = zip(episodes, starts, strict=True)
-    actions = [store.actions(episode, t, t + frames - 1) for episode, t in places]
-    known = [row for row in actions if row is not None]
-    return torch.from_numpy(np.stack(known)) if len(known) == len(actions) else None
+def read_actions(store: FrameStore, episodes: np.ndarray, starts: np.ndarray, frames: int) -> Tensor:
+    """int64 true ``actions_BTm1`` of the clips of `read_clips`, -1 in episodes that have none."""
+    actions_BTm1 = np.full((len(episodes), frames - 1), -1)
+    for row_Tm1, episode, t in zip(actions_BTm1, episodes, starts, strict=True):
+        if (known_Tm1 := store.actions(episode, t, t + frames - 1)) is not None:
+            row_Tm1[:] = known_Tm1
+    return torch.from_numpy(actions_BTm1)
 
 
 def _long_enough(store: FrameStore, frames: int, split: str | np.ndarray) -> np.ndarray:

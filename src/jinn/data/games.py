@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -17,12 +18,11 @@ from typing import Any
 import numpy as np
 
 from jinn.contracts import JinnError
-from jinn.data.synthetic import ACTIONS
 
 PROCGEN_FPS = 15
 # The movements come first: left, none, right, each with down, none, up. The others do nothing in most games.
 PROCGEN_NAMES = (
-    "left-down", "left", "left-up", "down", "stay", "up", "right-down", "right", "right-up",
+    "down-left", "left", "up-left", "down", "stay", "up", "down-right", "right", "up-right",
     "D", "A", "W", "S", "Q", "E",
 )  # fmt: skip
 PROCGEN_ACTIONS, PROCGEN_MOVES = len(PROCGEN_NAMES), 9
@@ -48,6 +48,7 @@ class Games:
     num_envs: int
     num_actions: int | None  # None if they are not discrete
     fps: float  # the environment's own rate
+    action_names: tuple[str, ...] | None = None  # one for each action, None if the environment tells none
 
 
 def open_games(
@@ -72,12 +73,6 @@ def open_games(
     if levels is not None:
         raise JinnError(f"{env_id} has no numbered levels: leave the levels out")
     return _open_gymnasium(name, seed, num_envs)
-
-
-def action_names(source: str) -> tuple[str, ...] | None:
-    """The names of the actions of a store's source, None where they are not known."""
-    library = source.partition(":")[0]
-    return {"envpool": PROCGEN_NAMES, "synthetic": ACTIONS}.get(library)
 
 
 def make_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Any:
@@ -130,6 +125,11 @@ def split_options(name: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
+def readable(meaning: str) -> str:
+    """A name of Gymnasium's Atari games as names are written here: ``UPRIGHTFIRE`` is "up-right-fire"."""
+    return "-".join(re.findall("up|down|left|right|fire|.+", meaning.lower()))
+
+
 def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Games:
     env = make_envpool(name, seed, levels, num_envs)
     num_actions = int(env.action_space.n)
@@ -145,7 +145,8 @@ def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs
     def sample_actions(rng: np.random.Generator, moves: bool) -> np.ndarray:
         return rng.integers(PROCGEN_MOVES if moves else num_actions, size=num_envs)
 
-    return Games(reset, step, env.close, sample_actions, num_envs, num_actions, PROCGEN_FPS)
+    names = PROCGEN_NAMES if num_actions == PROCGEN_ACTIONS else None
+    return Games(reset, step, env.close, sample_actions, num_envs, num_actions, PROCGEN_FPS, names)
 
 
 def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
@@ -184,4 +185,6 @@ def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
         return rng.uniform(space.low, space.high, (num_envs, *space.shape)).astype(space.dtype)
 
     num_actions, fps = int(space.n) if discrete else None, float(envs.metadata.get("render_fps") or 30)
-    return Games(reset, step, envs.close, sample_actions, num_envs, num_actions, fps)
+    meanings = getattr(envs.envs[0].unwrapped, "get_action_meanings", None) if discrete else None
+    names = tuple(map(readable, meanings())) if meanings else None
+    return Games(reset, step, envs.close, sample_actions, num_envs, num_actions, fps, names)

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from jinn.contracts import JinnError
 from jinn.data.collect import Episode, collect
@@ -92,21 +93,22 @@ def ingest(
     games = [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
     videos = [found for source in sources if source not in games for found in _find_videos(Path(source), out)]
     _check(sources, games, frames, levels)
-    native = {source: _rate_and_actions(source) for source in games}
+    native = {source: native_of(source) for source in games}
     old = FrameStore.open(out) if (out / "store.json").exists() else None
     if fps is None:
-        rates = set() if videos else {rate for rate, _ in native.values()}
+        rates = set() if videos else {own.fps for own in native.values()}
         fps = old.fps if old else rates.pop() if len(rates) == 1 else DEFAULT_FPS
     size_hw = size_hw or (old.size_hw if old else DEFAULT_SIZE_HW)
     if fps <= 0 or min(size_hw) < 1 or (frames is not None and frames < 1):
         raise JinnError("the rate, the size and the number of frames must be above zero")
     plays = [
-        _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, rate, fps))
-        for source, (rate, _) in native.items()
+        _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, own.fps, fps))
+        for source, own in native.items()
     ]
-    num_actions = max((count for _, count in native.values()), default=0)
+    num_actions = max((own.num_actions for own in native.values()), default=0)
+    names, *others = {own.action_names for own in native.values() if own.num_actions} or {None}
     try:
-        with StoreWriter(out, size_hw, fps, num_actions) as writer:
+        with StoreWriter(out, size_hw, fps, num_actions, action_names=None if others else names) as writer:
             old_episodes, old_frames = writer.num_episodes, writer.num_frames
             resumed, skipped, warnings = _add_videos(writer, videos, progress)
             resumed += sum(_add_play(writer, play, progress) for play in plays)
@@ -223,15 +225,23 @@ def _episodes(play: _Play, frames: int, seed: int, size_hw: tuple[int, int]) -> 
         yield Episode(frames_THWC, actions_T, level, attempt)
 
 
-def _rate_and_actions(source: str) -> tuple[float, int]:
-    """Frames per second and number of actions (0 if not discrete) of an environment."""
+class Native(NamedTuple):
+    """What an environment brings with it: frames per second, number of actions (0 if not discrete), their names."""
+
+    fps: float
+    num_actions: int
+    action_names: tuple[str, ...] | None
+
+
+def native_of(source: str) -> Native:
+    """The rate and the actions of an environment, which is opened for it; errors as of `ingest`."""
     if source.startswith("synthetic:"):
         if source != "synthetic:game":
             raise JinnError(f"there is no {source}: the one synthetic source is synthetic:game")
-        return DEFAULT_FPS, len(ACTIONS)
+        return Native(DEFAULT_FPS, len(ACTIONS), ACTIONS)
     games = open_games(source, num_envs=1)
     games.close()
-    return games.fps, games.num_actions or 0
+    return Native(games.fps, games.num_actions or 0, games.action_names)
 
 
 def _repeat(source: str, native: float, fps: float) -> int:

@@ -38,6 +38,8 @@ class FrameStore:
         groups: uint64; episodes of the same level, or of copies of the same video, have the same number in
             every store.
         num_actions: Number of different true actions, None where no source has any.
+        action_names: A name for each of them, None where they are unknown.
+        has_actions: bool, True where the episode has true actions.
         done_sources: Names of the sources that were ingested completely.
     """
 
@@ -46,7 +48,8 @@ class FrameStore:
         self.starts, self.lengths = index.columns["start"], index.columns["length"]
         self.heldout, self.groups = index.columns["heldout"], index.columns["group"]
         self.num_frames, self.num_episodes = count_frames(index.columns), len(self.starts)
-        self.num_actions = index.num_actions
+        self.num_actions, self.action_names = index.num_actions, index.action_names
+        self.has_actions = index.columns["has_actions"]
         self.done_sources = index.done
         self._layout, self._index = layout, index
         self._shards: dict[int, np.ndarray] = {}
@@ -60,12 +63,6 @@ class FrameStore:
             JinnError: The store is missing or damaged, or was written by a newer version of jinn.
         """
         return cls(Path(path), *read_store(Path(path)))
-
-    @property
-    def action_sources(self) -> set[str]:
-        """Names of the sources whose episodes have true actions."""
-        columns = self._index.columns
-        return {self._index.sources[number] for number in columns["source"][columns["has_actions"]]}
 
     def select(self, split: str) -> np.ndarray:
         """Ids (int64, ascending) of the episodes in ``"train"``, ``"heldout"`` or ``"all"``."""
@@ -95,7 +92,7 @@ class FrameStore:
         Entry t leads from frame t to frame t + 1; the last one of an episode is the padding -1.
         """
         first, last = self._range(episode, start, stop)
-        if not self._index.columns["has_actions"][episode]:
+        if not self.has_actions[episode]:
             return None
         if self._actions is None:
             self._actions = np.memmap(self.path / "actions.bin", "<i2", "r", shape=(self.num_frames,))

@@ -51,12 +51,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Index:
-    """The content of index.npz: the columns of `COLUMNS`, the sources' names, and which are complete."""
+    """The content of index.npz: the columns of `COLUMNS`, the sources' names, and which are complete.
+
+    `action_names` holds a name for each true action, None where nobody gave any or sources disagree.
+    """
 
     columns: dict[str, np.ndarray]
     sources: tuple[str, ...]
     done: frozenset[str]
     num_actions: int | None
+    action_names: tuple[str, ...] | None = None
 
 
 def count_frames(columns: Mapping[str, Sequence[int] | np.ndarray]) -> int:
@@ -123,7 +127,8 @@ def read_index(path: Path) -> Index:
             content = json.loads(arrays["names"].tobytes())
         sources = tuple(content["sources"])
         done = frozenset(sources[number] for number in content["done"])
-        index = Index(columns, sources, done, content["num_actions"])
+        names = content.get("action_names")  # stores that were made before have none
+        index = Index(columns, sources, done, content["num_actions"], None if names is None else tuple(names))
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise _damaged(file) from error
     starts, lengths = columns["start"], columns["length"]
@@ -137,7 +142,12 @@ def read_index(path: Path) -> Index:
 def write_index(path: Path, index: Index) -> None:
     """Replace index.npz atomically; the new one is on the disk when this returns."""
     done = [number for number, name in enumerate(index.sources) if name in index.done]
-    names = {"sources": index.sources, "done": done, "num_actions": index.num_actions}
+    names = {
+        "sources": index.sources,
+        "done": done,
+        "num_actions": index.num_actions,
+        "action_names": index.action_names,
+    }
     # np.savez stores the plain columns uncompressed and never pickles them.
     arrays = {**index.columns, "names": np.frombuffer(json.dumps(names).encode(), np.uint8)}
     with replacing(path / "index.npz") as temporary, temporary.open("wb") as file:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jinn.data.ingest import DEFAULT_SIZE_HW, ingest, level_name
+from jinn.data.ingest import DEFAULT_SIZE_HW, ingest, level_name, native_of
 from jinn.data.store import FrameStore
 from jinn.data.store_format import group_hash, is_heldout
 from jinn.errors import JinnError
@@ -57,6 +57,7 @@ class FrameStream:
 
     def __init__(self, source: str, config: StreamConfig, folder: Path, seed: int = 0) -> None:
         self.source, self.config, self.folder, self._seed = source, config, folder, seed
+        self.name = source  # for messages
         self.num_chunks = -(-config.frames // config.chunk)
         self.evaluation_path = self._path(-1)  # folder of the store to evaluate on, which need not exist yet
         self.stream_config: dict[str, Any] = {"source": source, **asdict(config)}  # for the JSON of a run
@@ -71,6 +72,11 @@ class FrameStream:
             JinnError: There is no such environment or policy.
         """
         return self._play(-1), "all"
+
+    @cached_property
+    def num_actions(self) -> int | None:
+        """Number of true actions, None if they are not discrete; raises `JinnError` as `previews`."""
+        return native_of(self.source).num_actions or None
 
     @property
     def trained_on(self) -> np.ndarray:
@@ -118,9 +124,11 @@ class StoreSource:
     stream_config = None  # nothing is played
 
     def __init__(self, store: FrameStore) -> None:
-        self._store, self.size_hw = store, store.size_hw
+        self._store, self.size_hw, self.name = store, store.size_hw, str(store.path)
+        train = store.select("train")
+        self.num_actions = store.num_actions if store.has_actions[train].any() else None
         self.previews = store, "heldout" if len(store.select("heldout")) else "train"
-        self.trained_on = np.unique(store.groups[store.select("train")])
+        self.trained_on = np.unique(store.groups[train])
         self.evaluation_path = store.path
 
     def chunk(self, _: int) -> FrameStore:

@@ -58,7 +58,7 @@ def write_game(
     path: str | Path, episodes: int, length: int, seed: int = 0, size_hw: tuple[int, int] = (32, 32)
 ) -> FrameStore:
     """Write a store of levels ``seed .. seed + episodes - 1`` with their actions, and open it."""
-    with StoreWriter(path, size_hw, fps=10, num_actions=len(ACTIONS)) as writer:
+    with StoreWriter(path, size_hw, fps=10, num_actions=len(ACTIONS), action_names=ACTIONS) as writer:
         for level in range(seed, seed + episodes):
             frames, actions = game_rollout(level, length, size_hw)
             writer.append(frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         fps: Frames per second.
         num_actions: Number of different true actions, None for video. Raise the attribute of the same name before you
             end an episode with more.
+        action_names: A name for each true action. A store keeps them as long as all that is added to it agrees.
         shard_bytes: Size of a full shard of a new store.
 
     Raises:
@@ -56,6 +58,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         fps: float,
         num_actions: int | None = None,
         shard_bytes: int = SHARD_BYTES,
+        action_names: Sequence[str] | None = None,
     ) -> None:
         self.path, self.size_hw, self.fps = Path(path), size_hw, fps
         height, width = size_hw
@@ -75,6 +78,9 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             raise
         self._layout = old
         self.num_actions = max(num_actions or 0, index.num_actions or 0) or None
+        # Whoever adds no actions (videos) has no say in their names.
+        given = (tuple(action_names) if action_names else None) if num_actions else index.action_names
+        self._action_names = given if index.num_actions is None or given == index.action_names else None
         self.done_sources = set(index.done)  # names of the sources that are complete
         self._columns = {name: column.tolist() for name, column in index.columns.items()}
         self.num_frames = count_frames(self._columns)  # written, those of the open episode included
@@ -175,7 +181,8 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         self._unsynced.clear()
         columns = {name: np.array(self._columns[name], dtype) for name, dtype in COLUMNS.items()}
         done = frozenset(self.done_sources)
-        write_index(self.path, Index(columns, tuple(self._sources), done, self.num_actions))
+        names = self._action_names if len(self._action_names or ()) == self.num_actions else None
+        write_index(self.path, Index(columns, tuple(self._sources), done, self.num_actions, names))
         self._safe = (self.num_episodes, len(self._sources))
         self._committed_at = time.monotonic()
         self._commit_seconds = self._committed_at - started

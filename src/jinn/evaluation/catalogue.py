@@ -54,11 +54,12 @@ SECTIONS = {
     "next_frame": ("Next frame", "One frame is predicted from all real frames before it (teacher forcing)."),
     "inferred": (
         "Roll-out, inferred actions",
-        "The world is rolled out from one frame with the latent actions inferred from the real video.",
+        "The world is rolled out from one frame with the actions that its own model infers from the real video.",
     ),
     "given": (
         "Roll-out, given actions",
-        "The world is rolled out from one frame with the true actions, each mapped to a latent action.",
+        "The world is rolled out from one frame with the true actions. Latent ones take their place where the world "
+        "has latent actions.",
     ),
     "control": ("Control", "Whether actions have an effect, and the same effect each time."),
     "actions": ("Latent actions", "How latent actions are used, and how much they say about the true ones."),
@@ -170,9 +171,11 @@ _ALL = (
     Metric("next_frame/token_accuracy/copy_last", COPY_LAST, "fraction", "",
         "Fraction of tokens that equal those of the frame before"),
     Metric(DELTA_PSNR, "Delta PSNR", "dB", "higher",
-        "PSNR under inferred actions minus PSNR under random actions, mean over the horizon", zero=True),
+        "PSNR under inferred actions (given ones if the world was trained on known actions) minus PSNR under random "
+        "actions, mean over the horizon", zero=True),
     Metric(DELTA_PSNR_4, "Delta_4 PSNR", "dB", "higher",
-        "PSNR of frame 4 under inferred actions minus that under random actions", zero=True),
+        "PSNR of frame 4 under inferred actions (given ones if the world was trained on known actions) minus that "
+        "under random actions", zero=True),
     Metric(CONSISTENCY, "Action consistency", "fraction", "higher",
         "Fraction of frames generated under random actions in which the latent action model infers the action "
         "that was taken",

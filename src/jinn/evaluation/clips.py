@@ -43,8 +43,9 @@ class Clips:
         return read_clips(self.store, self.episodes, self.starts, self.frames)
 
     def actions(self) -> Tensor | None:
-        """True actions, int64 ``BTm1`` (-1 if unknown), None if a clip has none. They are used for scoring only."""
-        return read_actions(self.store, self.episodes, self.starts, self.frames)
+        """True actions, int64 ``BTm1``, None if they are unknown in a clip."""
+        actions_BTm1 = read_actions(self.store, self.episodes, self.starts, self.frames)
+        return None if bool((actions_BTm1 < 0).any()) else actions_BTm1
 
 
 @dataclass(frozen=True)

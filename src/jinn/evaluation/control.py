@@ -16,13 +16,13 @@ from jinn.world.world import World
 def records(world: World, rollouts: Rollouts) -> Records:
     """Delta PSNR of each frame after the prompt ``BT`` (paper, section 3), and action consistency ``B``."""
     future_BTHWC = rollouts.real_BTHWC[:, 1:]
-    inferred_BT = psnr(rollouts.generated["inferred"], future_BTHWC)
+    own_BT = psnr(rollouts.generated[rollouts.regime], future_BTHWC)
     random_RBT = torch.stack([psnr(frames[:, 1:], future_BTHWC) for _, frames in rollouts.random])
     encode = world.latent_actions.encode
     hits_RBT = torch.stack([encode(frames) == actions_BT for actions_BT, frames in rollouts.random])
     ceiling_BT = encode(rollouts.reconstructed_BTHWC) == rollouts.latent_BT
     return {
-        DELTA_PSNR: inferred_BT - random_RBT.mean(0),
+        DELTA_PSNR: own_BT - random_RBT.mean(0),
         CONSISTENCY: hits_RBT.double().mean((0, 2)),
         f"{CONSISTENCY}/reconstruction": ceiling_BT.double().mean(1),
     }

@@ -45,7 +45,8 @@ class WorldRecords:
     Attributes:
         clips: records of the measured clips.
         fitted_AU: how often latent and true actions occur together in the reference clips, None if it is unknown.
-        latent_U: the latent action of each true action, None if true actions are unknown.
+        latent_U: the world's action for each true action: itself where the world's are known, a latent one else. None
+            if true actions are unknown.
         long: records of the long roll-outs, first those under random actions, then under constant ones.
         legend: what each action does in the measured clips.
         physics: of `jinn.evaluation.physics`: none without reference clips, and no returns without opposite actions.
@@ -140,8 +141,11 @@ class Measure:
             found = self._in_batches(f"{name}: actions", "reference", len(reference), pairs, folder)
             fitted_AU = actions.confusion(found, world.num_actions)
         # If only some of the clips have true actions, none are given: an estimate is one of all clips.
-        if fitted_AU is not None and measured.actions() is not None:
-            latent_U = fitted_AU.argmax(0)
+        if measured.actions() is not None:
+            if world.has_known_actions:
+                latent_U = torch.arange(world.num_actions)
+            elif fitted_AU is not None:
+                latent_U = fitted_AU.argmax(0)
 
         def short(rows: slice) -> Records:
             clips = measured.rows(rows)

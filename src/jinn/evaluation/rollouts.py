@@ -26,10 +26,12 @@ class Rollouts:
     Attributes:
         real_BTHWC, tokens_BTN: uint8 frames and their tokens, T + 1 each.
         reconstructed_BTHWC: the decoded tokens.
-        latent_BT: int64 latent actions, inferred from the real clips.
+        latent_BT: int64 actions that the world's own model infers from the real clips.
         true_BT: int64 true actions, -1 where they are unknown.
         next_BTN: tokens predicted with teacher forcing.
         generated: predicted frames 1 to T by regime: "next_frame" with teacher forcing, and those of `plans`.
+        regime: the one whose actions the world was trained on: "given" where they are known, "inferred" else. The
+            frames with teacher forcing are predicted from these actions, too.
         random: pairs of random actions ``BT`` and the roll-out under them, whose frame 0 is the prompt, as
             reconstructed.
     """
@@ -41,6 +43,7 @@ class Rollouts:
     true_BT: Tensor
     next_BTN: Tensor
     generated: dict[str, Tensor]
+    regime: str
     random: tuple[tuple[Tensor, Tensor], ...]
 
 
@@ -53,13 +56,14 @@ def play_clips(
         first: number of the first clip.
         seed: of roll-outs and random actions.
         draws: number of random action sequences for each clip.
-        latent_U: int64, the latent action of each true action; None if it is unknown.
+        latent_U: int64, the world's action for each true action; None if it is unknown.
     """
     numbers, real_BTHWC = range(first, first + len(clips)), clips.read().to(world.device)
     tokens_BTN, true_BT = world.tokenizer.encode(real_BTHWC), clips.actions()
     named = plans(world, real_BTHWC, true_BT, latent_U)
+    regime = "given" if world.has_known_actions and "given" in named else "inferred"
     latent_BT, seeds = named["inferred"], [seed + n for n in numbers]
-    next_BTN, next_BTHWC = next_frames(world, real_BTHWC, tokens_BTN, latent_BT, seeds)
+    next_BTN, next_BTHWC = next_frames(world, real_BTHWC, tokens_BTN, named[regime], seeds)
     shape = (draws, clips.frames - 1)
     rngs = clip_generators(seed, numbers)
     random_BRT = torch.stack([torch.randint(world.num_actions, shape, generator=rng) for rng in rngs])
@@ -76,6 +80,7 @@ def play_clips(
         torch.full_like(latent_BT, -1) if true_BT is None else true_BT,
         next_BTN,
         {"next_frame": next_BTHWC} | dict(zip(named, made_PBTHWC[:, :, 1:], strict=False)),
+        regime,
         tuple(zip(actions_PBT, made_PBTHWC, strict=True))[len(named) :],
     )
 
@@ -83,9 +88,9 @@ def play_clips(
 def plans(
     world: World, real_BTHWC: Tensor, true_BT: Tensor | None, latent_U: Tensor | None
 ) -> dict[str, Tensor]:
-    """Latent actions ``BT`` to roll real clips out with: "inferred" ones, and where they are known "given" ones.
+    """Actions ``BT`` to roll real clips out with: "inferred" ones, and where the true ones are known "given" ones.
 
-    Given ones are the true actions, mapped; unknown actions (-1, or not in the map) count as true action 0.
+    Given ones are the true actions, mapped to the world's; unknown ones (-1, or not in the map) count as true action 0.
     """
     found = {"inferred": world.latent_actions.encode(real_BTHWC)}
     if latent_U is not None and true_BT is not None:

@@ -96,10 +96,10 @@ class LatentActionModel(nn.Module):
         return (pixels_BTHWC[:, 1:] - pixels_BTHWC[:, :-1]).square().mean().clamp_min(1e-5)
 
 
-def check_number_of_actions(quantizer: VQConfig) -> None:
+def check_number_of_actions(num_actions: int) -> None:
     """Raise `ValueError` unless a player can have so many actions."""
-    if not 2 <= quantizer.codes <= 64:
-        raise ValueError(f"a world has 2 to 64 latent actions, got {quantizer.codes}")
+    if not 2 <= num_actions <= 64:
+        raise ValueError(f"a world has 2 to 64 actions, got {num_actions}")
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class LatentActionsConfig:
     quantizer: VQConfig = field(default_factory=lambda: VQConfig(codes=8, dim=32))
 
     def __post_init__(self) -> None:
-        check_number_of_actions(self.quantizer)
+        check_number_of_actions(self.quantizer.codes)
 
     def build(self) -> STLatentActionModel:
         """The model itself."""

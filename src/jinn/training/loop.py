@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,15 @@ from torch import Tensor
 
 from jinn.allocator import keep_freed_memory
 from jinn.contracts import Generators, JinnError, to_device
-from jinn.data.clips import clip_generators
+from jinn.data.clips import Batch, clip_generators
 from jinn.training.checkpoints import Saver, resume, state_of
 from jinn.training.log import Meter, RunLog
 from jinn.training.optim import TrainingConfig, autocast, learning_rate, make_optimizers
 from jinn.training.parallel import Ranks, clip_gradients, distribute, gather, outline
 from jinn.world.world import World
 
-# (step, rows of its batch) -> uint8 frames_BTHWC; the same step and row is the same clip, whoever asks.
-Clips = Callable[[int, range], Tensor]
+# (step, rows of its batch) -> clips; the same step and row is the same clip, whoever asks.
+Clips = Callable[[int, range], Batch]
 
 # (phase, steps done, of all, last logged loss, clips per second)
 OnStep = Callable[[str, int, int, float, float], None]
@@ -54,7 +55,7 @@ class Stage(ABC):
         return []
 
     @abstractmethod
-    def loss(self, frames_BTHWC: Tensor, generators: Generators) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, clips: Batch, generators: Generators) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a part of a step's batch, and metrics for the log: all are means over clips."""
 
     @abstractmethod
@@ -103,7 +104,8 @@ class Training:
 
     def __init__(self, phase: Phase, stage: Stage, ranks: Ranks, clips: Clips, seed: int) -> None:
         self.stage, self.ranks, self.config, self.seed = stage, ranks, phase.config, seed
-        first_BTHWC = to_device(clips(0, range(min(phase.config.batch, FIRST_CLIPS))), ranks.device)
+        first_BTHWC = clips(0, range(min(phase.config.batch, FIRST_CLIPS))).frames_BTHWC
+        first_BTHWC = to_device(first_BTHWC, ranks.device)
         self.modules = {name: stage.world.get_submodule(name) for name in phase.learns}
         for module in self.modules.values():
             module.train()
@@ -116,13 +118,13 @@ class Training:
         self.optimizers = make_optimizers(phase.config, self.modules.values())
         self.state = state_of(self.modules, self.optimizers)
 
-    def update(self, step: int, frames_BTHWC: Tensor) -> dict[str, Tensor]:
+    def update(self, step: int, clips: Batch) -> dict[str, Tensor]:
         """One step of the optimisers with this rank's clips; returns the metrics of the whole batch."""
         first = step * self.config.batch + self.ranks.rows(self.config.batch).start
-        generators = clip_generators(self.seed, range(first, first + len(frames_BTHWC)))
+        generators = clip_generators(self.seed, range(first, first + len(clips.frames_BTHWC)))
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        metrics = self.ranks.mean(self._backward(frames_BTHWC, generators))
+        metrics = self.ranks.mean(self._backward(clips, generators))
         if self.config.clip_norm:
             metrics["gradient_norm"] = clip_gradients(self.parameters, self.config.clip_norm)
         for optimizer in self.optimizers:
@@ -131,14 +133,15 @@ class Training:
             optimizer.step()
         return metrics
 
-    def _backward(self, frames_BTHWC: Tensor, generators: Generators) -> dict[str, Tensor]:
+    def _backward(self, clips: Batch, generators: Generators) -> dict[str, Tensor]:
         """Gradients of this rank's clips, in ``accumulate`` parts; returns mean ``loss`` and metrics over the clips."""
         total: dict[str, Tensor] = {}
-        size = len(frames_BTHWC) // self.ranks.config.accumulate
-        fraction = size / len(frames_BTHWC)
-        for i in range(0, len(frames_BTHWC), size):
-            with autocast(frames_BTHWC.device, self.ranks.precision):
-                loss, metrics = self.stage.loss(frames_BTHWC[i : i + size], generators[i : i + size])
+        count = len(clips.frames_BTHWC)
+        size = count // self.ranks.config.accumulate
+        fraction = size / count
+        for part in (slice(i, i + size) for i in range(0, count, size)):
+            with autocast(self.ranks.device, self.ranks.precision):
+                loss, metrics = self.stage.loss(clips.map(itemgetter(part)), generators[part])
             (loss * fraction).backward()
             for key, value in {"loss": loss.detach(), **metrics}.items():
                 total[key] = total.get(key, 0) + value * fraction
@@ -206,7 +209,7 @@ def train(
         saver = stack.enter_context(Saver(checkpoints, ranks))
         meter = Meter(config.batch)
         while step < config.steps:
-            metrics = training.update(step, to_device(prefetch.take(), ranks.device))
+            metrics = training.update(step, prefetch.take().map(partial(to_device, device=ranks.device)))
             step += 1
             meter.count(prefetch.waited)
             finished = step == config.steps
@@ -249,7 +252,7 @@ class Prefetch(AbstractContextManager["Prefetch"]):
         self._clips, self._rows, self._ahead = clips, rows, ahead
         self._steps = iter(range(step, steps))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jinn-clips")
-        self._ready: deque[Future[Tensor]] = deque()
+        self._ready: deque[Future[Batch]] = deque()
         self.waited = 0.0
         self._fill()
 
@@ -257,18 +260,20 @@ class Prefetch(AbstractContextManager["Prefetch"]):
         while len(self._ready) < self._ahead and (step := next(self._steps, None)) is not None:
             self._ready.append(self._pool.submit(self._load, step))
 
-    def _load(self, step: int) -> Tensor:
-        frames_BTHWC = self._clips(step, self._rows)
-        pin = torch.cuda.is_available() and frames_BTHWC.device.type == "cpu"
-        return frames_BTHWC.pin_memory() if pin else frames_BTHWC
+    def _load(self, step: int) -> Batch:
+        def pinned(tensor: Tensor) -> Tensor:
+            return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
 
-    def take(self) -> Tensor:
+        clips = self._clips(step, self._rows)
+        return clips.map(pinned) if torch.cuda.is_available() else clips
+
+    def take(self) -> Batch:
         """The clips of the next step."""
         began = time.perf_counter()
-        frames_BTHWC = self._ready.popleft().result()
+        clips = self._ready.popleft().result()
         self.waited = time.perf_counter() - began
         self._fill()
-        return frames_BTHWC
+        return clips
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)

@@ -25,8 +25,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from jinn.contracts import JinnError
+from jinn.models.latent_actions import LatentActionsConfig
 from jinn.models.ours.conv_tokenizer import ConvTokenizerConfig
-from jinn.models.ours.motion_latent_actions import MotionLatentActionsConfig
+from jinn.models.ours.known_actions import KnownActionsConfig
 from jinn.models.patches import grid_of
 from jinn.models.transformer import STBlock, TransformerConfig
 from jinn.training.loop import Phase
@@ -169,16 +170,17 @@ def tokenizer_parts(recipe: Recipe, world: World, phase: Phase) -> list[Part]:
 
 
 def action_parts(recipe: Recipe, _: World, phase: Phase) -> list[Part]:
-    """Encoder and decoder of the latent action model."""
+    """Encoder and decoder of the latent action model; a model of known actions has no decoder."""
     config, pairs = recipe.latent_actions, phase.config.frames - 1
-    encoded, size_hw = pairs + 1, config.size_hw
-    if isinstance(config, MotionLatentActionsConfig):  # it encodes pairs of frames
-        encoded, size_hw = pairs, config.small_hw
-    tokens = math.prod(grid_of(size_hw, config.patch))
-    return [
-        transformer_part(config.encoder, encoded, tokens),
-        transformer_part(config.decoder, pairs, tokens),
-    ]
+    if isinstance(config, LatentActionsConfig):
+        tokens = math.prod(grid_of(config.size_hw, config.patch))
+        encoded = [transformer_part(config.encoder, pairs + 1, tokens)]
+    else:  # ours encode pairs of frames
+        tokens = math.prod(grid_of(config.small_hw, config.patch))
+        encoded = [transformer_part(config.encoder, pairs, tokens)]
+    if isinstance(config, KnownActionsConfig):
+        return encoded
+    return [*encoded, transformer_part(config.decoder, pairs, tokens)]
 
 
 def dynamics_parts(recipe: Recipe, world: World, phase: Phase) -> list[Part]:

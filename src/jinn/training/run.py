@@ -20,18 +20,31 @@ import torch
 from torch import Tensor
 
 from jinn.contracts import JinnError
-from jinn.data.clips import ClipSampler, evenly_spaced_clips, gather_clips, load_frames, read_clips
+from jinn.data.clips import (
+    Batch,
+    ClipSampler,
+    evenly_spaced_clips,
+    gather_clips,
+    load_frames,
+    read_actions,
+    read_clips,
+)
 from jinn.data.store import FrameStore
 from jinn.data.stream import FrameStream, Source, StoreSource
 from jinn.files import from_dict, read_json, to_dict, weights_hash, write_json
+from jinn.models.ours.known_actions import KnownActionsConfig
 from jinn.models.transformer import TransformerConfig
 from jinn.training.loop import Clips, Interrupted, OnStep, train
 from jinn.training.optim import TrainingConfig, fastest_precision
 from jinn.training.parallel import ParallelConfig, Precision, Ranks, check_split, join
-from jinn.training.recipe import Recipe, phases
+from jinn.training.recipe import Recipe, phases, with_known_actions
 from jinn.world.config import WorldConfig
-from jinn.world.legend import describe_actions
+from jinn.world.legend import describe, describe_actions
+from jinn.world.motion import player_motion
 from jinn.world.world import World
+
+# Whose actions condition the dynamics: those of the latent action model, or the true ones of the frames.
+Actions = Literal["latent", "known"]
 
 
 def run_recipe(
@@ -46,6 +59,7 @@ def run_recipe(
     base: World | None = None,
     precision: Precision | Literal["auto"] = "auto",
     deadline: float = math.inf,
+    actions: Actions = "latent",
 ) -> World:
     """Train a world, going on from the run's checkpoints if there are any.
 
@@ -59,9 +73,9 @@ def run_recipe(
         on_step: see `jinn.training.loop.OnStep`.
         parallel: layout of the work over the processes of torchrun; the run may go on with another one.
         base: world whose tokenizer and latent actions replace the recipe's. Only the dynamics are trained.
-        precision: of matrix products. "auto" is bfloat16 where the hardware multiplies it faster, else
-            float32; a run that goes on keeps the precision that it started with, wherever it goes on.
+        precision: of matrix products; "auto" is bfloat16 where the hardware multiplies it faster. A run keeps its own.
         deadline: `time.monotonic` at which the run is stopped and saved.
+        actions: "known" conditions the dynamics on the true actions of the frames.
 
     Returns:
         The world with named actions, also saved as ``run/world``.
@@ -71,27 +85,26 @@ def run_recipe(
         Interrupted: the run was stopped.
     """
     source = StoreSource(frames) if isinstance(frames, FrameStore) else frames
-    recipe = fit_to_frames(recipe, source.size_hw, base)
+    recipe = fit_to_frames(fit_to_actions(recipe, source, base, actions), source.size_hw, base)
     with join(parallel, torch.device(device)) as ranks:
-        check(recipe, ranks)
+        check(recipe, source, ranks)
         if ranks.first:
             precision = start_or_resume(run, recipe, seed, source, base, precision, ranks.device)
         half = ranks.agree(int(precision == "bfloat16"))  # none goes on before the run's folder exists
         ranks = replace(ranks, precision="bfloat16" if half else "float32")
-        if source.stream_config and ranks.size > 1:
-            raise JinnError("several processes cannot share one stream: make a store with jinn data first")
         if ranks.any(time.monotonic() > deadline):
             raise Interrupted(0)  # before a stream plays its test levels
         world = new_world(recipe, source.previews[0], name, seed)
         world.trained_on = source.trained_on
         take_over(world, base)
+        name_known_actions(world, source)
         try:
             train_phases(recipe, source, run, world, seed, ranks, on_step, base is None, deadline)
         finally:
             source.close()
     if ranks.first:
         world.to(ranks.device)
-        name_actions(world, source)
+        name_latent_actions(world, source)
         world.save(run / "world")
     return world.eval()
 
@@ -129,21 +142,71 @@ def train_phases(
         ranks.broadcast(stage.finish(clips, phase.config, seed))
 
 
-def name_actions(world: World, source: Source) -> None:
-    """Name the actions after the motion in clips of the training, or of the test levels of a stream."""
+def name_latent_actions(world: World, source: Source) -> None:
+    """Name latent actions after the motion in clips of the training, or of the test levels of a stream."""
+    if not world.has_known_actions:
+        world.legend = describe_actions(world.eval(), described_clips(source)[1].frames_BTHWC)
+
+
+def name_known_actions(world: World, source: Source) -> None:
+    """Give known actions the names of the store, if it holds any: before the training, for the worlds of checkpoints.
+
+    Those of a base have their names already.
+    """
+    if world.has_known_actions and world.legend is None and source.num_actions:
+        store, clips = described_clips(source, recorded=True)
+        motion_BT2 = player_motion(clips.frames_BTHWC)
+        world.legend = describe(clips.actions_BTm1, motion_BT2, world.num_actions, store.action_names)
+
+
+def described_clips(source: Source, recorded: bool = False) -> tuple[FrameStore, Batch]:
+    """Clips that the legend is made from, and their store; with ``recorded`` from episodes with true actions only."""
     store, split = source.previews if source.stream_config else (source.chunk(0), "train")
-    frames = min(12, int(store.lengths[store.select(split)].max()))
-    clips = evenly_spaced_clips(store, frames, split, 100)
-    world.legend = describe_actions(world.eval(), read_clips(store, *clips, frames))
+    episodes = store.select(split)
+    if recorded:
+        episodes = episodes[store.has_actions[episodes]]
+    frames = min(12, int(store.lengths[episodes].max()))
+    clips = evenly_spaced_clips(store, frames, episodes, 100)
+    return store, Batch(read_clips(store, *clips, frames), read_actions(store, *clips, frames))
 
 
-def check(recipe: Recipe, ranks: Ranks) -> None:
+def fit_to_actions(recipe: Recipe, source: Source, base: World | None, actions: Actions) -> Recipe:
+    """The recipe with the true actions of the frames, if they are asked for.
+
+    A base brings its own actions. If it knows them, it infers those that were not recorded.
+
+    Raises:
+        JinnError: frames, base or recipe do not fit known actions.
+    """
+    model = recipe.latent_actions if base is None else base.config.latent_actions
+    asked = actions == "known" or (base is None and isinstance(model, KnownActionsConfig))
+    if not asked and not isinstance(model, KnownActionsConfig):
+        return recipe
+    found = source.num_actions
+    if asked and found is None:
+        raise JinnError(
+            f"{source.name} has no true actions: train with --actions latent, which finds actions in the frames, "
+            "or record an environment with discrete actions (jinn data)"
+        )
+    if base is None:
+        recipe = with_known_actions(recipe, found or 0)
+        model = recipe.latent_actions
+    if not isinstance(model, KnownActionsConfig):
+        raise JinnError("the --base has latent actions: train with --actions latent, or on another base")
+    if (found or 0) > model.num_actions:
+        raise JinnError(f"{source.name} has {found} actions, but the model has {model.num_actions}")
+    return recipe
+
+
+def check(recipe: Recipe, source: Source, ranks: Ranks) -> None:
     """Raise `JinnError` now rather than after the first phase."""
+    if source.stream_config and ranks.size > 1:
+        raise JinnError("several processes cannot share one stream: make a store with jinn data first")
     for phase in phases(recipe):
         ranks.rows(phase.config.batch)
     parts: list[object] = [recipe.dynamics.transformer]
     for model in (recipe.tokenizer, recipe.latent_actions):
-        parts += [model.encoder, model.decoder]
+        parts += [model.encoder, getattr(model, "decoder", None)]
     for part in parts:
         if isinstance(part, TransformerConfig):
             check_split(part, ranks.config.tensor_parallel)
@@ -172,9 +235,11 @@ def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
 
 
 def take_over(world: World, base: World | None) -> None:
-    """Copy the tokenizer and latent actions of a base, if any, and the record of what they were trained on."""
+    """Copy a base's tokenizer and latent actions, the record of what they were trained on, and names of known ones."""
     if base is None:
         return
+    if base.has_known_actions:
+        world.legend = base.legend
     world.tokenizer.load_state_dict(base.tokenizer.state_dict())
     world.latent_actions.load_state_dict(base.latent_actions.state_dict())
     if world.trained_on is not None and base.trained_on is not None:
@@ -202,13 +267,14 @@ def clips_of(
     def sampler_of(chunk: int) -> ClipSampler:
         return ClipSampler(source.chunk(chunk), config.frames, seed)
 
-    def clips(step: int, rows: range) -> Tensor:
+    def clips(step: int, rows: range) -> Batch:
         sampler = sampler_of(min(step * source.num_chunks // config.steps, source.num_chunks - 1))
         first = step * config.batch
         starts = sampler.locate(range(first + rows.start, first + rows.stop))
+        actions_BTm1 = read_actions(sampler.store, *starts, config.frames)
         if (frames_FHWC := frames_of(sampler.store)) is not None:
-            return gather_clips(frames_FHWC, sampler.store, *starts, config.frames)
-        return read_clips(sampler.store, *starts, config.frames)
+            return Batch(gather_clips(frames_FHWC, sampler.store, *starts, config.frames), actions_BTm1)
+        return Batch(read_clips(sampler.store, *starts, config.frames), actions_BTm1)
 
     return clips
 
@@ -247,8 +313,13 @@ def start_or_resume(
         saved = read_json(path)
         started: Precision = saved["precision"]
         settings = saved["seed"], from_dict(Recipe, saved["recipe"], str(path))
+        is_known = isinstance(settings[1].latent_actions, KnownActionsConfig)
         for what, is_same in (
             ("another --base", saved.get("base") == base_hash),
+            (
+                f"--actions {'known' if is_known else 'latent'}",
+                is_known == isinstance(recipe.latent_actions, KnownActionsConfig),
+            ),
             ("another recipe or seed", settings == (seed, recipe)),
             ("other frames", saved.get("stream") == json.loads(json.dumps(source.stream_config))),
             (f"--precision {started}", precision in ("auto", started)),

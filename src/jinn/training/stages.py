@@ -14,6 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jinn.contracts import Generators, JinnError, to_device, to_uint8
+from jinn.data.clips import Batch
+from jinn.models.latent_actions import LatentActionModel
+from jinn.models.ours.known_actions import KnownActionModel
 from jinn.models.ours.motion_latent_actions import MotionLatentActionModel
 from jinn.models.ours.self_rollout import self_rollout_loss
 from jinn.models.quantize import perplexity
@@ -36,9 +39,9 @@ class TokenizerStage(Stage):
         self.loss_scale = self.world.tokenizer.loss_scale(first_BTHWC)
         return [self.loss_scale, *self.world.tokenizer.parameters()]
 
-    def loss(self, frames_BTHWC: Tensor, generators: Generators) -> Loss:
+    def loss(self, clips: Batch, generators: Generators) -> Loss:
         """The loss of `jinn.models.tokenizer`."""
-        return self.world.tokenizer.loss(frames_BTHWC, self.loss_scale)
+        return self.world.tokenizer.loss(clips.frames_BTHWC, self.loss_scale)
 
     @torch.no_grad()
     def preview(self, world: World) -> np.ndarray:
@@ -57,24 +60,29 @@ class LatentActionStage(Stage):
                 "latent_action_training is for our own latent action model: the paper's learns with the dynamics"
             )
 
+    @property
+    def model(self) -> MotionLatentActionModel:
+        """The model that learns."""
+        return cast(MotionLatentActionModel, self.world.latent_actions)
+
     def initialize(self, first_BTHWC: Tensor, generator: torch.Generator) -> list[Tensor]:
         """The loss scale, from the first clips."""
-        self.loss_scale = self.world.latent_actions.loss_scale(first_BTHWC)
+        self.loss_scale = self.model.loss_scale(first_BTHWC)
         return [self.loss_scale]
 
-    def loss(self, frames_BTHWC: Tensor, generators: Generators) -> Loss:
+    def loss(self, clips: Batch, generators: Generators) -> Loss:
         """`MotionLatentActionModel.continuous_loss` with fresh noise."""
-        model = cast(MotionLatentActionModel, self.world.latent_actions)
-        shape = (frames_BTHWC.shape[1] - 1, model.config.quantizer.dim)
+        frames_BTHWC = clips.frames_BTHWC
+        shape = (frames_BTHWC.shape[1] - 1, self.model.config.quantizer.dim)
         noise_BTm1d = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
         noise_BTm1d = to_device(noise_BTm1d, frames_BTHWC.device)
-        loss, report = model.continuous_loss(frames_BTHWC, noise_BTm1d, self.loss_scale)
+        loss, report = self.model.continuous_loss(frames_BTHWC, noise_BTm1d, self.loss_scale)
         return loss, {"action_mse": report["mse"], "copy_mse": report["copy_mse"]}
 
     @torch.no_grad()
     def preview(self, world: World) -> np.ndarray:
         """Frames, the frames that follow them, and these as predicted from the former and a latent."""
-        model = world.latent_actions
+        model = cast(MotionLatentActionModel, world.latent_actions)
         pixels_BTHWC = model.preprocess(self.preview_BTHWC)
         predicted_BTHWC = model.predict_next(pixels_BTHWC[:, :-1], model.encode_pixels(pixels_BTHWC))
         rows = [pixels_BTHWC[:, -2], pixels_BTHWC[:, -1], predicted_BTHWC[:, -1]]
@@ -83,8 +91,8 @@ class LatentActionStage(Stage):
     @torch.no_grad()
     def finish(self, clips: Clips, config: TrainingConfig, seed: int) -> list[Tensor]:
         """Make codes of the latents of the clips that would come next."""
-        model, device = self.world.latent_actions, self.preview_BTHWC.device
-        later = (clips(config.steps + i, range(config.batch)) for i in range(CLUSTERED_BATCHES))
+        model, device = self.model, self.preview_BTHWC.device
+        later = (clips(config.steps + i, range(config.batch)).frames_BTHWC for i in range(CLUSTERED_BATCHES))
         latents = [model.encode_pixels(model.preprocess(to_device(frames, device))) for frames in later]
         generator = torch.Generator().manual_seed(seed)
         # The best of ten: a single start may give a rare but distinct action no code of its own.
@@ -92,21 +100,42 @@ class LatentActionStage(Stage):
         return [model.quantizer.codebook_KD]
 
 
+class KnownActionStage(Stage):
+    """The model that infers known actions learns from the true ones."""
+
+    def loss(self, clips: Batch, generators: Generators) -> Loss:
+        """The loss of `jinn.models.ours.known_actions`."""
+        model = cast(KnownActionModel, self.world.latent_actions)
+        loss, report = model.loss(clips.frames_BTHWC, clips.actions_BTm1)
+        return loss, {"action_accuracy": report["accuracy"]}
+
+    @torch.no_grad()
+    def preview(self, world: World) -> np.ndarray:
+        """Frames above those that follow them, in the order of the action that is inferred between them."""
+        order_B = world.latent_actions.encode(self.preview_BTHWC)[:, -1].argsort(stable=True)
+        return contact_sheet([self.preview_BTHWC[order_B, -2], self.preview_BTHWC[order_B, -1]])
+
+
 class DynamicsStage(Stage):
-    """The dynamics learn on the tokens and actions of frozen models."""
+    """The dynamics learn on the tokens of a frozen tokenizer, and on known actions or those of a frozen model."""
 
     def __init__(self, world: World, preview_BTHWC: Tensor) -> None:
         super().__init__(world, preview_BTHWC)
         world.tokenizer.requires_grad_(False)
         world.latent_actions.requires_grad_(False)
 
-    def loss(self, frames_BTHWC: Tensor, generators: Generators) -> Loss:
+    def loss(self, clips: Batch, generators: Generators) -> Loss:
         """The loss of `jinn.models.dynamics`."""
-        return self.world.dynamics.loss(*self.encode(frames_BTHWC), generators)
+        return self.world.dynamics.loss(*self.encode(clips), generators)
 
-    def encode(self, frames_BTHWC: Tensor) -> tuple[Tensor, Tensor]:
-        """``tokens_BTN, actions_BTm1`` of clips."""
-        return self.world.tokenizer.encode(frames_BTHWC), self.world.latent_actions.encode(frames_BTHWC)
+    def encode(self, clips: Batch) -> tuple[Tensor, Tensor]:
+        """``tokens_BTN, actions_BTm1`` of clips. Where actions are known, only those that were not recorded are
+        inferred."""
+        world = self.world
+        actions_BTm1 = world.latent_actions.encode(clips.frames_BTHWC)
+        if world.has_known_actions:
+            actions_BTm1 = torch.where(clips.actions_BTm1 < 0, actions_BTm1, clips.actions_BTm1)
+        return world.tokenizer.encode(clips.frames_BTHWC), actions_BTm1
 
     @torch.no_grad()
     def preview(self, world: World) -> np.ndarray:
@@ -140,14 +169,15 @@ class JointStage(DynamicsStage):
 
     def initialize(self, first_BTHWC: Tensor, generator: torch.Generator) -> list[Tensor]:
         """The loss scale of the latent actions, from the first clips."""
-        self.loss_scale = self.world.latent_actions.loss_scale(first_BTHWC)
+        self.loss_scale = cast(LatentActionModel, self.world.latent_actions).loss_scale(first_BTHWC)
         return [self.loss_scale]
 
-    def loss(self, frames_BTHWC: Tensor, generators: Generators) -> Loss:
+    def loss(self, clips: Batch, generators: Generators) -> Loss:
         """The sum of the losses of `jinn.models.latent_actions` and `jinn.models.dynamics`."""
-        world = self.world
+        world, frames_BTHWC = self.world, clips.frames_BTHWC
         tokens_BTN = world.tokenizer.encode(frames_BTHWC)
-        action_loss, report = world.latent_actions.loss(frames_BTHWC, self.loss_scale)
+        model = cast(LatentActionModel, world.latent_actions)
+        action_loss, report = model.loss(frames_BTHWC, self.loss_scale)
         token_loss, metrics = world.dynamics.loss(tokens_BTN, report["actions"], generators)
         metrics["action_mse"] = report["mse"]
         metrics["action_perplexity"] = perplexity(report["actions"], world.num_actions)
@@ -157,11 +187,10 @@ class JointStage(DynamicsStage):
 class SelfRolloutStage(DynamicsStage):
     """The dynamics learn on pasts that they sampled themselves (our own last phase)."""
 
-    def loss(self, frames_BTHWC: Tensor, generators: Generators) -> Loss:
+    def loss(self, clips: Batch, generators: Generators) -> Loss:
         """The loss of `jinn.models.ours.self_rollout`, at the temperature of play."""
         temperature = self.world.config.sampling.temperature
-        clips = self.encode(frames_BTHWC)
-        return self.world.dynamics.call(self_rollout_loss, *clips, generators, temperature)
+        return self.world.dynamics.call(self_rollout_loss, *self.encode(clips), generators, temperature)
 
 
 def contact_sheet(rows_BHWC: list[Tensor], gap: int = 2) -> np.ndarray:

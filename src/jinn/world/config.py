@@ -8,13 +8,14 @@ from jinn.models.dynamics import DynamicsConfig
 from jinn.models.latent_actions import LatentActionsConfig
 from jinn.models.maskgit import SamplingConfig
 from jinn.models.ours.conv_tokenizer import ConvTokenizerConfig
+from jinn.models.ours.known_actions import KnownActionsConfig
 from jinn.models.ours.motion_latent_actions import MotionLatentActionsConfig
 from jinn.models.ours.previous_frame import PreviousFrameDynamicsConfig
 from jinn.models.tokenizer import TokenizerConfig
 
 # The paper's models and our own; the type of a config decides which one is built.
 AnyTokenizerConfig = TokenizerConfig | ConvTokenizerConfig
-AnyLatentActionsConfig = LatentActionsConfig | MotionLatentActionsConfig
+AnyLatentActionsConfig = LatentActionsConfig | MotionLatentActionsConfig | KnownActionsConfig
 AnyDynamicsConfig = DynamicsConfig | PreviousFrameDynamicsConfig
 
 
@@ -25,7 +26,7 @@ class WorldConfig:
     Attributes:
         name: shown to people.
         fps: frames per second of the videos that it was trained on.
-        tokenizer, latent_actions, dynamics: the three models.
+        tokenizer, latent_actions, dynamics: the three models. Where actions are known, the second one infers them.
         sampling: how frames are sampled in play.
     """
 

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from jinn.contracts import JinnError
-from jinn.data.games import action_names
 from jinn.data.store import FrameStore
 
 
@@ -26,7 +25,7 @@ class Key:
     """One action of the real game, and the latent action that plays it.
 
     Attributes:
-        name: as the game calls it, such as "left-up", or "action 3".
+        name: as the game calls it, such as "up-left", or "action 3".
         latent: the latent action that indicates it best; where it never occurred, the most frequent one.
         count: number of labelled steps in which it was taken.
         seen: fraction of these steps in which the latent action model saw ``latent``; 0 if there are none.
@@ -56,13 +55,12 @@ class Taught(NamedTuple):
 
 
 def key_names(store: FrameStore, given: Sequence[str] | None = None) -> tuple[str, ...]:
-    """A name for each true action of a store: the given ones, else those of its game, else "action 0", "action 1", ...
+    """A name for each true action of a store: the given ones, else its own, else "action 0", "action 1", ...
 
     Raises:
         JinnError: the store has no true actions, or not as many as there are names.
     """
-    sources = store.action_sources
-    if not sources or store.num_actions is None:
+    if store.num_actions is None or not store.has_actions.any():
         raise JinnError(
             f"{store.path} has no true actions: record an environment, such as envpool:CoinrunHard-v0"
         )
@@ -71,9 +69,7 @@ def key_names(store: FrameStore, given: Sequence[str] | None = None) -> tuple[st
         if len(given) != U or not all(name.strip() for name in given):
             raise JinnError(f"{store.path} has {U} actions: give as many names, in the game's order")
         return tuple(name.strip() for name in given)
-    known = {action_names(source) for source in sources}
-    names = known.pop() if len(known) == 1 else None
-    return names if names and len(names) == U else tuple(f"action {action}" for action in range(U))
+    return store.action_names or tuple(f"action {action}" for action in range(U))
 
 
 def episode_pairs(labels_X: np.ndarray, store: FrameStore) -> list[tuple[Tensor, Tensor]]:

@@ -1,7 +1,8 @@
-"""The action legend: names for people of what each latent action does, guessed from the motion it causes."""
+"""The action legend: names for people of what each action does, guessed from the motion it causes or known."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ActionMeaning:
-    """What one latent action does.
+    """What one action does.
 
     Attributes:
-        name: a guess, such as "up-left", "stay" or "unused".
+        name: a guess, such as "up-left", "stay" or "unused"; or the game's own name of a known action.
         down, right: mean motion in pixels per frame while it was taken, of the player as far as one can tell.
         fraction: of the frames in which it was taken, in [0, 1].
     """
@@ -33,22 +34,25 @@ class ActionMeaning:
 
 @torch.inference_mode()
 def describe_actions(world: World, frames_BTHWC: Tensor, batch: int = 16) -> tuple[ActionMeaning, ...]:
-    """Name each latent action after the player's mean motion in the frames that it explains.
+    """Name each action after the player's mean motion in the frames that it explains; known ones keep their names.
 
     The clips are real video, uint8, with at least 2 frames; with 3 or more a player is found under a static camera too.
     """
     codes = [world.latent_actions.encode(x.to(world.device)) for x in frames_BTHWC.split(batch)]
-    return describe(torch.cat(codes).cpu(), player_motion(frames_BTHWC), world.num_actions)
+    names = world.action_names if world.has_known_actions else None
+    return describe(torch.cat(codes).cpu(), player_motion(frames_BTHWC), world.num_actions, names)
 
 
-def describe(codes_BT: Tensor, motion_BT2: Tensor, num_actions: int) -> tuple[ActionMeaning, ...]:
-    """`describe_actions` of known codes and motions (down, right)."""
+def describe(
+    codes_BT: Tensor, motion_BT2: Tensor, num_actions: int, names: Sequence[str] | None = None
+) -> tuple[ActionMeaning, ...]:
+    """`describe_actions` of known codes and motions (down, right); ``names`` are guessed if not given."""
     codes, motion = codes_BT.flatten(), motion_BT2.flatten(0, 1)
     means = np.zeros((num_actions, 2))
     fractions = np.bincount(codes.numpy(), minlength=num_actions) / len(codes)
     for action in np.flatnonzero(fractions):
         means[action] = motion[codes == action].mean(0).numpy()
-    names = _names(means, fractions)
+    names = names or _names(means, fractions)
     return tuple(
         ActionMeaning(name, round(float(down), 3), round(float(right), 3), round(float(fraction), 4))
         for name, (down, right), fraction in zip(names, means, fractions, strict=True)

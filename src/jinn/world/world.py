@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from jinn.contracts import JinnError, check_frames
 from jinn.models.maskgit import SamplingConfig, fill, frame_noise
+from jinn.models.ours.known_actions import KnownActionModel
 from jinn.models.ours.previous_frame import PreviousFrameDynamics, believe
 from jinn.models.transformer import KVCache
 from jinn.world.backends import Backend, BackendName, make_backend
@@ -36,7 +37,8 @@ class World(nn.Module):
         backend: how frames are computed; see `with_backend`.
         folder: where it was loaded from, None if it was not.
         prompts: uint8 ``(P, H, W, 3)``, frames to start from.
-        legend: what each action does, as a guess; None if nobody has measured it.
+        legend: what each action does: guessed, or named by the store where actions are known; None if nobody has
+            measured it.
         keys: the actions of the real game and the latent ones that play them; None if nobody has taught them.
         trained_on: uint64, `FrameStore.groups` of the levels and videos that it was trained on, None if that is
             unknown. An evaluation refuses them.
@@ -74,7 +76,12 @@ class World(nn.Module):
     @property
     def num_actions(self) -> int:
         """A; actions are integers in [0, A)."""
-        return self.config.latent_actions.quantizer.codes
+        return self.latent_actions.num_actions
+
+    @property
+    def has_known_actions(self) -> bool:
+        """Whether its actions are those of the game itself, and no latent ones."""
+        return isinstance(self.latent_actions, KnownActionModel)
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -83,7 +90,7 @@ class World(nn.Module):
 
     @property
     def action_names(self) -> list[str] | None:
-        """A guess at the meaning of each action, or None."""
+        """The name of each action, which is a guess unless actions are known, or None."""
         return [meaning.name for meaning in self.legend] if self.legend else None
 
     @property

@@ -14,7 +14,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jinn.models.patches import grid_of
+from jinn.models.patches import grid_of, patchify
+
+
+def downsample(pixels_BTHWC: Tensor, side: int) -> Tensor:
+    """The mean of each square of ``side`` pixels; what remains at the right and bottom edge is cut off."""
+    H, W = pixels_BTHWC.shape[2] // side, pixels_BTHWC.shape[3] // side
+    cropped = pixels_BTHWC[:, :, : H * side, : W * side]
+    return cropped.unflatten(3, (W, side)).unflatten(2, (H, side)).mean(dim=(3, 5))
+
+
+def stacked_pairs(pixels_BTHWC: Tensor, radius: int, patch: int) -> Tensor:
+    """All that an encoder of motion reads of a clip: both frames of each step in one token, and `matching_costs`.
+
+    Args:
+        pixels_BTHWC: in [0, 1].
+        radius: largest displacement that is matched, in pixels.
+        patch: side of a patch.
+
+    Returns:
+        ``B(T-1)NP`` with ``P = 6 patch ** 2 + (2 radius + 1) ** 2``.
+    """
+    now, then = pixels_BTHWC[:, :-1], pixels_BTHWC[:, 1:]
+    patches_BTNP = patchify(torch.cat([now, then], dim=-1), patch) - 0.5
+    return torch.cat([patches_BTNP, matching_costs(now, then, radius, patch)], dim=-1)
 
 
 def displaced(pixels_BTHWC: Tensor, radius: int) -> Tensor:

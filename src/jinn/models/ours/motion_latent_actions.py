@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from jinn.contracts import to_float
 from jinn.models.latent_actions import AttentionPooling, LatentActionModel, check_number_of_actions
-from jinn.models.ours.motion import matching_costs, move, neighbourhood
+from jinn.models.ours.motion import downsample, move, neighbourhood, stacked_pairs
 from jinn.models.patches import grid_of, patchify, unpatchify
 from jinn.models.quantize import VQ, VQConfig
 from jinn.models.transformer import Loss, STTransformer, TransformerConfig
@@ -55,7 +55,7 @@ class MotionLatentActionsConfig:
     latent_noise: float = 0.5
 
     def __post_init__(self) -> None:
-        check_number_of_actions(self.quantizer)
+        check_number_of_actions(self.quantizer.codes)
         if self.search_radius < 1 or self.downsample < 1:
             raise ValueError("search_radius and downsample are whole numbers of at least 1")
 
@@ -103,19 +103,11 @@ class MotionLatentActionModel(LatentActionModel):
 
     def preprocess(self, frames_BTHWC: Tensor) -> Tensor:
         """uint8 frames to float pixels in [0, 1], downsampled."""
-        pixels_BTHWC = to_float(frames_BTHWC)
-        H, W = self.config.small_hw
-        k = self.config.downsample
-        cropped = pixels_BTHWC[:, :, : H * k, : W * k]
-        return cropped.unflatten(3, (W, k)).unflatten(2, (H, k)).mean(dim=(3, 5))
+        return downsample(to_float(frames_BTHWC), self.config.downsample)
 
     def encode_pixels(self, pixels_BTHWC: Tensor) -> Tensor:
         """Preprocessed frames to the latents before quantisation, one for each step: ``B(T-1)(dim)``."""
-        config = self.config
-        now, then = pixels_BTHWC[:, :-1], pixels_BTHWC[:, 1:]
-        patches_BTNP = patchify(torch.cat([now, then], dim=-1), config.patch) - 0.5
-        costs_BTNM = matching_costs(now, then, config.search_radius, config.patch)
-        x_BTND = self.embed(torch.cat([patches_BTNP, costs_BTNM], dim=-1))
+        x_BTND = self.embed(stacked_pairs(pixels_BTHWC, self.config.search_radius, self.config.patch))
         return self.pooling(self.encoder(x_BTND + self.encoder_position_ND))
 
     def predict_next(self, pixels_BTHWC: Tensor, latents_BTd: Tensor) -> Tensor:
