@@ -84,7 +84,7 @@ def with_graph(world: World) -> World:
 
     Making the graph takes seconds for a world that a CPU can play, and minutes for one that is too large for it. It is
     made in a process of its own, because others may be playing: tracing changes torch for all threads, and holds them
-    up.
+    up. If the server stops meanwhile, that process still finishes the graph.
     """
     assert world.folder is not None
     if sum(parameter.numel() for parameter in world.parameters()) > LARGEST:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +19,8 @@ from jinn.errors import JinnError
 from jinn.player.session import Shared
 from jinn.world.folder import find_world, read_prompts
 from jinn.world.world import World
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -77,15 +82,18 @@ class LazyShared:
         """It, once the world is loaded; those who play other worlds play on meanwhile.
 
         Raises:
-            JinnError: the world cannot be loaded. The next call tries again.
+            JinnError: the world cannot be loaded (the next call tries again), or the server stops meanwhile.
         """
         if self.shared is not None:
             return self.shared
-        async with self.loading:
-            if self.shared is None:  # or another request has waited for the same
-                self.shared = await asyncio.to_thread(self._load)
-                self.ending_idle = asyncio.create_task(self.shared.admission.end_idle_sessions())
-            return self.shared
+        try:
+            async with self.loading:
+                if self.shared is None:  # or another request has waited for the same
+                    self.shared = await in_thread(self._load)
+                    self.ending_idle = asyncio.create_task(self.shared.admission.end_idle_sessions())
+                return self.shared
+        except asyncio.CancelledError:  # the server cannot wait any longer
+            raise JinnError("the server stops") from None
 
     async def close(self) -> None:
         """Compute no more frames of the world."""
@@ -102,3 +110,18 @@ class LazyShared:
         except Exception as error:
             log.exception("a world cannot be loaded")
             raise JinnError(f"the world {self.world.name} cannot be loaded: see the server log") from error
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """`asyncio.to_thread` for work that may take a minute: a server that stops does not wait for it."""
+    result: Future[T] = Future()
+    result.set_running_or_notify_cancel()  # from here on it cannot be cancelled
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(result)
