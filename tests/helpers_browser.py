@@ -34,7 +34,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def text_to_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextToImage]:
-    text_to_image = TextToImage(str(save_pipeline(tmp_path_factory.mktemp("text"))), (32, 32), "cpu", steps=1)
+    text_to_image = TextToImage(str(save_pipeline(tmp_path_factory.mktemp("text"))), "cpu", steps=1)
     yield text_to_image
     text_to_image.close()
 

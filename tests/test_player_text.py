@@ -23,16 +23,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def text_to_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextToImage]:
-    text_to_image = TextToImage(str(save_pipeline(tmp_path_factory.mktemp("text"))), (32, 32), "cpu", steps=1)
+    text_to_image = TextToImage(str(save_pipeline(tmp_path_factory.mktemp("text"))), "cpu", steps=1)
     yield text_to_image
     text_to_image.close()
 
 
 def test_a_text_always_gives_the_same_picture(text_to_image: TextToImage) -> None:
-    cave = text_to_image.generate("a dark cave")
+    cave = text_to_image.generate("a dark cave", (32, 32))
     assert (cave.shape, cave.dtype) == ((32, 32, 3), np.uint8)
-    assert np.array_equal(cave, text_to_image.generate("a dark cave"))
-    assert not np.array_equal(cave, text_to_image.generate("blue sky"))
+    assert np.array_equal(cave, text_to_image.generate("a dark cave", (32, 32)))
+    assert not np.array_equal(cave, text_to_image.generate("blue sky", (32, 32)))
 
 
 def test_play_starts_from_a_text(text_to_image: TextToImage) -> None:
@@ -42,7 +42,7 @@ def test_play_starts_from_a_text(text_to_image: TextToImage) -> None:
         player.send("text", text="a dark cave", seed=3)
         picture, begin = player.frame(), player.frame()
         assert (picture.kind, begin.kind) == (FrameKind.PROMPT, FrameKind.START)
-        assert np.array_equal(picture.pixels_HWC, text_to_image.generate("a dark cave"))
+        assert np.array_equal(picture.pixels_HWC, text_to_image.generate("a dark cave", (32, 32)))
         assert player.play(0).step == 1
         for bad in ("", " ", "x" * 1001, 7):
             player.send("text", text=bad)
@@ -58,15 +58,15 @@ def test_the_error_without_a_text_model_says_how_to_install_one() -> None:
 
 
 def test_a_missing_model_is_reported(tmp_path: Path) -> None:
-    text_to_image = TextToImage(str(tmp_path), (32, 32), "cpu")
+    text_to_image = TextToImage(str(tmp_path), "cpu")
     with pytest.raises(JinnError, match="no text-to-image model in this folder"):
-        text_to_image.generate("a cave")
+        text_to_image.generate("a cave", (32, 32))
     text_to_image.close()
 
 
 def test_the_queue_of_texts_is_bounded(text_to_image: TextToImage) -> None:
     async def many() -> list[object]:
-        texts = (text_to_image(f"cave {i}") for i in range(DEFAULT_LIMITS.max_waiting_texts + 2))
+        texts = (text_to_image(f"cave {i}", (32, 32)) for i in range(DEFAULT_LIMITS.max_waiting_texts + 2))
         return await asyncio.gather(*texts, return_exceptions=True)
 
     drawn = asyncio.run(many())

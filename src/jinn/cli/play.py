@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import tyro
 
 from jinn.cli.console import DEVICE, console, say
-from jinn.errors import JinnError
 from jinn.world.backends import BackendName
+from jinn.world.folder import built_in_worlds
 from jinn.world.world import World
 
 # Parameters of the largest world whose graph is made without being asked for.
@@ -16,7 +20,7 @@ LARGEST = 50_000_000
 
 
 def play(
-    world: tyro.conf.Positional[str] = "coinrun",
+    worlds: tyro.conf.Positional[tuple[str, ...]] = (),
     /,
     prompt: Path | None = None,
     port: int | None = None,
@@ -28,37 +32,38 @@ def play(
     backend: BackendName = "auto",
     device: str = DEVICE,
 ) -> None:
-    """Play a world in the browser.
+    """Play worlds in the browser.
 
     Args:
-        world: Name of a built-in world, or folder of a world or of a run.
-        prompt: Picture to start from.
+        worlds: Names of built-in worlds, or folders of worlds or of runs. The default is all built-in worlds. The
+            page opens with the first, and the others are loaded when a player chooses them.
+        prompt: Picture to start from. It is cropped and resized for each world.
         port: Port to listen on. The default is JINN_PORT, else the usual port, or a free one if that is taken.
         host: Address to listen on. With 0.0.0.0 everybody in the network who knows the token can play.
         token: Access token for other machines. If it is not given and the host is not this machine alone, one
             is generated.
-        players: Largest number of players at a time. Others wait in a queue.
-        text: Text-to-image model of diffusers, as a folder or a name on its hub. With it a world can also
+        players: Largest number of players of a world at a time. Others wait in its queue.
+        text: Text-to-image model of diffusers, as a folder or a name on its hub. With it every world can also
             start from a text.
         browser: Whether the page is opened in a browser.
         backend: Backend that computes the frames. auto takes the fastest that is installed; on a CPU that is a
             graph, which is made the first time that a world is played.
         device: Device to play on, such as cpu or cuda.
     """
+    from jinn.player.gallery import gallery
     from jinn.player.pictures import read_picture
     from jinn.player.server import serve
     from jinn.player.text import TextToImage
 
-    loaded = World.load(world, device, backend)
-    if backend == "auto" and loaded.backend.next_frame is None:
-        loaded = with_graph(loaded)
-    frame = read_picture(prompt.read_bytes(), loaded.size_hw) if prompt else None
-    text_to_image = TextToImage(text, loaded.size_hw, device) if text else None
+    first, *others = gallery(worlds or built_in_worlds(), partial(load, device=device, backend=backend))
+    loaded = first.load()  # now, so that a mistake is told here and not on the page
+    picture = read_picture(prompt.read_bytes(), None) if prompt else None
+    text_to_image = TextToImage(text, device) if text else None
     serve(
-        loaded,
+        [replace(first, load=lambda: loaded), *others],
         host=host,
         port=port,
-        prompt=frame,
+        prompt=picture,
         open_browser=browser,
         token=token,
         players=players,
@@ -68,20 +73,27 @@ def play(
         text_to_image.close()
 
 
+def load(folder: Path, device: str, backend: BackendName) -> World:
+    """The world in a folder, on the graph of its frame if that is the fastest."""
+    world = World.load(folder, device, backend)
+    return with_graph(world) if backend == "auto" and world.backend.next_frame is None else world
+
+
 def with_graph(world: World) -> World:
     """The world on the graph of its frame, which is made now; as it is if the packages for that are missing.
 
-    Making the graph takes seconds for a world that a CPU can play, and minutes for one that is too large for it.
+    Making the graph takes seconds for a world that a CPU can play, and minutes for one that is too large for it. It is
+    made in a process of its own, because others may be playing: tracing changes torch for all threads, and holds them
+    up. If the server stops meanwhile, that process still finishes the graph.
     """
-    from jinn.world.export import export_onnx
-
     assert world.folder is not None
     if sum(parameter.numel() for parameter in world.parameters()) > LARGEST:
         return world
-    try:
-        with console.status("making the graph that plays this world faster, once"):
-            export_onnx(world, world.folder, "int8")
-    except JinnError as error:
-        say(f"It would play faster, but {error}")
+    command = [sys.executable, "-m", "jinn", "export", str(world.folder), "--precision", "int8"]
+    with console.status(f"making the graph that plays {world.name} faster, once"):
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        why = made.stderr.strip().rpartition("\n")[-1].removeprefix("jinn: ")
+        say(f"{world.name} would play faster, but {why}")
         return world
     return world.with_backend("auto")

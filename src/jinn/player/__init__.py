@@ -1,9 +1,10 @@
 """Play a learned world in the browser, frame by frame.
 
-`server` listens, `api` answers the page's requests, `auth` checks who may connect and `admission` how many
-may play. `session` is one player's WebSocket and `control` their roll-out, `history` what they have played;
-`scheduler` computes everybody's frames. `protocol` defines the messages, and `client` plays from Python.
-`pictures` decodes uploads, `film` encodes films, `text` turns text prompts into pictures.
+`server` listens, `api` answers the page's requests, `gallery` loads worlds when they are opened, `auth` checks who
+may connect and `admission` how many may play. `session` is one player's WebSocket and `control` their roll-out,
+`history` what they have played; `scheduler` computes everybody's frames. `protocol` defines the messages, and
+`client` plays from Python. `pictures` decodes uploads, `film` encodes films, `text` turns text prompts into
+pictures.
 
 Only the command line imports this package: it needs the extra ``jinn[play]``. A client needs no torch, so the
 package itself offers a client's part only.

@@ -1,14 +1,18 @@
-"""The player's web application: the page, a few addresses, and a WebSocket for each player (docs/protocol.md)."""
+"""The player's web application: the page, a few addresses, and a WebSocket for each player (docs/protocol.md).
+
+One world is at ``/``. Of several each is an application of its own at ``/NAME/``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -16,19 +20,21 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 from torch import Tensor
 
 from jinn.errors import JinnError
 from jinn.files import weights_hash
+from jinn.player.admission import refuse
 from jinn.player.auth import Auth
 from jinn.player.film import MEDIA_TYPE, FilmFormat, encode_film
+from jinn.player.gallery import GalleryWorld, LazyShared
 from jinn.player.pictures import fit_picture, palette, to_png
 from jinn.player.protocol import Limits
-from jinn.player.session import NO_TEXT_MODEL, SAMPLING, Session, Shared, TextToImage
+from jinn.player.session import INTERNAL_ERROR, NO_TEXT_MODEL, SAMPLING, Session, Shared, TextToImage
 from jinn.world.world import World
 
 STATIC = Path(__file__).parent / "static"
@@ -39,7 +45,7 @@ REPORTED_LIMITS = (
 
 
 def create_app(
-    world: World,
+    worlds: World | Sequence[GalleryWorld],
     prompt: np.ndarray | None = None,
     limits: Limits | None = None,
     token: str | None = None,
@@ -47,32 +53,56 @@ def create_app(
 ) -> Starlette:
     """The web application that `jinn.player.server.serve` runs, with its arguments.
 
-    The numbers of actions and prompts in the limits are the world's own. Without a token only this machine may connect.
+    The numbers of actions and prompts in the limits are each world's own. The first world is loaded when the server
+    starts, the others when they are opened. Without a token only this machine may connect.
     """
-    prompts = _prompts(world, prompt)
-    limits = replace(limits or Limits(), actions=world.num_actions, prompts=len(prompts))
+    if isinstance(worlds, World):
+        loaded = worlds
+        worlds = [GalleryWorld(loaded.name, loaded.prompts[0].cpu().numpy(), lambda: loaded)]
+    if prompt is not None and (prompt.dtype != np.uint8 or prompt.ndim != 3 or prompt.shape[-1] != 3):
+        raise JinnError(f"a prompt must be a uint8 picture (H, W, 3), got {prompt.dtype} {prompt.shape}")
+
+    def share(world: World) -> Shared:
+        prompts = _prompts(world, prompt)
+        own = replace(limits or Limits(), actions=world.num_actions, prompts=len(prompts))
+        shared = Shared(world, own, prompts, text_to_image)
+        shared.description = describe_world(shared)
+        return shared
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        shared = Shared(world, limits, prompts, text_to_image)
-        app.state.shared, app.state.description = shared, describe_world(shared)
-        ending_idle = asyncio.create_task(shared.admission.end_idle_sessions())
+        await every[0].get()
         yield
-        ending_idle.cancel()
-        await asyncio.to_thread(shared.scheduler.close)
+        await asyncio.gather(*(lazy.close() for lazy in every))
 
-    return Starlette(
-        routes=[
-            Route("/", get_page),
-            Route("/api/world", get_world),
-            Route("/api/prompts/{index:int}.png", get_prompt),
-            Route("/api/film.{format}", post_film, methods=["POST"]),
-            WebSocketRoute("/ws", play),
-            Mount("/static", StaticFiles(directory=STATIC)),
-        ],
-        middleware=[Middleware(Auth, token=token)],
-        lifespan=lifespan,
-    )
+    loading = asyncio.Lock()
+    every = [LazyShared(world, share, loading) for world in worlds]
+    names = [world.name for world in worlds]
+    several: list[BaseRoute] = []
+    if len(every) > 1:
+        mounts = [Mount(f"/{lazy.world.name}", _world_app(lazy, names)) for lazy in every]
+        several = [Route("/", get_first), *mounts]
+    return _world_app(every[0], names, several, middleware=[Middleware(Auth, token=token)], lifespan=lifespan)
+
+
+def _world_app(
+    lazy: LazyShared, names: Sequence[str], before: Sequence[BaseRoute] = (), **options: Any
+) -> Starlette:
+    """The addresses of one world, after some others. ``names`` are those of all worlds of the server."""
+    routes = [
+        *before,
+        Route("/", get_page),
+        Route("/api/worlds", get_worlds),
+        Route("/api/world", get_world),
+        Route("/api/thumbnail.png", get_thumbnail),
+        Route("/api/prompts/{index:int}.png", get_prompt),
+        Route("/api/film.{format}", post_film, methods=["POST"]),
+        WebSocketRoute("/ws", play),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+    app = Starlette(routes=routes, exception_handlers={404: unknown, JinnError: failed}, **options)
+    app.state.lazy, app.state.names = lazy, names
+    return app
 
 
 def describe_world(shared: Shared) -> dict[str, Any]:
@@ -100,19 +130,35 @@ def describe_world(shared: Shared) -> dict[str, Any]:
     }
 
 
+async def get_first(request: Request) -> Response:
+    """The way to the first world's page, which keeps the token."""
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(f"{quote(request.app.state.names[0])}/{query}")
+
+
 async def get_page(request: Request) -> Response:
     """The page."""
     return FileResponse(STATIC / "index.html")
 
 
+async def get_worlds(request: Request) -> Response:
+    """The names of the server's worlds."""
+    return JSONResponse({"worlds": request.app.state.names})
+
+
+async def get_thumbnail(request: Request) -> Response:
+    """How the world looks, as a PNG; it need not be loaded for that."""
+    return Response(to_png(request.app.state.lazy.world.thumbnail_HWC), media_type="image/png")
+
+
 async def get_world(request: Request) -> Response:
     """The world's properties and the server's limits."""
-    return JSONResponse(request.app.state.description)
+    return JSONResponse((await request.app.state.lazy.get()).description)
 
 
 async def get_prompt(request: Request) -> Response:
     """A prompt of the world as a PNG."""
-    prompts, index = request.app.state.shared.prompts, request.path_params["index"]
+    prompts, index = (await request.app.state.lazy.get()).prompts, request.path_params["index"]
     if index >= len(prompts):
         return refusal(404, f"this world has the prompts 0 to {len(prompts) - 1}")
     return Response(to_png(prompts[index][0, 0].numpy()), media_type="image/png")
@@ -120,7 +166,7 @@ async def get_prompt(request: Request) -> Response:
 
 async def post_film(request: Request) -> Response:
     """A film of the frames in the body: RGB, row by row. One at a time for each network address."""
-    shared: Shared = request.app.state.shared
+    shared: Shared = await request.app.state.lazy.get()
     limits, (height, width) = shared.limits, shared.world.size_hw
     format, (low, high) = request.path_params["format"], limits.fps_range
     try:
@@ -137,7 +183,7 @@ async def post_film(request: Request) -> Response:
         async with asyncio.timeout(limits.film_upload_seconds):
             pixels = await read_body(request, limits.max_film_bytes)
         if not pixels or len(pixels) % (3 * height * width):
-            most = request.app.state.description["max_film_frames"]
+            most = shared.description["max_film_frames"]
             return refusal(400, f"a film must have 1 to {most} RGB frames of {width} x {height} pixels")
         frames_THWC = np.frombuffer(pixels, np.uint8).reshape(-1, height, width, 3)
         async with shared.film_slots:
@@ -155,7 +201,23 @@ async def play(websocket: WebSocket) -> None:
     """One player's session."""
     await websocket.accept()
     with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
-        await Session(websocket, websocket.app.state.shared).run()
+        try:
+            shared = await websocket.app.state.lazy.get()
+        except JinnError as error:
+            return await refuse(websocket, str(error), INTERNAL_ERROR)
+        await Session(websocket, shared).run()
+
+
+async def unknown(request: Request, error: Exception) -> Response:
+    """The answer at an address that does not exist."""
+    names: Sequence[str] = request.app.state.names
+    paths = ", ".join(f"/{name}/" for name in names) if len(names) > 1 else "/"
+    return refusal(404, f"there is nothing at this address: play at {paths}")
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """The answer where a world cannot be loaded."""
+    return refusal(500, str(error))
 
 
 async def read_body(request: Request, max_bytes: int) -> bytearray:
@@ -178,6 +240,4 @@ def _prompts(world: World, prompt: np.ndarray | None) -> list[Tensor]:
     frames = [frame_HWC.cpu()[None, None] for frame_HWC in world.prompts]
     if prompt is None:
         return frames
-    if prompt.dtype != np.uint8 or prompt.ndim != 3 or prompt.shape[-1] != 3:
-        raise JinnError(f"a prompt must be a uint8 picture (H, W, 3), got {prompt.dtype} {prompt.shape}")
     return [torch.from_numpy(fit_picture(Image.fromarray(prompt), world.size_hw))[None, None], *frames]

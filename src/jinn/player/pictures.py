@@ -15,13 +15,17 @@ from jinn.player.protocol import DEFAULT_LIMITS, Limits
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 
-def read_picture(data: bytes, size_hw: tuple[int, int]) -> np.ndarray:
-    """The (first) frame of `read_pictures`, uint8 (H, W, 3)."""
+def read_picture(data: bytes, size_hw: tuple[int, int] | None) -> np.ndarray:
+    """The (first) frame of `read_pictures`, uint8 (H, W, 3); None leaves its size as it is."""
     return read_pictures(data, size_hw, 1, 1.0)[0]
 
 
 def read_pictures(
-    data: bytes, size_hw: tuple[int, int], max_frames: int, fps: float, limits: Limits = DEFAULT_LIMITS
+    data: bytes,
+    size_hw: tuple[int, int] | None,
+    max_frames: int,
+    fps: float,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> np.ndarray:
     """Decode an untrusted picture or animation (see `FORMATS`) to uint8 ``frames_THWC`` of the world's size.
 
@@ -65,7 +69,7 @@ def read_pictures(
 
 
 def _sample_animation(
-    image: Image.Image, count: int, size_hw: tuple[int, int], fps: float
+    image: Image.Image, count: int, size_hw: tuple[int, int] | None, fps: float
 ) -> list[np.ndarray]:
     """The frames of an animation that are on the screen at a constant frame rate."""
     frames: list[np.ndarray] = []
@@ -96,10 +100,10 @@ def palette(frames_PHWC: np.ndarray, colours: int = 16) -> list[str]:
     return ["#{:02x}{:02x}{:02x}".format(*found_UC[u].round().astype(int)) for u in chosen]
 
 
-def fit_picture(image: Image.Image, size_hw: tuple[int, int]) -> np.ndarray:
-    """The middle of an image as a uint8 (H, W, 3) frame of the given size."""
-    # JPEG only: decode at a fraction of the size, never below twice what is needed.
-    image.draft("RGB", (2 * max(size_hw), 2 * max(size_hw)))
+def fit_picture(image: Image.Image, size_hw: tuple[int, int] | None) -> np.ndarray:
+    """The middle of an image as a uint8 (H, W, 3) frame of the given size; all of it if that is None."""
+    if size_hw is not None:  # JPEG only: decode at a fraction of the size, never below twice what is needed
+        image.draft("RGB", (2 * max(size_hw), 2 * max(size_hw)))
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # 16 and 32 bits a pixel: convert() would clip, not scale
         grey = np.asarray(image, dtype=np.float64)
@@ -108,7 +112,8 @@ def fit_picture(image: Image.Image, size_hw: tuple[int, int]) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return crop_resize(np.array(image.convert("RGB"))[None], size_hw)[0]
+    pixels_HWC = np.array(image.convert("RGB"))
+    return pixels_HWC if size_hw is None else crop_resize(pixels_HWC[None], size_hw)[0]
 
 
 def to_png(frame_HWC: np.ndarray) -> bytes:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -25,6 +26,9 @@ from jinn.world.state import State, stack, take
 from jinn.world.world import World
 
 MAX_BATCH = 64
+
+# Held by whoever computes on a GPU: while the CUDA graph of one world is recorded, no other may wait for the device.
+GPU = threading.Lock()
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +144,9 @@ class Scheduler:
         while jobs := self._take():
             started = time.perf_counter()
             try:
-                for job, frame in zip(jobs, self._compute(jobs), strict=True):
+                with GPU if self.world.device.type == "cuda" else nullcontext():
+                    frames = self._compute(jobs)
+                for job, frame in zip(jobs, frames, strict=True):
                     job.frame.set_result(frame)
             except BaseException as error:
                 if not isinstance(error, JinnError):

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from jinn.errors import JinnError
 from jinn.player.api import create_app
 from jinn.player.auth import is_loopback
+from jinn.player.gallery import GalleryWorld
 from jinn.player.protocol import DEFAULT_LIMITS, Limits
 from jinn.player.session import TextToImage
 from jinn.world.world import World
@@ -33,7 +34,7 @@ SOCKETS_PER_ADDRESS = 16  # where other machines may play
 
 
 def serve(
-    world: World,
+    worlds: World | Sequence[GalleryWorld],
     host: str = "127.0.0.1",
     port: int | None = None,
     prompt: np.ndarray | None = None,
@@ -42,18 +43,19 @@ def serve(
     players: int = 64,
     text_to_image: TextToImage | None = None,
 ) -> None:
-    """Serve a world to browsers until Ctrl-C or SIGTERM; then sockets are closed and pending frames finished.
+    """Serve worlds to browsers until Ctrl-C or SIGTERM; then sockets are closed and pending frames finished.
 
     Args:
-        world: the world to play.
+        worlds: the world to play, at ``/``; or several (`jinn.player.gallery.gallery`), each at ``/NAME/``. The first
+            of them is loaded at once, the others when they are opened.
         host: the address to listen at; "0.0.0.0" lets the whole network play.
         port: the port to listen at, an error if it is taken. None: the one in the environment variable JINN_PORT or
             7860, and if that is taken any free one.
-        prompt: a uint8 (H, W, 3) picture to start from, of any size; it becomes the first prompt.
+        prompt: a uint8 (H, W, 3) picture to start from, of any size; it becomes the first prompt of each world.
         open_browser: show the page, where there is likely to be a browser.
         token: the access token of clients. If None and other machines can reach the server, one is generated; it is
             part of the address that is printed.
-        players: number of players at a time; others wait in a queue.
+        players: number of players of a world at a time; others wait in its queue.
         text_to_image: makes pictures of texts, such as `jinn.player.text.TextToImage`.
 
     Raises:
@@ -63,10 +65,11 @@ def serve(
     if token is None and not alone:
         token = secrets.token_urlsafe(12)
     limits = Limits(players=players, sockets_per_address=None if alone else SOCKETS_PER_ADDRESS)
-    app = create_app(world, prompt, limits, token, text_to_image)
+    app = create_app(worlds, prompt, limits, token, text_to_image)
     with listen(host, port) as listener:
         address = _address(listener) + (f"/?token={quote(token)}" if token else "")
-        print(f"jinn is playing {world.name} at {address} (Ctrl-C stops it)", flush=True)
+        names = worlds.name if isinstance(worlds, World) else ", ".join(world.name for world in worlds)
+        print(f"jinn is playing {names} at {address} (Ctrl-C stops it)", flush=True)
         if open_browser:
             _show(address)
         # uvicorn shuts down in good order, and then raises again what made it do so.

@@ -36,8 +36,8 @@ NO_TEXT_MODEL = (
     "this server has no text-to-image model: start it with jinn play --text MODEL, a model of diffusers"
 )
 
-# Makes a uint8 (H, W, 3) picture of the world's size from a text; raises `JinnError`.
-TextToImage = Callable[[str], Awaitable[np.ndarray]]
+# Makes a uint8 (H, W, 3) picture of a text, of the given height and width; raises `JinnError`.
+TextToImage = Callable[[str, tuple[int, int]], Awaitable[np.ndarray]]
 
 
 class Button(NamedTuple):
@@ -56,12 +56,13 @@ def buttons(world: World) -> list[Button]:
 
 
 class Shared:
-    """What all sessions and addresses of a server share. Prompts are uint8 ``frames_BTHWC`` with B = T = 1."""
+    """What all sessions and addresses of a world share. Prompts are uint8 ``frames_BTHWC`` with B = T = 1."""
 
     def __init__(
         self, world: World, limits: Limits, prompts: list[Tensor], text_to_image: TextToImage | None
     ) -> None:
         self.world, self.limits, self.prompts, self.text_to_image = world, limits, prompts, text_to_image
+        self.description: dict[str, Any] = {}  # what clients are told of the world
         self.scheduler = Scheduler(world)
         self.admission = AdmissionQueue(limits)
         self.parked: dict[str, History] = {}  # of players who lost their connection, by session name
@@ -340,7 +341,7 @@ class Session:
             raise JinnError("the picture of the last text is not finished: wait for it")
 
         async def generate_and_start() -> None:
-            picture_HWC = await text_to_image(text)
+            picture_HWC = await text_to_image(text, self.shared.world.size_hw)
             self._request_start(torch.from_numpy(picture_HWC)[None, None], seed, show=True)
             self.changed.set()
 

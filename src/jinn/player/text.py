@@ -21,33 +21,31 @@ class TextToImage:
     """A text-to-image pipeline, loaded with the first text; it works on one text at a time.
 
     The model is the folder of a pipeline as diffusers saves it, or its name on the hub. Pictures are cropped and
-    resized to ``size_hw``. The number of denoising steps is the pipeline's own if ``steps`` is None.
+    resized. The number of denoising steps is the pipeline's own if ``steps`` is None.
 
     Raises:
         JinnError: diffusers is not installed.
     """
 
-    def __init__(
-        self, model: str, size_hw: tuple[int, int], device: str | torch.device, steps: int | None = None
-    ) -> None:
+    def __init__(self, model: str, device: str | torch.device, steps: int | None = None) -> None:
         if importlib.util.find_spec("diffusers") is None:
             raise JinnError("text prompts need diffusers: pip install 'jinn[text]'")
-        self.model, self.size_hw, self.device, self.steps = model, size_hw, torch.device(device), steps
+        self.model, self.device, self.steps = model, torch.device(device), steps
         self.pipeline: Any = None
         self.waiting = 0
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="text to image")
 
-    async def __call__(self, text: str) -> np.ndarray:
+    async def __call__(self, text: str, size_hw: tuple[int, int]) -> np.ndarray:
         """A picture of a text, uint8 (H, W, 3); `JinnError` if too many texts are waiting, or the pipeline failed."""
         if self.waiting >= DEFAULT_LIMITS.max_waiting_texts:
             raise JinnError(f"{self.waiting} texts are waiting for their pictures: try again in a while")
         self.waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.thread, self.generate, text)
+            return await asyncio.get_running_loop().run_in_executor(self.thread, self.generate, text, size_hw)
         finally:
             self.waiting -= 1
 
-    def generate(self, text: str) -> np.ndarray:
+    def generate(self, text: str, size_hw: tuple[int, int]) -> np.ndarray:
         """The same, blocking. The same text gives the same picture."""
         try:
             if self.pipeline is None:
@@ -61,7 +59,7 @@ class TextToImage:
             raise JinnError(
                 f"the text-to-image model failed ({type(error).__name__}): see the server log"
             ) from error
-        return fit_picture(image.convert("RGB"), self.size_hw)
+        return fit_picture(image.convert("RGB"), size_hw)
 
     def _load(self) -> Any:
         from diffusers import AutoPipelineForText2Image

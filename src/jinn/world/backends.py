@@ -168,7 +168,7 @@ def cuda_graph(next_frame: NextFrame, device: torch.device) -> NextFrame:
                 next_frame(*arguments)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread may load a world
             outputs = name_tensors(next_frame(*arguments), OUTPUTS)
         return graph, static, outputs
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from jinn.contracts import JinnError
 from jinn.files import from_dict, load_weights, read_json, read_tensors, to_dict, write_json, write_tensors
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
     from jinn.world.world import World
 
 BUILT_IN = Path(__file__).parent / "built_in"
+SHOWN_FIRST = ("platforms", "coinrun")  # of the built-in worlds; others follow by name
+
+
+def built_in_worlds() -> list[str]:
+    """The names of the built-in worlds, the one to begin with first."""
+    names = {path.parent.name for path in BUILT_IN.glob("*/config.json")}
+    return [*(name for name in SHOWN_FIRST if name in names), *sorted(names - {*SHOWN_FIRST})]
 
 
 def find_world(name_or_path: str | Path) -> Path:
@@ -32,10 +40,9 @@ def find_world(name_or_path: str | Path) -> Path:
     for folder in (path, path / "world", BUILT_IN / path.name if path.name == str(path) else path):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
             return folder
-    known = sorted(p.parent.name for p in BUILT_IN.glob("*/config.json"))
     raise JinnError(
         f"there is no world at {str(name_or_path)!r}: name the folder of a world or a run, "
-        f"or a built-in world ({', '.join(known) or 'none here'})"
+        f"or a built-in world ({', '.join(built_in_worlds()) or 'none here'})"
     )
 
 
@@ -46,7 +53,7 @@ def read_world(folder: Path, kind: type[World]) -> World:
     """
     values = convert_config(read_json(folder / "config.json"))
     config = from_dict(WorldConfig, values, str(folder / "config.json"))
-    world = kind(config, read_tensors(folder / "prompts.safetensors").get("frames_PHWC"))
+    world = kind(config, read_prompts(folder))
     load_weights(world, convert_weights(read_tensors(folder / "model.safetensors")), folder)
     world.folder = folder
     legend, trained_on = folder / "legend.json", folder / "trained_on.safetensors"
@@ -62,6 +69,14 @@ def read_world(folder: Path, kind: type[World]) -> World:
     if trained_on.exists():
         world.trained_on = read_tensors(trained_on)["groups"].numpy().view(np.uint64)
     return world
+
+
+def read_prompts(folder: Path) -> Tensor:
+    """The frames to start from in a world's folder, uint8 ``frames_PHWC``."""
+    frames_PHWC = read_tensors(folder / "prompts.safetensors").get("frames_PHWC")
+    if frames_PHWC is None or not len(frames_PHWC):
+        raise JinnError(f"{folder / 'prompts.safetensors'} has no frames_PHWC: restore it")
+    return frames_PHWC
 
 
 def write_world(world: World, folder: Path, dtype: torch.dtype) -> None:

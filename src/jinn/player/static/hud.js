@@ -86,6 +86,7 @@ function fit() {
 
 document.title = `${world.name} · jinn`;
 $("name").textContent = world.name;
+$("panel").inert = false;
 fit();
 addEventListener("resize", fit);
 onChange(show);

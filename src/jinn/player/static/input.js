@@ -48,7 +48,7 @@ export function releaseAll() {
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  const control = event.target.closest?.("button, input, summary");
+  const control = event.target.closest?.("a, button, input, summary");
   if (control && [" ", "Enter"].includes(event.key)) return; // it presses the control
   if (control?.type === "range" && event.key.startsWith("Arrow")) return;
   if (["text", "number"].includes(control?.type)) return; // somebody writes

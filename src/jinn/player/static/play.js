@@ -3,6 +3,7 @@
 import "./actions.js";
 import { connect, sampling, send, sendSettings } from "./connection.js";
 import "./controls.js";
+import "./gallery.js";
 import "./gamepad.js";
 import "./hud.js";
 import "./media.js";

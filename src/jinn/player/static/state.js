@@ -1,10 +1,18 @@
 // The world that is played and the page's state, in one place. Whoever changes the state calls `update`; whoever shows
 // it is called by `onChange`.
 
+import { $ } from "./dom.js";
 import { Tape } from "./tape.js";
 
 const answer = await fetch("api/world");
-if (!answer.ok) document.body.textContent = await answer.text();
+if (!answer.ok) {
+  const text = await answer.text();
+  $("status").textContent = "not loaded";
+  $("status").dataset.state = "lost";
+  $("veil").textContent = "";
+  $("error").textContent = text.startsWith("{") ? JSON.parse(text).error : text;
+  await new Promise(() => {}); // the rest of the page needs a world
+}
 history.replaceState(null, "", location.pathname); // a token should not be part of what one shows around
 
 /** The world as the server describes it: its properties and the server's limits. */
