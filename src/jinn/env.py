@@ -2,7 +2,7 @@
 
     import gymnasium, jinn.env
 
-    env = gymnasium.make("jinn/World-v0", world="coinrun")
+    env = gymnasium.make("jinn/World-v0", world="platforms")
     envs = gymnasium.make_vec("jinn/World-v0", num_envs=16, world="runs/mine", prompts="stores/mine")
 
 Observations are frames (uint8, ``HWC``). Actions are the world's latent ones; in a world that was taught a game's keys
@@ -68,7 +68,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
     def __init__(
         self,
         num_envs: int = 1,
-        world: World | str | Path = "coinrun",
+        world: World | str | Path = "platforms",
         prompts: FrameStore | str | Path | Tensor | None = None,
         context: int = 1,
         split: str = "all",

@@ -40,7 +40,7 @@ def evaluate(
 
     Args:
         paths: One or more worlds (names of built-in ones, or folders of worlds or of runs), then a frame
-            store. Without a world, coinrun is measured; without a store, the store of the first run is used.
+            store. Without a world, platforms is measured; without a store, the store of the first run is used.
             Levels and videos that a world was trained on are left out.
         out: Folder for report.html and report.json. An interrupted command goes on in it.
         protocol: Protocol of the measurement. Distances can be compared only within one protocol.

@@ -14,7 +14,7 @@ from jinn.world.backends import BackendName
 from jinn.world.world import World
 
 
-def info(world: tyro.conf.Positional[str] = "coinrun", /, device: str = DEVICE) -> None:
+def info(world: tyro.conf.Positional[str] = "platforms", /, device: str = DEVICE) -> None:
     """Print a world's models, actions, keys, sampling and files.
 
     Args:

@@ -15,7 +15,7 @@ def worlds_and_store(paths: Sequence[str]) -> tuple[list[str], FrameStore]:
     """The names of the worlds, and the store to measure them on.
 
     Args:
-        paths: any number of worlds, then a store. Without a world it is "coinrun"; without a store, the one
+        paths: any number of worlds, then a store. Without a world it is "platforms"; without a store, the one
             that the run of the first world names.
 
     Raises:
@@ -24,7 +24,7 @@ def worlds_and_store(paths: Sequence[str]) -> tuple[list[str], FrameStore]:
     names = list(paths)
     if names and (Path(names[-1]) / "store.json").exists():
         *names, store = names
-        return names or ["coinrun"], FrameStore.open(store)
+        return names or ["platforms"], FrameStore.open(store)
     if names:
         config = find_world(names[0]).parent / "config.json"
         if config.exists() and "store" in (run := read_json(config)):
