@@ -78,10 +78,10 @@ def coinrun_cpu() -> Recipe:
     ``jinn data envpool:CoinrunHard-v0 --frames 200000 --levels 0:10000 --policy runner --out stores/coinrun``
     ``jinn train stores/coinrun --out runs/coinrun --recipe coinrun_cpu``
 
-    64 tokens of six digits per frame; our own models. On two cores with AVX512-BF16 its steps take 80 minutes
-    (tokenizer 11, latent actions 1, dynamics 63 beside other work, self-rollouts 6), without some four hours. With
-    ``--env use_backgrounds=false --env restrict_themes=true`` for both recordings it makes the world ``platforms``:
-    expect the results of its model card. ``coinrun`` was trained by an earlier form of it.
+    64 tokens of six digits per frame; our own models. On two cores with AVX512-BF16, which did other work as well,
+    it took 96 minutes (tokenizer 22, latent actions 1, dynamics 65, self-rollouts 8); without it expect some four
+    hours. With ``--env use_backgrounds=false --env restrict_themes=true`` for both recordings it makes the world
+    ``platforms``: expect the results of its model card. ``coinrun`` was trained by an earlier form of it.
     """
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
     training = partial(TrainingConfig, final_learning_rate=2e-5, optimizer="muon")
