@@ -1,6 +1,6 @@
 """Measure what a player feels: frames a second and the time from key to canvas, in a real browser.
 
-    python scripts/measure_player.py --world coinrun --seconds 20
+    python scripts/measure_player.py --world platforms --seconds 20
     python scripts/measure_player.py --think 0.6        # with look-ahead; and --no-look-ahead
 
 Starts the player in this process, opens it in a headless Chromium, holds random keys for the given time,
@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import sync_playwright
 
+from jinn.cli.play import load
 from jinn.player.api import create_app
 from jinn.player.server import running
-from jinn.world.world import World
+from jinn.world.folder import find_world
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -40,7 +41,7 @@ FLAGS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--world", default="coinrun", help="name or path of a world")
+    parser.add_argument("--world", default="platforms", help="name or path of a world")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--fps", type=int, default=30, help="the pace asked of the server")
     parser.add_argument("--backend", default="auto", help="see jinn.world.backends")
@@ -52,7 +53,8 @@ def main() -> None:
     if executable is None:
         parser.error(f"no browser: install one of {', '.join(CHROMIUM)}")
 
-    world = World.load(args.world).with_backend(args.backend, args.threads)
+    # The graph of a built-in world is made here if it is missing, as jinn play does.
+    world = load(find_world(args.world), "cpu", args.backend).with_backend(args.backend, args.threads)
     with running(create_app(world)) as address:
         measured = drive(address, executable, args)
     latencies = measured["latencies"]
