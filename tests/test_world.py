@@ -18,7 +18,7 @@ from jinn.models.maskgit import SamplingConfig
 from jinn.models.ours.conv_tokenizer import ConvTokenizer
 from jinn.recipes import RECIPES
 from jinn.world.config import WorldConfig
-from jinn.world.folder import find_world
+from jinn.world.folder import built_in_worlds, find_world
 from jinn.world.motion import global_motion
 from jinn.world.state import stack, take
 from jinn.world.world import World
@@ -241,12 +241,28 @@ def test_saving_a_world_again_replaces_its_training_data_and_legend(tmp_path: Pa
     assert World.load(tmp_path).legend is None
 
 
-def test_the_built_in_world_is_complete_and_small() -> None:
-    folder = find_world("coinrun")
+@pytest.mark.parametrize("name", built_in_worlds())
+def test_a_built_in_world_is_complete_and_small(name: str) -> None:
+    folder = find_world(name)
+    assert max(p.stat().st_size for p in folder.iterdir()) <= 12e6
     assert sum(p.stat().st_size for p in folder.iterdir()) <= 12.5e6
-    world = World.load("coinrun")
+    assert (folder / "README.md").is_file()
+    world = World.load(name)
+    assert world.name == name
     assert len(world.prompts) >= 4
     assert len(world.action_names or []) == world.num_actions
+
+
+@pytest.mark.slow
+def test_nobody_sinks_into_the_floor_of_platforms() -> None:
+    """Four seconds of "down" from every prompt: there is still a level, with black air above its ground."""
+    world = World.load("platforms")
+    down = torch.full((len(world.prompts),), (world.action_names or []).index("down"))
+    state, _ = world.reset(world.prompts[:, None])
+    for _ in range(60):
+        state, frame_BHWC = world.step(state, down)
+    air_B = (frame_BHWC.amax(-1) < 40).float().mean((1, 2))
+    assert ((air_B > 0.05) & (air_B < 0.95)).sum() >= len(world.prompts) - 1
 
 
 @pytest.mark.slow
