@@ -1,8 +1,8 @@
 """Speed of training by stage, and the parts of a step's time: ``python -m benchmarks.training``.
 
 A step is what `jinn.training.loop.train` does: clips from a store by the prefetching thread, the stage's loss in the
-precision of training, backward, clipping, fused AdamW. Model FLOP utilisation is the FLOPs of the model's matrix products
-and attention, forward and backward, over the step's time and the rate of large matrix products measured alternately with
+precision of training, backward, clipping, fused AdamW. Model FLOP utilisation is the FLOPs of its matrix products
+and attention, forward and backward, over the step's time and the rate of large matrix products timed alternately with
 it. The parts (attention, ...) are timed alone at the stage's shapes, times their number; the remainder is "rest".
 
 Every stage runs in a process of its own, so that the peak of memory is measured for each.
