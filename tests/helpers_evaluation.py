@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +11,12 @@ import torch
 from torch import Tensor
 
 from jinn.data.store import FrameStore
-from jinn.data.synthetic import ACTIONS, CELL
-from jinn.evaluation import appearance, physics
+from jinn.data.synthetic import ACTIONS, CELL, write_game
+from jinn.evaluation import appearance, physics, suite
 from jinn.evaluation.networks import Networks
+from jinn.evaluation.protocol import Protocol
+from jinn.evaluation.results import WorldResults
+from jinn.world.world import World
 
 
 def no_networks(*_: object) -> Networks:
@@ -24,6 +28,17 @@ def measure_little(patch: pytest.MonkeyPatch) -> None:
     """Fewer real pairs, and fewer steps of the network that foresees actions: most tests need no more."""
     patch.setattr(appearance, "PAIRS", 100)  # one batch
     patch.setattr(physics, "STEPS", 60)
+
+
+def measured_on_new_levels(
+    world: World, folder: Path, patch: pytest.MonkeyPatch, episodes: int, protocol: Protocol
+) -> WorldResults:
+    """Results of a world of the synthetic game on levels that no training saw, without pretrained networks."""
+    patch.setenv("JINN_CACHE", str(folder / "cache"))
+    patch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ()))
+    measure_little(patch)
+    levels = write_game(folder / "levels", episodes, length=63, seed=1000)
+    return suite.evaluate([world], levels, protocol).worlds[0]
 
 
 class GameState(NamedTuple):

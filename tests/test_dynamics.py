@@ -244,6 +244,11 @@ def test_doubt_is_part_of_both_losses_and_splits_with_the_batch() -> None:
         model.doubt = 0.6
 
 
+def test_a_head_has_no_negative_number_of_units() -> None:
+    with pytest.raises(ValueError, match="digit_hidden"):
+        PreviousFrameDynamicsConfig(ST, digit_hidden=-1)
+
+
 @pytest.mark.parametrize("doubt", [-0.1, 1.1])
 def test_doubt_is_a_probability(doubt: float) -> None:
     with pytest.raises(ValueError, match="probability"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers_evaluation import measure_little
+from helpers_evaluation import measured_on_new_levels
 from jinn.cli import main
 from jinn.contracts import JinnError
 from jinn.data.clips import Batch, clip_generators, read_actions, read_clips
@@ -20,8 +20,6 @@ from jinn.data.store import FrameStore
 from jinn.data.synthetic import ACTIONS, game_rollout, write_game
 from jinn.data.writer import StoreWriter
 from jinn.env import WorldEnv
-from jinn.evaluation import suite
-from jinn.evaluation.networks import Networks
 from jinn.evaluation.protocol import Protocol
 from jinn.models.ours.known_actions import KnownActionsConfig
 from jinn.overrides import override
@@ -290,12 +288,8 @@ def test_it_is_an_environment_and_a_graph(trained: tuple[World, Path], tmp_path:
 def test_it_is_evaluated_under_the_true_actions(
     trained: tuple[World, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ()))
-    measure_little(monkeypatch)
-    levels = write_game(tmp_path / "levels", episodes=12, length=63, seed=1000)
     protocol = Protocol(clips=8, frames=6, draws=1, long_rollouts=2, long_frames=60, shown=1)
-    found = suite.evaluate([trained[0]], levels, protocol).worlds[0]
+    found = measured_on_new_levels(trained[0], tmp_path, monkeypatch, 12, protocol)
     assert {"control/delta_psnr_4", "control/consistency", "given/psnr"} <= set(found.estimates)
     assert found.estimates["actions/nmi_true"].value > 0.5
     assert [meaning.name for meaning in found.legend] == list(ACTIONS)

@@ -10,16 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from helpers_evaluation import measure_little
+from helpers_evaluation import measured_on_new_levels
 from helpers_game import sprite_is_whole
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import game_rollout, write_game
-from jinn.evaluation import suite
-from jinn.evaluation.networks import Networks
 from jinn.evaluation.protocol import Protocol
 from jinn.evaluation.stability import long_actions
-from jinn.evaluation.suite import evaluate
 from jinn.files import from_dict, to_dict
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import RECIPES, paper_coinrun, tiny
@@ -48,12 +45,8 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
     trained: tuple[World, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On new levels latent actions correspond to the true ones, and roll-outs follow them for 20 frames."""
-    monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(suite, "load_networks", lambda *_: Networks(None, None, ()))
-    measure_little(monkeypatch)
-    levels = write_game(tmp_path / "levels", episodes=40, length=63, seed=1000)
     protocol = Protocol(clips=24, frames=20, draws=1, long_rollouts=2, long_frames=60, shown=1)
-    found = evaluate([trained[0]], levels, protocol).worlds[0]
+    found = measured_on_new_levels(trained[0], tmp_path, monkeypatch, 40, protocol)
     # Not 1: a tenth of the steps run into a wall, and look like "stay" whatever was pressed.
     assert found.estimates["actions/nmi_true"].low >= 0.6
     assert found.estimates["actions/map_accuracy"].low >= 0.8

@@ -52,6 +52,8 @@ class PreviousFrameDynamicsConfig:
             raise ValueError(f"doubt is a probability from 0 to 1, got {self.doubt}")
         if not 0 <= self.clean_frames < 1:
             raise ValueError(f"clean_frames is a fraction of at least 0 and below 1, got {self.clean_frames}")
+        if self.digit_hidden < 0:
+            raise ValueError(f"digit_hidden is 0 or a number of units, got {self.digit_hidden}")
 
     def build(
         self, levels: tuple[int, ...], grid_hw: tuple[int, int], num_actions: int
