@@ -187,6 +187,20 @@ def test_without_names_in_the_store_they_are_guessed(game: FrameStore, tmp_path:
     assert world.action_names == list(ACTIONS)  # the motion tells
 
 
+def test_actions_that_nobody_ever_took_get_no_key(game: FrameStore, tmp_path: Path) -> None:
+    """As of Procgen, which has 15 actions and players who take nine of them."""
+    names = (*ACTIONS, "fire", "duck")
+    with StoreWriter(tmp_path / "store", (32, 32), 10, num_actions=7, action_names=names) as writer:
+        for episode in range(20):
+            writer.append(game.frames(episode, 0, 41))
+            writer.end_episode("mine", game.actions(episode, 0, 41), episode)
+    store = FrameStore.open(tmp_path / "store")
+    assert (store.num_actions, store.pressed_actions) == (7, 5)
+    recipe = override(short(), [f"{phase}_training.steps=1" for phase in STEPS])
+    world = run_recipe(recipe, store, tmp_path / "run", "x", actions="known")
+    assert (world.num_actions, world.action_names) == (5, list(ACTIONS))
+
+
 @pytest.mark.slow
 def test_a_stopped_run_ends_with_the_same_weights(game: FrameStore, tmp_path: Path) -> None:
     recipe = override(short(), [f"{phase}_training.steps=8" for phase in STEPS])
@@ -219,7 +233,7 @@ def test_a_base_that_knows_actions_infers_those_of_videos(
         run_recipe(recipe, game, tmp_path / "no", "x", base=latent, actions="known")
     with StoreWriter(tmp_path / "more", (32, 32), 10, num_actions=6) as writer:
         writer.append(game.frames(0, 0, 41))
-        writer.end_episode("mine", game.actions(0, 0, 41))
+        writer.end_episode("mine", np.full(41, 5))
     with pytest.raises(JinnError, match="has 6 actions, but the model has 5"):
         run_recipe(recipe, FrameStore.open(tmp_path / "more"), tmp_path / "no", "x", base=trained[0])
     assert not (tmp_path / "no").exists()

@@ -8,7 +8,7 @@ A store is a directory:
     actions.bin         one little-endian int16 per frame: the true action taken there, -1 where there is none
     index.npz           the episodes as columns, the names of their sources, and which sources are complete
 
-True actions and level seeds are stored for scoring only; no training code reads them.
+True actions are read for scoring and by trainings with known actions, level seeds for scoring only.
 
 Whatever the index lists is committed. A commit flushes frames and actions to the disk first and then replaces
 the index atomically; bytes behind the last committed frame are ignored by readers and overwritten by the
@@ -17,6 +17,7 @@ next writer. So a kill at any moment leaves a valid store.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,6 @@ class FrameStore:
         self.done_sources = index.done
         self._layout, self._index = layout, index
         self._shards: dict[int, np.ndarray] = {}
-        self._actions: np.ndarray | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> FrameStore:
@@ -94,9 +94,19 @@ class FrameStore:
         first, last = self._range(episode, start, stop)
         if not self.has_actions[episode]:
             return None
-        if self._actions is None:
-            self._actions = np.memmap(self.path / "actions.bin", "<i2", "r", shape=(self.num_frames,))
         return self._actions[first:last].astype(np.int64)
+
+    @cached_property
+    def pressed_actions(self) -> int:
+        """Number of true actions up to the last that was ever taken; 0 where there are none.
+
+        An environment may have more: Procgen has 15, and who walks and jumps takes the first nine.
+        """
+        return int(self._actions.max()) + 1 if self.has_actions.any() else 0
+
+    @cached_property
+    def _actions(self) -> np.ndarray:
+        return np.memmap(self.path / "actions.bin", "<i2", "r", shape=(self.num_frames,))
 
     def level_seed(self, episode: int) -> int | None:
         """Seed of the level that was played, None if unknown."""

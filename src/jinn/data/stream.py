@@ -126,7 +126,8 @@ class StoreSource:
     def __init__(self, store: FrameStore) -> None:
         self._store, self.size_hw, self.name = store, store.size_hw, str(store.path)
         train = store.select("train")
-        self.num_actions = store.num_actions if store.has_actions[train].any() else None
+        # Actions that nobody ever took cannot be learned: they get no key.
+        self.num_actions = (store.pressed_actions or None) if store.has_actions[train].any() else None
         self.previews = store, "heldout" if len(store.select("heldout")) else "train"
         self.trained_on = np.unique(store.groups[train])
         self.evaluation_path = store.path

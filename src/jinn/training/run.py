@@ -156,7 +156,8 @@ def name_known_actions(world: World, source: Source) -> None:
     if world.has_known_actions and world.legend is None and source.num_actions:
         store, clips = described_clips(source, recorded=True)
         motion_BT2 = player_motion(clips.frames_BTHWC)
-        world.legend = describe(clips.actions_BTm1, motion_BT2, world.num_actions, store.action_names)
+        names = store.action_names and store.action_names[: world.num_actions]
+        world.legend = describe(clips.actions_BTm1, motion_BT2, world.num_actions, names)
 
 
 def described_clips(source: Source, recorded: bool = False) -> tuple[FrameStore, Batch]:
