@@ -43,9 +43,13 @@ def info(world: tyro.conf.Positional[str] = "platforms", /, device: str = DEVICE
 def sampling_in_words(config: SamplingConfig) -> str:
     """How frames are sampled, such as "MaskGIT with 25 steps, ..."."""
     tokens = "the likeliest tokens" if config.temperature == 0 else f"temperature {config.temperature:g}"
+    doubt = f", doubt {config.doubt:g}" if config.doubt else ""
     if config.steps == 1:
-        return f"single-step parallel decoding, {tokens}"
-    return f"MaskGIT with {config.steps} steps, {tokens}, choice temperature {config.choice_temperature:g}"
+        return f"single-step parallel decoding, {tokens}{doubt}"
+    return (
+        f"MaskGIT with {config.steps} steps ({config.schedule} schedule), {tokens}, "
+        f"choice temperature {config.choice_temperature:g}{doubt}"
+    )
 
 
 def usable_backends(world: World) -> list[str]:
