@@ -28,7 +28,7 @@ from jinn.evaluation.protocol import Protocol
 from jinn.evaluation.suite import evaluate
 from jinn.files import read_json, write_json
 from jinn.models.ours.previous_frame import PreviousFrameDynamicsConfig
-from jinn.models.transformer import TransformerConfig
+from jinn.overrides import override
 from jinn.recipes import coinrun_cpu, paper_coinrun
 from jinn.training.recipe import Recipe, phases
 from jinn.training.run import run_recipe
@@ -51,19 +51,19 @@ COLUMNS = (
 
 def paper(_: Recipe) -> Recipe:
     """The paper's case study with its design and a CPU's sizes: learning rates for few steps, and our 8 actions."""
-    study, model = paper_coinrun(), TransformerConfig(4, 128, 4, 32, feedforward=0.25)
-    latent = study.latent_actions
+    sizes: dict[str, float] = {"layers": 4, "width": 128, "heads": 4, "head_width": 32}
+    models = [
+        f"{model}.{part}" for model in ("tokenizer", "latent_actions") for part in ("encoder", "decoder")
+    ]
+    values = {
+        f"{model}.{key}": size for model in [*models, "dynamics.transformer"] for key, size in sizes.items()
+    }
+    values |= {"dynamics.transformer.width": 192, "dynamics.transformer.heads": 6}
+    values |= {"latent_actions.quantizer.codes": 8}
     few = {"batch": 2, "learning_rate": 1e-3, "final_learning_rate": 1e-4}
-    return replace(
-        study,
-        tokenizer=replace(study.tokenizer, encoder=model, decoder=model),
-        latent_actions=replace(
-            latent, encoder=model, decoder=model, quantizer=replace(latent.quantizer, codes=8)
-        ),
-        dynamics=replace(study.dynamics, transformer=replace(model, width=192, heads=6)),
-        tokenizer_training=replace(study.tokenizer_training, **few),
-        dynamics_training=replace(study.dynamics_training, **few),
-    )
+    for phase in ("tokenizer_training", "dynamics_training"):
+        values |= {f"{phase}.{key}": value for key, value in few.items()}
+    return override(paper_coinrun(), [f"{key}={value}" for key, value in values.items()])
 
 
 def dynamics(**changes: Any) -> Callable[[Recipe], Recipe]:

@@ -10,7 +10,6 @@ much better than by its frequency the action is foretold, by a table of actions 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import torch
 import tyro
@@ -116,7 +115,7 @@ def ceiling(
             print(
                 f"step {step + 1}: loss {float(loss):.3f}, right {float(report['accuracy']):.0%}", flush=True
             )
-    return cast(KnownActionModel, model.eval())
+    return model.eval()
 
 
 if __name__ == "__main__":
