@@ -47,7 +47,7 @@ def conv_tokenizer(
 
 
 PAPER_LAM = LatentActionsConfig((16, 16), 8, ST, ST, VQConfig(4, 8))
-OUR_LAM = MotionLatentActionsConfig((16, 16), 4, ST, ST, VQConfig(4, 8), search_radius=2, downsample=2)
+OUR_LAM = MotionLatentActionsConfig((16, 16), 4, ST, 2, 2, decoder=ST, quantizer=VQConfig(4, 8))
 
 PAPER, OURS = DynamicsConfig(ST), PreviousFrameDynamicsConfig(ST, clean_frames=0.5)
 KINDS = {

@@ -100,7 +100,7 @@ def test_a_short_training_infers_the_true_actions(trained: tuple[World, Path], t
 
 
 def test_unknown_actions_teach_nothing_and_a_batch_may_be_split(game: FrameStore) -> None:
-    model = KnownActionsConfig(5, (32, 32), patch=2).build()
+    model = KnownActionsConfig((32, 32), patch=2, num_actions=5).build()
     frames_BTHWC, actions_BTm1 = some_clips(game)
     whole = model.loss(frames_BTHWC, actions_BTm1)[0]
     halves = [model.loss(frames_BTHWC[part], actions_BTm1[part])[0] for part in (slice(4), slice(4, 8))]

@@ -20,40 +20,24 @@ from torch import Tensor, nn
 
 from jinn.contracts import check_frames, to_float
 from jinn.models.latent_actions import AttentionPooling, check_number_of_actions
-from jinn.models.ours.motion import downsample, stacked_pairs
+from jinn.models.ours.motion import MotionConfig, downsample, stacked_pairs
 from jinn.models.patches import grid_of
-from jinn.models.transformer import Loss, STTransformer, TransformerConfig
+from jinn.models.transformer import Loss, STTransformer
 
 
 @dataclass(frozen=True)
-class KnownActionsConfig:
+class KnownActionsConfig(MotionConfig):
     """Known actions, and the model that infers them.
 
     Attributes:
         num_actions: A, 2 to 64.
-        size_hw: height and width of the frames in pixels.
-        patch: side of a patch in pixels of the downsampled frames.
-        encoder: pairs of frames to what happened between them.
-        search_radius: largest displacement that is matched, in downsampled pixels, at least 1.
-        downsample: side of the squares of pixels that are averaged first; 1 keeps the frames as they are.
     """
 
-    num_actions: int
-    size_hw: tuple[int, int] = (64, 64)
-    patch: int = 8
-    encoder: TransformerConfig = field(default_factory=TransformerConfig)
-    search_radius: int = 4
-    downsample: int = 2
+    num_actions: int = field(kw_only=True)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_number_of_actions(self.num_actions)
-        if self.search_radius < 1 or self.downsample < 1:
-            raise ValueError("search_radius and downsample are whole numbers of at least 1")
-
-    @property
-    def small_hw(self) -> tuple[int, int]:
-        """Height and width of the downsampled frames."""
-        return self.size_hw[0] // self.downsample, self.size_hw[1] // self.downsample
 
     def build(self) -> KnownActionModel:
         """The model itself."""
@@ -67,7 +51,7 @@ class KnownActionModel(nn.Module):
         super().__init__()
         self.config, self.num_actions = config, config.num_actions
         tokens, width = math.prod(grid_of(config.small_hw, config.patch)), config.encoder.width
-        self.embed = nn.Linear(6 * config.patch**2 + (2 * config.search_radius + 1) ** 2, width)
+        self.embed = nn.Linear(6 * config.patch**2 + config.displacements, width)
         self.encoder_position_ND = nn.Parameter(torch.randn(tokens, width) * 0.02)
         self.encoder = STTransformer(config.encoder)
         self.pooling = AttentionPooling(width, width)

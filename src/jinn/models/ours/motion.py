@@ -8,6 +8,7 @@ the present frame (as in Finn et al. 2016) instead of painting every one anew.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from itertools import product
 
 import torch
@@ -15,6 +16,40 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jinn.models.patches import grid_of, patchify
+from jinn.models.transformer import TransformerConfig
+
+
+@dataclass(frozen=True)
+class MotionConfig:
+    """What a model of motion reads of a clip, and the size of its encoder.
+
+    Attributes:
+        size_hw: height and width of the frames in pixels.
+        patch: side of a patch in pixels of the downsampled frames.
+        encoder: pairs of frames to what happened between them.
+        search_radius: largest displacement that is matched (and moved by), in downsampled pixels, at least 1.
+        downsample: side of the squares of pixels that are averaged first; 1 keeps the frames as they are.
+    """
+
+    size_hw: tuple[int, int] = (64, 64)
+    patch: int = 8
+    encoder: TransformerConfig = field(default_factory=TransformerConfig)
+    search_radius: int = 4
+    downsample: int = 2
+
+    def __post_init__(self) -> None:
+        if self.search_radius < 1 or self.downsample < 1:
+            raise ValueError("search_radius and downsample are whole numbers of at least 1")
+
+    @property
+    def small_hw(self) -> tuple[int, int]:
+        """Height and width of the downsampled frames."""
+        return self.size_hw[0] // self.downsample, self.size_hw[1] // self.downsample
+
+    @property
+    def displacements(self) -> int:
+        """M, the number of displacements that are matched."""
+        return (2 * self.search_radius + 1) ** 2
 
 
 def downsample(pixels_BTHWC: Tensor, side: int) -> Tensor:

@@ -23,51 +23,30 @@ from torch import Tensor, nn
 
 from jinn.contracts import to_float
 from jinn.models.latent_actions import AttentionPooling, LatentActionModel, check_number_of_actions
-from jinn.models.ours.motion import downsample, move, neighbourhood, stacked_pairs
+from jinn.models.ours.motion import MotionConfig, downsample, move, neighbourhood, stacked_pairs
 from jinn.models.patches import grid_of, patchify, unpatchify
 from jinn.models.quantize import VQ, VQConfig
 from jinn.models.transformer import Loss, STTransformer, TransformerConfig
 
 
 @dataclass(frozen=True)
-class MotionLatentActionsConfig:
+class MotionLatentActionsConfig(MotionConfig):
     """Our own latent action model.
 
     Attributes:
-        size_hw: height and width of the frames in pixels.
-        patch: side of a patch in pixels of the downsampled frames.
-        encoder: clips to latents.
         decoder: clips and latents to next frames.
         quantizer: the codebook; its size A is the number of actions that a player has, 2 to 64.
-        search_radius: largest displacement that is matched and moved by, in downsampled pixels, at least 1.
-        downsample: side of the squares of pixels that are averaged first; 1 keeps the frames as they are.
         latent_noise: standard deviation of the noise on the latents while they are not quantised. It keeps the model
             from hiding the whole frame in a few exact numbers.
     """
 
-    size_hw: tuple[int, int] = (64, 64)
-    patch: int = 8
-    encoder: TransformerConfig = field(default_factory=TransformerConfig)
     decoder: TransformerConfig = field(default_factory=TransformerConfig)
     quantizer: VQConfig = field(default_factory=lambda: VQConfig(codes=8, dim=4))
-    search_radius: int = 4
-    downsample: int = 2
     latent_noise: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_number_of_actions(self.quantizer.codes)
-        if self.search_radius < 1 or self.downsample < 1:
-            raise ValueError("search_radius and downsample are whole numbers of at least 1")
-
-    @property
-    def small_hw(self) -> tuple[int, int]:
-        """Height and width of the downsampled frames."""
-        return self.size_hw[0] // self.downsample, self.size_hw[1] // self.downsample
-
-    @property
-    def displacements(self) -> int:
-        """M, the number of displacements that are matched."""
-        return (2 * self.search_radius + 1) ** 2
 
     def build(self) -> MotionLatentActionModel:
         """The model itself."""
