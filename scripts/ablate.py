@@ -25,12 +25,13 @@ import tyro
 from jinn.data.clips import ClipSampler, evenly_spaced_clips, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import StoreSource
-from jinn.evaluation import control, rollouts
-from jinn.evaluation.catalogue import CONSISTENCY, DELTA_PSNR, DELTA_PSNR_4, METRICS
+from jinn.evaluation import appearance, control, rollouts, stability
+from jinn.evaluation.catalogue import CONSISTENCY, DELTA_PSNR, DELTA_PSNR_4, METRICS, POLICIES
 from jinn.evaluation.clips import choose
 from jinn.evaluation.estimate import bootstrap
 from jinn.evaluation.metrics import psnr
 from jinn.evaluation.networks import Networks
+from jinn.models.dynamics import DynamicsConfig
 from jinn.models.ours.conv_tokenizer import ConvConfig, ConvTokenizerConfig
 from jinn.models.quantize import FSQConfig
 from jinn.models.tokenizer import TokenizerConfig
@@ -101,7 +102,13 @@ ROWS: dict[str, dict[str, Change]] = {
         "rate falls from the warm-up on": dynamics_training(hold=0.0),
         "paper's masks": dynamics(clean_frames=0.0),
         "half of the frames clean": dynamics(clean_frames=0.5),
-        "no previous frame": dynamics(previous_frame=False),
+        "no previous frame": lambda recipe: replace(
+            recipe, dynamics=DynamicsConfig(recipe.dynamics.transformer)
+        ),
+        "no doubt": dynamics(doubt=0.0),
+        "doubt to 30%": dynamics(doubt=0.3),
+        "doubt to 60%": dynamics(doubt=0.6),
+        "digits drawn apart": dynamics(digit_hidden=0),
         "temporal attention in every layer": sizes(temporal_every=1),
         "wider": sizes(width=256, heads=8),
         "2 layers more": lambda recipe: sizes(layers=recipe.dynamics.transformer.layers + 2)(recipe),
@@ -121,6 +128,7 @@ def main(
     seconds: float | None = None,
     steps: int | None = None,
     clips: int = 64,
+    long_rollouts: int = 16,
     out: Path = Path("ablation"),
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
@@ -137,6 +145,7 @@ def main(
         seconds: Seconds of each run; give either these or steps.
         steps: Steps of each run; give either these or seconds.
         clips: Number of clips to measure; for the tokenizer, eight times as many frames.
+        long_rollouts: Number of roll-outs of 300 frames under random actions, and under constant ones; 0 for none.
         out: Folder of the results.
         device: Device to train on.
     """
@@ -158,6 +167,8 @@ def main(
             made, taken = trained(changed, frames, base, seed, seconds, steps, torch.device(device))
             minutes = (time.perf_counter() - began) / 60
             measured = measure(made, held_out, clips, base is None)
+            if base and long_rollouts:
+                measured |= physics(made, held_out, long_rollouts)
             line = {"part": part, "row": row, "seed": seed, "budget": budget}
             lines.append({**line, "steps": taken, "minutes": minutes, "metrics": measured})
             with path.open("a") as file:
@@ -225,6 +236,30 @@ def measure(world: World, store: FrameStore, count: int, only_tokenizer: bool) -
         METRICS[CONSISTENCY].title: found[CONSISTENCY],
     }
     return {name: values.double().tolist() for name, values in metrics.items()}
+
+
+def physics(world: World, store: FrameStore, count: int) -> dict[str, list[float]]:
+    """Frames 201 to 300 of long roll-outs: the fraction that looks like the videos, and whether they are static."""
+    held_out = choose(store, [world], 11, 64, 0)
+    assert held_out.reference is not None
+    rows = slice(0, appearance.PAIRS)
+    pairs = (
+        appearance.real_records(x, "of", rows, 0)["pairs/of"] for x in (held_out.reference, held_out.measured)
+    )
+    typical = appearance.fit_typical(*pairs)
+    prompts = held_out.measured.rows(np.tile(held_out.measured.evenly_spaced(count), 2)).read()[:, 0]
+    actions_BT = stability.long_actions(world.num_actions, count, 300, 0)
+    found = stability.records(
+        world, Networks(None, None, ()), prompts, actions_BT, list(range(2 * count)), lambda _: None
+    )
+    late_X = torch.tensor(stability.looks(300)) >= 200
+    inside_B = typical.inside(found["appearance"])[:, late_X].double().mean(1)
+    static_B = (found["change/300"] < stability.STATIC).double()
+    columns = {}
+    for i, policy in enumerate(POLICIES):
+        columns[f"inside, {policy}"] = inside_B.chunk(len(POLICIES))[i].tolist()
+        columns[f"static, {policy}"] = static_B.chunk(len(POLICIES))[i].tolist()
+    return columns
 
 
 def summary(runs: list[dict[str, list[float]]], minus: list[dict[str, list[float]]] | None = None) -> str:
