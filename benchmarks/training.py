@@ -135,7 +135,7 @@ def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dic
         return Batch(frames_BTHWC, torch.full((len(rows), config.frames - 1), -1))
 
     prefetch = Prefetch(clips, range(config.batch), step=0, steps=10**9)
-    optimizers = make_optimizers(config, [training.model])
+    optimizers = make_optimizers(config, [training.model], fastest_precision(device))
     parameters = list(training.model.parameters())
     training.model.train()
     number = 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from helpers_evaluation import measured_on_new_levels
 from helpers_game import sprite_is_whole
@@ -20,7 +22,14 @@ from jinn.evaluation.stability import long_actions
 from jinn.files import from_dict, to_dict
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import RECIPES, paper_coinrun, tiny
-from jinn.training.optim import TrainingConfig, learning_rate, make_optimizers, orthogonal
+from jinn.training.optim import (
+    TrainingConfig,
+    learning_rate,
+    make_optimizers,
+    orthogonal,
+    orthogonal_in_bfloat16,
+)
+from jinn.training.parallel import Precision
 from jinn.training.recipe import Recipe
 from jinn.training.run import run_recipe
 from jinn.world.config import WorldConfig
@@ -199,21 +208,27 @@ def test_muon_and_adamw_divide_the_parameters() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 24, 24), (2, 20, 90), (1, 90, 20)])
-def test_orthogonalisation_keeps_directions_and_equalises_lengths(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("function", [orthogonal, orthogonal_in_bfloat16])
+def test_orthogonalisation_keeps_directions_and_equalises_lengths(
+    function: Callable[[Tensor], Tensor], shape: tuple[int, ...]
+) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     left, lengths, right = torch.linalg.svd(matrices, full_matrices=False)
     # Rare directions have a thirtieth of the length of common ones.
     lengths = torch.logspace(0, -1.5, lengths.shape[-1])
-    found = orthogonal(left * lengths.unsqueeze(-2) @ right)
+    found = function(left * lengths.unsqueeze(-2) @ right)
+    assert found.dtype == torch.float32
     along = left.mT @ found @ right.mT
     evened = along.diagonal(dim1=-2, dim2=-1)
     assert evened.min() > 0.5
     assert evened.max() < 1.3
     # The squares of the smallest are a thousandth of the largest, so rounding rotates them slightly.
-    torch.testing.assert_close(along, torch.diag_embed(evened), atol=0.05, rtol=0)
+    rounding = 0.05 if function is orthogonal else 0.2
+    torch.testing.assert_close(along, torch.diag_embed(evened), atol=rounding, rtol=0)
 
 
-def test_muon_learns_every_direction() -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_muon_learns_every_direction(precision: Precision) -> None:
     """A regression on inputs whose sizes differ a hundredfold."""
     chance = torch.Generator().manual_seed(0)
     mix = torch.linalg.qr(torch.randn(32, 32, generator=chance)).Q
@@ -224,7 +239,7 @@ def test_muon_learns_every_direction() -> None:
     config = TrainingConfig(
         steps=1000, warmup=1, learning_rate=1e-2, final_learning_rate=0.0, weight_decay=0.0, optimizer="muon"
     )
-    (muon,) = make_optimizers(config, [model])
+    (muon,) = make_optimizers(config, [model], precision)
     for step in range(config.steps):
         muon.param_groups[0]["lr"] = learning_rate(config, step)
         muon.zero_grad()

@@ -115,7 +115,7 @@ class Training:
             distribute(module, ranks)
         parameters = (p for module in self.modules.values() for p in module.parameters())
         self.parameters = [p for p in parameters if p.requires_grad]
-        self.optimizers = make_optimizers(phase.config, self.modules.values())
+        self.optimizers = make_optimizers(phase.config, self.modules.values(), ranks.precision)
         self.state = state_of(self.modules, self.optimizers)
 
     def update(self, step: int, clips: Batch) -> dict[str, Tensor]:

@@ -65,10 +65,13 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * cosine
 
 
-def make_optimizers(config: TrainingConfig, modules: Iterable[nn.Module]) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    config: TrainingConfig, modules: Iterable[nn.Module], precision: Precision = "float32"
+) -> list[torch.optim.Optimizer]:
     """One or two optimisers for the trainable parameters; gains, biases, embeddings, codebooks are not decayed.
 
-    Make them after the modules were distributed over the ranks (`jinn.training.parallel.distribute`).
+    ``precision`` is that of Muon's matrix products. Make them after the modules were distributed over the ranks
+    (`jinn.training.parallel.distribute`).
     """
     matrices: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
@@ -90,7 +93,7 @@ def make_optimizers(config: TrainingConfig, modules: Iterable[nn.Module]) -> lis
     ]
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
-        optimizers.append(Muon(matrices, config.learning_rate, config.weight_decay))
+        optimizers.append(Muon(matrices, config.learning_rate, config.weight_decay, precision=precision))
     if groups:
         optimizers.append(torch.optim.AdamW(groups, config.learning_rate, config.betas, fused=True))
     return optimizers
@@ -107,6 +110,7 @@ class Muon(torch.optim.Optimizer):
         matrices: with two axes or more, the first that of the outputs (convolutions are flattened to one matrix).
         learning_rate, weight_decay: as of AdamW.
         momentum: decay of the sum of gradients per step.
+        precision: of the matrix products that orthogonalise.
     """
 
     # The layers into and out of a quantiser of a few dimensions have too few directions to orthogonalise.
@@ -118,7 +122,9 @@ class Muon(torch.optim.Optimizer):
         learning_rate: float,
         weight_decay: float,
         momentum: float = 0.95,
+        precision: Precision = "float32",
     ) -> None:
+        self.orthogonal = orthogonal_in_bfloat16 if precision == "bfloat16" else orthogonal
         super().__init__(matrices, {"lr": learning_rate, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
@@ -139,7 +145,7 @@ class Muon(torch.optim.Optimizer):
             sum_so_far = momentum_of(self, matrix).mul_(momentum).add_(gradient)
             lookahead.append(gradient + momentum * sum_so_far)
         whole = [x.full_tensor() if isinstance(x, DTensor) else x for x in lookahead]
-        updates_XRC = orthogonal(torch.stack([x.flatten(1) for x in whole]))
+        updates_XRC = self.orthogonal(torch.stack([x.flatten(1) for x in whole]))
         size = 0.2 * max(updates_XRC.shape[1:]) ** 0.5
         for matrix, update_RC in zip(matrices, updates_XRC, strict=True):
             update = update_RC.reshape(matrix.shape)
@@ -159,23 +165,48 @@ def momentum_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Te
     return cast(Tensor, state["exp_avg"])
 
 
+# Jordan's coefficients of the Newton-Schulz iteration ``M <- (a + b MM' + c (MM')^2) M``.
+A, B, C = 3.4445, -4.7750, 2.0315
+
+
 def orthogonal(matrices_XRC: Tensor, rounds: int = 5) -> Tensor:
     """The nearest orthogonal matrices, approximately: singular values end up between 0.7 and 1.2.
 
-    This is the Newton-Schulz iteration ``M <- (a + b MM' + c (MM')^2) M`` with Jordan's coefficients. All rounds
-    are polynomials of the first ``MM'``: they are computed on its small side and multiplied with ``M`` once.
+    All rounds of the Newton-Schulz iteration are polynomials of the first ``MM'``: they are computed on its small side
+    and multiplied with ``M`` once.
     """
     if matrices_XRC.shape[1] > matrices_XRC.shape[2]:
         return orthogonal(matrices_XRC.mT, rounds).mT
-    matrices_XRC = matrices_XRC.float()
-    matrices_XRC = matrices_XRC / (torch.linalg.matrix_norm(matrices_XRC, keepdim=True) + 1e-7)
+    matrices_XRC = _of_norm_1(matrices_XRC)
     gram_XRR = matrices_XRC @ matrices_XRC.mT
     identity_RR = torch.eye(gram_XRR.shape[-1], device=gram_XRR.device)
     factor_XRR = identity_RR.expand_as(gram_XRR)
     for _ in range(rounds):
         now_XRR = factor_XRR @ factor_XRR @ gram_XRR
-        factor_XRR = (3.4445 * identity_RR - 4.7750 * now_XRR + 2.0315 * now_XRR @ now_XRR) @ factor_XRR
+        factor_XRR = (A * identity_RR + B * now_XRR + C * now_XRR @ now_XRR) @ factor_XRR
     return factor_XRR @ matrices_XRC
+
+
+def orthogonal_in_bfloat16(matrices_XRC: Tensor, rounds: int = 5) -> Tensor:
+    """`orthogonal` where bfloat16 products are fast, as Jordan has it; float32 again in the end.
+
+    Each round multiplies the matrix itself: polynomials of the first ``MM'`` would lose small singular values to
+    rounding.
+    """
+    if matrices_XRC.shape[1] > matrices_XRC.shape[2]:
+        return orthogonal_in_bfloat16(matrices_XRC.mT, rounds).mT
+    matrices_XRC = _of_norm_1(matrices_XRC).bfloat16()
+    for _ in range(rounds):
+        gram_XRR = matrices_XRC @ matrices_XRC.mT
+        factor_XRR = torch.baddbmm(gram_XRR, gram_XRR, gram_XRR, beta=B, alpha=C)
+        matrices_XRC = torch.baddbmm(matrices_XRC, factor_XRR, matrices_XRC, beta=A)
+    return matrices_XRC.float()
+
+
+def _of_norm_1(matrices_XRC: Tensor) -> Tensor:
+    """Float32, the Frobenius norm of each matrix 1: so no singular value is larger than that."""
+    matrices_XRC = matrices_XRC.float()
+    return matrices_XRC / (torch.linalg.matrix_norm(matrices_XRC, keepdim=True) + 1e-7)
 
 
 def fastest_precision(device: torch.device) -> Precision:
