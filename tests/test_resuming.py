@@ -21,9 +21,10 @@ from jinn.data.store import FrameStore
 from jinn.data.synthetic import write_game
 from jinn.files import read_tensors
 from jinn.recipes import paper_coinrun, tiny
-from jinn.training.checkpoints import newest
+from jinn.training.checkpoints import Saver, newest
 from jinn.training.loop import Interrupted
 from jinn.training.optim import TrainingConfig
+from jinn.training.parallel import ParallelConfig, Ranks
 from jinn.training.recipe import Recipe
 from jinn.training.run import run_recipe
 from jinn.world.world import World
@@ -180,3 +181,14 @@ def test_on_a_base_only_the_dynamics_are_learned(game: FrameStore, tmp_path: Pat
         run_recipe(recipe, game, tmp_path / "large", "x", base=large)
     gone_on = run_recipe(recipe, game, tmp_path / "run", "x", base=base)
     assert torch.equal(gone_on.dynamics.position_ND, straight.dynamics.position_ND)
+
+
+def test_a_checkpoint_leaves_the_threads_of_the_training_alone(tmp_path: Path) -> None:
+    """A second team of OpenMP threads would slow every step that follows (research log, "Attention on the CPU")."""
+    threads = torch.get_num_threads()
+    found: list[int] = []
+    with Saver(tmp_path, Ranks(ParallelConfig(), torch.device("cpu"))) as saver:
+        saver.save(1, {"x": torch.zeros(3)}, lambda: found.append(torch.get_num_threads()))
+        saver.wait()
+    assert found == [1]
+    assert torch.get_num_threads() == threads
