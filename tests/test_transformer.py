@@ -140,6 +140,30 @@ def test_every_position_of_a_frame_attends_to_every_other() -> None:
     assert differs.tolist() == [[False] * 4, [True] * 4]
 
 
+@pytest.mark.parametrize("window", [2, 4])
+def test_the_first_frame_can_stay_in_the_cache(window: int) -> None:
+    """It keeps the oldest place, at the same distance; of the others the oldest leaves."""
+    model = STTransformer(TransformerConfig(layers=1, width=16, heads=2, window=window))
+    past, new = model.prefill(torch.randn(1, 1, 3, 16))[1], torch.randn(8, 2, 1, 1, 3, 2, 8)
+    plain = past
+    first_key, first_value = (
+        past.keys_LBNHPC[..., -1, :],
+        past.values_LBNHPC[..., -1, :],
+    )  # of frame 0, not rotated
+    for keys, values in new:
+        past, plain = past.append(keys, values, keep_first=True), plain.append(keys, values)
+        frames, slots = int(past.frames_B), window - 1
+        assert torch.equal(past.valid_BP, plain.valid_BP)
+        if frames <= slots or slots == 1:
+            assert torch.equal(past.keys_LBNHPC, plain.keys_LBNHPC)
+            continue
+        rotation_CC = rotation_matrices(torch.tensor([frames - slots]), 8)[0].float()
+        torch.testing.assert_close(past.keys_LBNHPC[..., 0, :], first_key @ rotation_CC)
+        assert torch.equal(past.values_LBNHPC[..., 0, :], first_value)
+        assert torch.equal(past.keys_LBNHPC[..., 1:, :], plain.keys_LBNHPC[..., 1:, :])
+        assert torch.equal(past.values_LBNHPC[..., 1:, :], plain.values_LBNHPC[..., 1:, :])
+
+
 def test_a_per_frame_transformer_has_an_empty_cache() -> None:
     model = STTransformer(TransformerConfig(layers=2, width=32, heads=4, temporal_every=0, window=3))
     x_BTND = torch.randn(2, 3, 4, 32)

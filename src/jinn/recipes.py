@@ -99,6 +99,7 @@ def coinrun_cpu() -> Recipe:
             ),
             clean_frames=0.3,
             doubt=1.0,
+            keep_first=True,
             digit_hidden=384,
         ),
         sampling=SamplingConfig(3, temperature=0.4, choice_temperature=0.0, schedule="exponential"),

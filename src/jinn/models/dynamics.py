@@ -51,6 +51,7 @@ class Dynamics(nn.Module):
 
     Attributes:
         mask_token: K, the first number after the codes.
+        keep_first: whether the first frame of a roll-out never leaves the window, as in `KVCache.append`.
         digits: from the transformer's output to tokens, see `jinn.models.digits`.
     """
 
@@ -63,7 +64,7 @@ class Dynamics(nn.Module):
     ) -> None:
         super().__init__()
         width = transformer.width
-        self.levels = levels
+        self.levels, self.keep_first = levels, False
         self.token_embed = TokenEmbedding(levels, width, std=0.5, mask=True)
         self.mask_token = self.token_embed.mask_token
         self.action_embed = nn.Embedding(num_actions, width)
@@ -166,4 +167,4 @@ class Dynamics(nn.Module):
         """The cache once the frame is complete: the keys and values of its clean tokens join it."""
         x_BND = self.token_embed(tokens_BN) + self.position_ND + condition_BND
         _, keys_LBNHC, values_LBNHC = self.transformer.next_frame(x_BND, cache)
-        return cache.append(keys_LBNHC, values_LBNHC)
+        return cache.append(keys_LBNHC, values_LBNHC, self.keep_first)

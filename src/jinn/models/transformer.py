@@ -94,18 +94,30 @@ class KVCache(NamedTuple):
         """The rotary embedding of the present frame, as matrices ``BCC``."""
         return rotation_matrices(self.frames_B, width)
 
-    def append(self, keys_LBNHC: Tensor, values_LBNHC: Tensor) -> KVCache:
-        """The cache one frame later: the oldest frame leaves, the given one (not rotated yet) is the newest."""
+    def append(self, keys_LBNHC: Tensor, values_LBNHC: Tensor, keep_first: bool = False) -> KVCache:
+        """The cache one frame later: the oldest frame leaves, the given one (not rotated yet) is the newest.
 
-        def slide(old: Tensor, new: Tensor) -> Tensor:
-            return torch.cat([old[:, :, :, :, 1:], new.unsqueeze(4)], dim=4) if old.shape[4] else old
+        With ``keep_first`` the first frame stays in the oldest place of a full cache, as if it were always as many
+        frames ago, and the second oldest leaves.
+        """
+        slots, width = self.valid_BP.shape[1], keys_LBNHC.shape[-1]
 
-        rotation_BCC = self.rotation(keys_LBNHC.shape[-1]).to(keys_LBNHC.dtype)
-        valid_B1 = torch.ones_like(self.valid_BP[:, :1])
+        def slide(old: Tensor, new: Tensor, on_CC: Tensor | None = None) -> Tensor:
+            kept = old[:, :, :, :, 1:]
+            if keep_first and slots > 1:
+                first = old[:, :, :, :, :1] if on_CC is None else old[:, :, :, :, :1] @ on_CC
+                is_full_B1111 = self.valid_BP[:, :1].view(-1, 1, 1, 1, 1)
+                oldest = torch.where(is_full_B1111, first, kept[:, :, :, :, :1])
+                kept = torch.cat([oldest, kept[:, :, :, :, 1:]], dim=4)
+            return torch.cat([kept, new.unsqueeze(4)], dim=4) if slots else old
+
+        rotation_BCC = self.rotation(width).to(keys_LBNHC.dtype)
+        one_frame_CC = rotation_matrices(torch.ones_like(self.frames_B[:1]), width)[0].to(keys_LBNHC.dtype)
+        rotated_LBNHC = (keys_LBNHC.flatten(2, 3) @ rotation_BCC).view_as(keys_LBNHC)
         return KVCache(
-            slide(self.keys_LBNHPC, (keys_LBNHC.flatten(2, 3) @ rotation_BCC).view_as(keys_LBNHC)),
+            slide(self.keys_LBNHPC, rotated_LBNHC, one_frame_CC),
             slide(self.values_LBNHPC, values_LBNHC),
-            torch.cat([self.valid_BP[:, 1:], valid_B1], dim=1) if self.valid_BP.shape[1] else self.valid_BP,
+            torch.cat([self.valid_BP[:, 1:], torch.ones_like(self.valid_BP[:, :1])], dim=1),
             self.frames_B + 1,
         )
 

@@ -39,7 +39,12 @@ def convert_config(values: Any) -> Any:
         )
     kept = {"transformer": dynamics["transformer"]}
     if dynamics["previous_frame"]:
-        kept |= {"clean_frames": dynamics["clean_frames"], "doubt": 0.0, "digit_hidden": 0}
+        kept |= {
+            "clean_frames": dynamics["clean_frames"],
+            "doubt": 0.0,
+            "keep_first": False,
+            "digit_hidden": 0,
+        }
     pairs, _ = actions.pop("pairs"), actions.pop("predict_change")
     search_radius, downsample, noise = (actions.pop(key) for key in ("reach", "shrink", "latent_noise"))
     if pairs:

@@ -1,6 +1,6 @@
 """Our own dynamics model: conditioned on the previous frame, and masked in training as it is in play.
 
-Three changes to the paper's model (`jinn.models.dynamics`), each with a row in docs/research-log.md:
+Four changes to the paper's model (`jinn.models.dynamics`), each with a row in docs/research-log.md:
 
 * **Previous-frame conditioning.** Each token is conditioned on the 3 x 3 neighbourhood of tokens in the previous
   frame, gated by the action. A frame that scrolls by less than a patch can be read off there, and a model that
@@ -12,6 +12,9 @@ Three changes to the paper's model (`jinn.models.dynamics`), each with a row in 
   same. Here an action is a belief: a distribution over the actions. In training, each clip has a doubt d; each of its
   actions is replaced by a random one with probability d, and the belief says so. So the model learns to weigh the
   action against what the state makes possible. In play, doubt is a dial from obedience to physics.
+* **The first frame stays.** In play the past is the model's own, and small errors of colour add up until the level is
+  another one. The first frame of a roll-out is real: it can stay in the window as its oldest frame. What it is worth
+  is learned in the last phase (`jinn.models.ours.self_rollout`), where clips are longer than the window.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ class PreviousFrameDynamicsConfig:
         transformer: sizes.
         clean_frames: fraction of the frames that training does not mask, in [0, 1).
         doubt: largest probability with which training replaces an action by a random one, in [0, 1].
+        keep_first: whether the first frame of a roll-out (of a longer prompt: the oldest in the window) stays in
+            the window.
         digit_hidden: units of the head that draws the digits of a token one after another
             (`jinn.models.ours.causal_digits`); 0 draws each by itself.
     """
@@ -45,6 +50,7 @@ class PreviousFrameDynamicsConfig:
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     clean_frames: float = 0.3
     doubt: float = 0.0
+    keep_first: bool = False
     digit_hidden: int = 0
 
     def __post_init__(self) -> None:
@@ -74,7 +80,7 @@ class PreviousFrameDynamics(Dynamics):
         config: PreviousFrameDynamicsConfig,
     ) -> None:
         super().__init__(transformer, levels, grid_hw, num_actions)
-        self.clean_frames, self.doubt = config.clean_frames, config.doubt
+        self.clean_frames, self.doubt, self.keep_first = config.clean_frames, config.doubt, config.keep_first
         if config.digit_hidden:
             self.digits = CausalDigits(transformer.width, levels, config.digit_hidden)
         self.previous_frame = PreviousFrame(levels, transformer.width, grid_hw, num_actions)
