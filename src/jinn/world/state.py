@@ -22,7 +22,8 @@ class State(NamedTuple):
     Attributes:
         tokens_BN: tokens of the present frame.
         dynamics_cache: keys and values of the frames in the dynamics' window. When the window is full, the
-            oldest frame leaves; its effect on newer frames remains in their keys and values.
+            oldest frame leaves, or the second oldest if the first one stays (`PreviousFrameDynamicsConfig`); its
+            effect on newer frames remains in their keys and values.
         decoder_cache: the same of the tokenizer's decoder; None if it decodes each frame by itself.
         seeds_B: int64 on the CPU, the seed of each roll-out.
         frames_B: int64 on the CPU, how many frames each has played.
