@@ -14,7 +14,7 @@ from helpers_models import (
     small_tokenizer,
 )
 from jinn.contracts import JinnError, to_float
-from jinn.models.ours.conv_tokenizer import ConvConfig
+from jinn.models.ours.conv_tokenizer import ConvConfig, ConvTokenizerConfig
 from jinn.models.quantize import (
     FSQConfig,
     VQConfig,
@@ -73,6 +73,25 @@ def test_conv_tokenizer_loss_reaches_every_parameter(quantizer: VQConfig | FSQCo
         model.loss(frames())[0].backward()
         optimizer.step()
     assert no_gradient(model) == set()
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_with_a_kernel_of_1_a_token_sees_its_patch_alone(kernel: int) -> None:
+    encoder = ConvConfig(fine=8, coarse=16, fine_blocks=1, coarse_blocks=1, kernel=kernel)
+    model = ConvTokenizerConfig((16, 16), 2, encoder, ConvConfig(8, 16), FSQConfig((8, 5, 5))).build()
+    for parameter in model.encoder.parameters():  # residual paths begin at zero
+        torch.nn.init.normal_(parameter, std=0.3)
+    clip = frames(2, 1)
+    changed = clip.clone()
+    changed[:, :, 5, 6] = 255 - changed[:, :, 5, 6]  # in the patch of 4 x 4 pixels in row 1, column 1
+    a, b = model.encode_pixels(to_float(clip)), model.encode_pixels(to_float(changed))
+    differs = (a != b).any(-1).any(0).flatten().nonzero().flatten().tolist()
+    assert differs == [5] if kernel == 1 else len(differs) == 16
+
+
+def test_a_kernel_is_odd() -> None:
+    with pytest.raises(ValueError, match="odd side"):
+        ConvConfig(kernel=2)
 
 
 def test_channels_come_in_groups() -> None:

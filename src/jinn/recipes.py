@@ -78,16 +78,16 @@ def coinrun_cpu() -> Recipe:
     ``jinn data envpool:CoinrunHard-v0 --frames 200000 --levels 0:10000 --policy runner --out stores/coinrun``
     ``jinn train stores/coinrun --out runs/coinrun --recipe coinrun_cpu``
 
-    64 tokens of six digits per frame; our own models. On two cores with AVX512-BF16, which did other work as well,
-    it took 96 minutes (tokenizer 22, latent actions 1, dynamics 65, self-rollouts 8); without it expect some four
-    hours. With ``--env use_backgrounds=false --env restrict_themes=true`` for both recordings it makes the world
-    ``platforms``: expect the results of its model card. ``coinrun`` was trained by an earlier form of it.
+    64 tokens of six digits per frame; our own models. By the rates of undisturbed runs on two cores with AVX512-BF16:
+    45 minutes (tokenizer 8, latent actions 1, dynamics 32, self-rollouts 4); without such instructions expect some
+    four hours. The built-in worlds were trained by earlier forms of it: the model card of ``platforms`` says which
+    values to set, with ``--env use_backgrounds=false --env restrict_themes=true`` for both recordings.
     """
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
     training = partial(TrainingConfig, final_learning_rate=2e-5, optimizer="muon")
     return Recipe(
         tokenizer=ConvTokenizerConfig(
-            encoder=ConvConfig(fine=48, coarse=128),
+            encoder=ConvConfig(fine=48, coarse=128, kernel=1),
             decoder=ConvConfig(fine=80, coarse=160, coarse_blocks=3),
             quantizer=FSQConfig(levels=(8,) * 6),
         ),
@@ -130,7 +130,7 @@ def coinrun() -> Recipe:
     return replace(
         cpu,
         tokenizer=ConvTokenizerConfig(
-            encoder=ConvConfig(fine=64, coarse=192, coarse_blocks=3),
+            encoder=ConvConfig(fine=64, coarse=192, coarse_blocks=3, kernel=1),
             decoder=ConvConfig(fine=96, coarse=256, coarse_blocks=4),
             quantizer=FSQConfig(levels=(8,) * 10),
         ),

@@ -3,6 +3,9 @@
 Frames of a game are edges and textures, which a convolution finds at every position at once and a transformer on
 patches must learn at each position. At equal training time the convolutions reconstruct several decibels better
 (docs/research-log.md). Frames pass through two grids: cells of ``cell`` x ``cell`` pixels, and tokens of 2 x 2 cells.
+
+An encoder with a kernel of 1 sees each patch by itself, so the token of a patch changes only if its pixels do. With a
+kernel of 3 whatever moves changes the tokens of half a frame, and the dynamics have to foretell how.
 """
 
 from __future__ import annotations
@@ -30,14 +33,18 @@ class ConvConfig:
         fine: channels on the grid of cells, a multiple of 8.
         coarse: channels on the grid of tokens, a multiple of 8.
         fine_blocks, coarse_blocks: residual blocks of two convolutions each.
+        kernel: side of these convolutions, odd. With 1 each position is by itself, also in their normalisation.
     """
 
     fine: int = 64
     coarse: int = 128
     fine_blocks: int = 2
     coarse_blocks: int = 2
+    kernel: int = 3
 
     def __post_init__(self) -> None:
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"a kernel has an odd side of at least 1, got {self.kernel}")
         if self.fine % GROUPS or self.coarse % GROUPS or min(self.fine, self.coarse) < GROUPS:
             raise ValueError(f"channels come in multiples of {GROUPS}, got {self.fine} and {self.coarse}")
 
@@ -80,18 +87,18 @@ class ConvTokenizer(Autoencoder):
         self.add_quantizer(config.quantizer, encoder.coarse)
         self.encoder = nn.Sequential(
             nn.Conv2d(3, encoder.fine, cell, stride=cell),
-            *(Residual(encoder.fine) for _ in range(encoder.fine_blocks)),
+            *(Residual(encoder.fine, encoder.kernel) for _ in range(encoder.fine_blocks)),
             nn.Conv2d(encoder.fine, encoder.coarse, 2, stride=2),
-            *(Residual(encoder.coarse) for _ in range(encoder.coarse_blocks)),
-            *active(encoder.coarse),
+            *(Residual(encoder.coarse, encoder.kernel) for _ in range(encoder.coarse_blocks)),
+            *active(encoder.coarse, encoder.kernel),
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(self.quantizer.dim, decoder.coarse, 1),
-            *(Residual(decoder.coarse) for _ in range(decoder.coarse_blocks)),
+            *(Residual(decoder.coarse, decoder.kernel) for _ in range(decoder.coarse_blocks)),
             nn.Conv2d(decoder.coarse, 4 * decoder.fine, 1),
             nn.PixelShuffle(2),
-            *(Residual(decoder.fine) for _ in range(decoder.fine_blocks)),
-            *active(decoder.fine),
+            *(Residual(decoder.fine, decoder.kernel) for _ in range(decoder.fine_blocks)),
+            *active(decoder.fine, decoder.kernel),
             nn.Conv2d(decoder.fine, 3 * cell**2, 3, padding=1),
             nn.PixelShuffle(cell),
         )
@@ -135,21 +142,28 @@ class ConvTokenizer(Autoencoder):
         return to_uint8(self.decode_latents(self.quantizer.lookup(tokens_BN).unsqueeze(1)).squeeze(1)), None
 
 
-def active(channels: int) -> tuple[nn.Module, nn.Module]:
+def active(channels: int, kernel: int) -> tuple[nn.Module, nn.Module]:
     """The normalisation and the activation before a convolution."""
-    return nn.GroupNorm(GROUPS, channels), nn.SiLU()
+    return (nn.GroupNorm(GROUPS, channels) if kernel > 1 else ChannelNorm(channels)), nn.SiLU()
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm of each position of ``XCHW``."""
+
+    def forward(self, x_XCHW: Tensor) -> Tensor:
+        return super().forward(x_XCHW.movedim(1, -1)).movedim(-1, 1)
 
 
 class Residual(nn.Module):
-    """A residual block of two 3 x 3 convolutions, initialised to the identity."""
+    """A residual block of two convolutions, initialised to the identity."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
         self.path = nn.Sequential(
-            *active(channels),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            *active(channels),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            *active(channels, kernel),
+            nn.Conv2d(channels, channels, kernel, padding=kernel // 2),
+            *active(channels, kernel),
+            nn.Conv2d(channels, channels, kernel, padding=kernel // 2),
         )
         nn.init.zeros_(self.path[-1].weight)  # type: ignore[arg-type]
 
