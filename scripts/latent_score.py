@@ -9,7 +9,6 @@ much better than by its frequency the action is foretold, by a table of actions 
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -21,7 +20,6 @@ from jinn.data.store import FrameStore
 from jinn.evaluation.estimate import bootstrap
 from jinn.files import write_json
 from jinn.models.ours.known_actions import KnownActionModel, KnownActionsConfig
-from jinn.models.ours.motion import MotionConfig
 from jinn.models.ours.motion_latent_actions import MotionLatentActionsConfig
 from jinn.world.world import World
 
@@ -99,8 +97,7 @@ def ceiling(
     if not isinstance(latent, MotionLatentActionsConfig):
         raise SystemExit("the world's latent actions are not of our own kind (MotionLatentActionsConfig)")
     torch.manual_seed(seed)
-    shared = {own.name: getattr(latent, own.name) for own in fields(MotionConfig)}
-    model = KnownActionsConfig(**shared, num_actions=store.pressed_actions).build()
+    model = KnownActionsConfig.sized_as(latent, store.pressed_actions).build()
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     sampler = ClipSampler(store, 2, seed)

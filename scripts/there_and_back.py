@@ -1,6 +1,6 @@
 """What a game itself does when its player walks there and back: the ceiling of a world's "there and back".
 
-python scripts/there_and_back.py envpool:CoinrunHard-v0 --env use_backgrounds=false --env restrict_themes=true
+python scripts/there_and_back.py envpool:CoinrunHard-v0 --env use_backgrounds=false restrict_themes=true
 
 From states in which random play leaves test levels, the script holds left for k steps and right for as many, or right
 first, and compares the picture with the one before (PSNR in dB, both orders, 95% interval). A wall, a fall and whatever

@@ -6,12 +6,11 @@ what they cost, and the benchmarks time them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from jinn.contracts import JinnError
 from jinn.models.maskgit import SamplingConfig
 from jinn.models.ours.known_actions import KnownActionsConfig
-from jinn.models.ours.motion import MotionConfig
 from jinn.models.ours.motion_latent_actions import MotionLatentActionsConfig
 from jinn.training.loop import Phase
 from jinn.training.optim import TrainingConfig
@@ -66,9 +65,8 @@ def with_known_actions(recipe: Recipe, num_actions: int) -> Recipe:
             "--actions known is for recipes with our own latent actions (tiny, coinrun_cpu, coinrun), whose sizes it "
             "takes over, and this recipe has the paper's: choose another one"
         )
-    shared = {own.name: getattr(latent, own.name) for own in fields(MotionConfig)}
     try:
-        known = KnownActionsConfig(**shared, num_actions=num_actions)
+        known = KnownActionsConfig.sized_as(latent, num_actions)
     except ValueError as error:
         raise JinnError(f"--actions known is impossible here: {error}") from None
     return replace(recipe, latent_actions=known)

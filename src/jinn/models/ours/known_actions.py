@@ -12,7 +12,7 @@ Some actions cannot be told from two frames: who runs into a wall stays where he
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,12 @@ class KnownActionsConfig(MotionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number_of_actions(self.num_actions)
+
+    @classmethod
+    def sized_as(cls, other: MotionConfig, num_actions: int) -> KnownActionsConfig:
+        """The sizes of another model of motion; raises ValueError if a world cannot have so many actions."""
+        shared = {own.name: getattr(other, own.name) for own in fields(MotionConfig)}
+        return cls(**shared, num_actions=num_actions)
 
     def build(self) -> KnownActionModel:
         """The model itself."""
