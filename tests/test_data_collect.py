@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,7 @@ def test_frames_are_resized() -> None:
         ("gymnasium:JinnNowhere-v0", "cannot open gymnasium:JinnNowhere-v0"),
         ("JinnCounter-v0", "write envpool:NAME or gymnasium:NAME"),
         pytest.param("envpool:Nowhere-v0", "EnvPool has no 'Nowhere-v0'", marks=needs_envpool),
-        pytest.param("envpool:Pong-v5", "not a Procgen game", marks=needs_envpool),
+        pytest.param("envpool:CartPole-v1", "neither Procgen nor Atari", marks=needs_envpool),
     ],
 )
 def test_mistakes_are_reported(name: str, said: str) -> None:
@@ -225,6 +226,43 @@ def test_unknown_policies_and_levels_are_reported() -> None:
         play("gymnasium:JinnCounter-v0", 10, policy="runner")
     with pytest.raises(JinnError, match="no numbered levels"):
         play("gymnasium:JinnCounter-v0", 10, levels=(0, 5))
+
+
+@needs_envpool
+def test_atari_games_are_recorded_in_colour() -> None:
+    played = play("envpool:Boxing-v5", 40, size_hw=(64, 64))
+    frame_HWC = played[0].frames_THWC[0]
+    assert frame_HWC.shape == (64, 64, 3)
+    red, green, blue = frame_HWC.reshape(-1, 3).mean(0)  # a green ring
+    assert green > red > blue
+    games = open_games("envpool:Boxing-v5")
+    assert (games.fps, games.num_actions) == (15, 18)
+    assert games.action_names is not None
+    assert games.reset()[0].shape[1:] == (210, 160, 3)
+    games.close()
+    with pytest.raises(JinnError, match="no numbered levels"):
+        play("envpool:Boxing-v5", 10, levels=(0, 5))
+
+
+@needs_envpool
+def test_the_names_of_atari_actions_say_what_they_do() -> None:
+    """The white player of Boxing goes where a name says, unless the ring or the other one stops him."""
+    with closing(open_games("envpool:Boxing-v5", num_envs=1)) as games:
+        assert games.action_names is not None
+
+        def place() -> np.ndarray:
+            pixels_HWC = games.reset()[0][0]
+            for _ in range(10):
+                pixels_HWC = games.step(np.array([games.action_names.index(name)]))[0][0]
+            white = (pixels_HWC[36:180] > 200).all(-1)
+            return np.argwhere(white).mean(0)
+
+        places = {}
+        for name in ("stay", "down", "right", "down-right"):
+            places[name] = place()
+    assert places["down"][0] > places["stay"][0] + 10
+    assert places["right"][1] > places["stay"][1] + 5
+    assert places["down-right"][0] > places["stay"][0] + 10
 
 
 @pytest.fixture(scope="module")

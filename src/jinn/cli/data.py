@@ -28,7 +28,7 @@ def data(
 
     Args:
         sources: Video files, folders of video files, or environments such as envpool:CoinrunHard-v0,
-            gymnasium:CartPole-v1 and synthetic:game.
+            envpool:Boxing-v5, gymnasium:CartPole-v1 and synthetic:game.
         out: Folder of the store. An interrupted command goes on in it, and other sources are added to it.
         fps: Frames per second to keep. The default is 10 for videos, and the environment's own rate.
         size: Height and width to crop and resize to. The default is 64 64.

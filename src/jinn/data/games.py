@@ -1,4 +1,4 @@
-"""Environments of EnvPool and Gymnasium behind one interface: they step together and show RGB pictures.
+"""Environments of EnvPool (Procgen, Atari) and Gymnasium behind one interface: they step together and show RGB.
 
 In EnvPool and in Gymnasium's vector environments alike, the step after a final observation ignores its action
 and returns the first observation of the next episode (Gymnasium calls this autoreset mode NEXT_STEP).
@@ -27,6 +27,12 @@ PROCGEN_NAMES = (
 )  # fmt: skip
 PROCGEN_ACTIONS, PROCGEN_MOVES = len(PROCGEN_NAMES), 9
 WALK_RIGHT, JUMP_RIGHT = 7, 8
+ATARI_FPS = 60  # of the console; environments show every fourth frame
+ATARI_NAMES = (
+    "stay", "fire", "up", "right", "left", "down", "up-right", "up-left", "down-right", "down-left",
+    "up-fire", "right-fire", "left-fire", "down-fire",
+    "up-right-fire", "up-left-fire", "down-right-fire", "down-left-fire",
+)  # fmt: skip
 # Fields of EnvPool's configs that are no options of a game.
 ENVPOOLS_OWN = (
     "batch_size", "max_num_players", "thread_affinity_offset", "base_path", "env_seed", "gym_reset_return_info",
@@ -77,33 +83,48 @@ def open_games(
 
 def make_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Any:
     """EnvPool's own Procgen environments, ``BHWC``; the arguments and errors are those of `open_games`."""
-    name, options = split_options(name)
+    if "start_level" not in _envpool_fields(name):
+        raise JinnError(f"envpool:{name} is not a Procgen game: try CoinrunHard-v0")
+    start, count = levels or (0, 0)  # a count of 0 means all levels
+    ours = {"start_level": start, "num_levels": count, "channel_first": False}
+    return _make_envpool(name, seed, num_envs, ours, {})
+
+
+def _make_atari(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Any:
+    """EnvPool's own Atari environments, ``BCHW`` in colour, by default as large as the console's picture."""
+    if levels is not None:
+        raise JinnError(f"envpool:{name} has no numbered levels: leave the levels out")
+    usual = {"img_height": 210, "img_width": 160}
+    return _make_envpool(name, seed, num_envs, {"gray_scale": False, "stack_num": 1}, usual)
+
+
+def _envpool_fields(name: str) -> tuple[str, ...]:
+    """The fields of the config of an environment, by which its family is told."""
     try:
         with redirect_stderr(io.StringIO()):  # it imports the old gym, which prints an advertisement
             import envpool
     except ImportError as error:
         raise JinnError("EnvPool is not installed: run pip install 'jinn[games]' (Linux, x86-64)") from error
+    name, _ = split_options(name)
     if name not in envpool.list_all_envs():
         raise JinnError(f"EnvPool has no {name!r}: try CoinrunHard-v0 (see envpool.list_all_envs())")
-    if not hasattr(envpool.make_spec(name).config, "start_level"):
-        raise JinnError(f"envpool:{name} is not a Procgen game: try CoinrunHard-v0, or name it gymnasium:...")
-    start, count = levels or (0, 0)  # a count of 0 means all levels
-    ours = {
-        "num_envs": num_envs,
-        "num_threads": min(num_envs, os.cpu_count() or 1),
-        "start_level": start,
-        "num_levels": count,
-        "seed": seed % 2**31,
-        "channel_first": False,
-    }
-    known = [key for key in envpool.make_spec(name).config._fields if key not in (*ours, *ENVPOOLS_OWN)]
+    return tuple(envpool.make_spec(name).config._fields)
+
+
+def _make_envpool(name: str, seed: int, num_envs: int, ours: dict[str, Any], usual: dict[str, Any]) -> Any:
+    """EnvPool's own environments, with what we need of their options, and what is usual if the name says nothing."""
+    import envpool
+
+    ours |= {"num_envs": num_envs, "num_threads": min(num_envs, os.cpu_count() or 1), "seed": seed % 2**31}
+    known = [key for key in _envpool_fields(name) if key not in (*ours, *ENVPOOLS_OWN)]
+    name, options = split_options(name)
     for key in options:
         if key not in known:
             raise JinnError(
                 f"envpool:{name} has no option {key!r} that can be set: it has {', '.join(known)}"
             )
     try:
-        return envpool.make(name, env_type="gymnasium", **ours, **options)
+        return envpool.make(name, env_type="gymnasium", **ours, **{**usual, **options})
     except (TypeError, ValueError, RuntimeError) as error:
         raise JinnError(
             f"envpool:{name} cannot take {options}: a value is true, false, a number or a name"
@@ -131,6 +152,11 @@ def readable(meaning: str) -> str:
 
 
 def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Games:
+    fields = _envpool_fields(name)
+    if "gray_scale" in fields:
+        return _open_atari(name, seed, levels, num_envs)
+    if "start_level" not in fields:
+        raise JinnError(f"envpool:{name} is neither Procgen nor Atari: name it gymnasium:... instead")
     env = make_envpool(name, seed, levels, num_envs)
     num_actions = int(env.action_space.n)
 
@@ -147,6 +173,27 @@ def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs
 
     names = PROCGEN_NAMES if num_actions == PROCGEN_ACTIONS else None
     return Games(reset, step, env.close, sample_actions, num_envs, num_actions, PROCGEN_FPS, names)
+
+
+def _open_atari(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Games:
+    env = _make_atari(name, seed, levels, num_envs)
+    num_actions = int(env.action_space.n)
+
+    def reset() -> tuple[np.ndarray, None]:
+        return env.reset()[0].transpose(0, 2, 3, 1), None
+
+    def step(actions: np.ndarray) -> tuple[np.ndarray, None, np.ndarray]:
+        obs_BCHW, _, terminated, truncated, _ = env.step(np.asarray(actions, np.int32))
+        return obs_BCHW.transpose(0, 2, 3, 1), None, terminated | truncated
+
+    def sample_actions(rng: np.random.Generator, moves: bool) -> np.ndarray:
+        return rng.integers(num_actions, size=num_envs)
+
+    fps = ATARI_FPS / float(env.config["frame_skip"])
+    names = (
+        ATARI_NAMES if num_actions == len(ATARI_NAMES) else None
+    )  # most games have fewer, in an order of their own
+    return Games(reset, step, env.close, sample_actions, num_envs, num_actions, fps, names)
 
 
 def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
