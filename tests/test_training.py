@@ -15,6 +15,7 @@ from torch import Tensor
 from helpers_evaluation import measured_on_new_levels
 from helpers_game import sprite_is_whole
 from jinn.contracts import JinnError
+from jinn.data.clips import Batch
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import game_rollout, write_game
 from jinn.evaluation.protocol import Protocol
@@ -32,6 +33,7 @@ from jinn.training.optim import (
 from jinn.training.parallel import Precision
 from jinn.training.recipe import Recipe
 from jinn.training.run import run_recipe
+from jinn.training.stages import DynamicsStage
 from jinn.world.config import WorldConfig
 from jinn.world.label import label
 from jinn.world.world import World
@@ -83,9 +85,9 @@ def test_the_sprite_stays_whole_whatever_is_pressed(trained: tuple[World, Path])
     for actions_B in actions_BT.unbind(1):
         state, frame_BHWC = world.step(state, actions_B)
     random, constant = np.split(sprite_is_whole(frame_BHWC.numpy()), 2)
-    # Of 40 and 40. Trainings differ much (docs/research-log.md); without doubt it is 20%, and none.
-    assert constant.mean() >= 0.75
-    assert random.mean() >= 0.25
+    # Of 40 and 40. With tokens that see more than their own patch some seeds keep none (docs/research-log.md).
+    assert constant.mean() >= 0.95
+    assert random.mean() >= 0.95
 
 
 @pytest.mark.slow
@@ -135,6 +137,20 @@ def test_labels_have_one_action_a_frame_and_agree_with_whole_clips(
     assert (labels[ends] == -1).all()
     whole = world.latent_actions.encode(torch.from_numpy(game.frames(3, 0, 41))[None])[0]
     assert labels[3 * 41 : 3 * 41 + 40].tolist() == whole.tolist()
+
+
+def test_in_bfloat16_the_dynamics_learn_on_the_tokens_of_play() -> None:
+    recipe = tiny()
+    torch.manual_seed(0)
+    world = new_world(recipe).eval()
+    frames_BTHWC = torch.stack([torch.from_numpy(game_rollout(seed, 4)[0]) for seed in range(4)])
+    world.tokenizer.initialize_from_data(frames_BTHWC, torch.Generator().manual_seed(0))  # many codes
+    clips = Batch(frames_BTHWC, torch.full((4, 3), -1))
+    played = world.tokenizer.encode(frames_BTHWC), world.latent_actions.encode(frames_BTHWC)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(world.tokenizer.encode(frames_BTHWC), played[0])
+        learned = DynamicsStage(world, frames_BTHWC).encode(clips)
+    assert all(map(torch.equal, learned, played))
 
 
 # Configs and the optimiser

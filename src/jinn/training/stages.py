@@ -129,13 +129,15 @@ class DynamicsStage(Stage):
         return self.world.dynamics.loss(*self.encode(clips), generators)
 
     def encode(self, clips: Batch) -> tuple[Tensor, Tensor]:
-        """``tokens_BTN, actions_BTm1`` of clips. Where actions are known, only those that were not recorded are
-        inferred."""
-        world = self.world
-        actions_BTm1 = world.latent_actions.encode(clips.frames_BTHWC)
+        """``tokens_BTN, actions_BTm1`` of clips, as in play. Where actions are known, only those that were not recorded
+        are inferred."""
+        world, frames_BTHWC = self.world, clips.frames_BTHWC
+        with exact(frames_BTHWC):
+            tokens_BTN = world.tokenizer.encode(frames_BTHWC)
+            actions_BTm1 = world.latent_actions.encode(frames_BTHWC)
         if world.has_known_actions:
             actions_BTm1 = torch.where(clips.actions_BTm1 < 0, actions_BTm1, clips.actions_BTm1)
-        return world.tokenizer.encode(clips.frames_BTHWC), actions_BTm1
+        return tokens_BTN, actions_BTm1
 
     @torch.no_grad()
     def preview(self, world: World) -> np.ndarray:
@@ -175,7 +177,8 @@ class JointStage(DynamicsStage):
     def loss(self, clips: Batch, generators: Generators) -> Loss:
         """The sum of the losses of `jinn.models.latent_actions` and `jinn.models.dynamics`."""
         world, frames_BTHWC = self.world, clips.frames_BTHWC
-        tokens_BTN = world.tokenizer.encode(frames_BTHWC)
+        with exact(frames_BTHWC):
+            tokens_BTN = world.tokenizer.encode(frames_BTHWC)
         model = cast(LatentActionModel, world.latent_actions)
         action_loss, report = model.loss(frames_BTHWC, self.loss_scale)
         token_loss, metrics = world.dynamics.loss(tokens_BTN, report["actions"], generators)
@@ -191,6 +194,15 @@ class SelfRolloutStage(DynamicsStage):
         """The loss of `jinn.models.ours.self_rollout`, at the temperature of play."""
         temperature = self.world.config.sampling.temperature
         return self.world.dynamics.call(self_rollout_loss, *self.encode(clips), generators, temperature)
+
+
+def exact(frames_BTHWC: Tensor) -> torch.autocast:
+    """No autocast: what a frozen model says of frames is what it says in play.
+
+    In bfloat16 up to half of the tokens of a large codebook are others, and dynamics that have learned on those do not
+    know the tokens of play (docs/research-log.md).
+    """
+    return torch.autocast(frames_BTHWC.device.type, enabled=False)
 
 
 def contact_sheet(rows_BHWC: list[Tensor], gap: int = 2) -> np.ndarray:
