@@ -46,12 +46,12 @@ def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list
     except ImportError as error:
         raise JinnError(f"exporting needs {error.name}: pip install 'jinn[export]'") from None
     paths = []
-    with tempfile.TemporaryDirectory(prefix="jinn-export-") as scratch, _quiet():
+    with tempfile.TemporaryDirectory(prefix="jinn-export-") as scratch, quiet():
         plain = Path(scratch) / "plain.onnx"
         _export(world, plain)
-        folded = _fold(plain)
+        folded = fold(plain)
         for precision in precisions:
-            model = onnx.load(_quantize(folded) if precision == "int8" else folded)
+            model = onnx.load(quantize(folded) if precision == "int8" else folded)
             entry = model.metadata_props.add()
             entry.key, entry.value = "weights", weights_digest(folder)
             paths.append(onnx_path(folder, precision))
@@ -80,13 +80,18 @@ def _export(world: World, path: Path) -> None:
     arguments = [*state[:3], actions_B, world.noise(state)]
     if world.can_doubt:
         arguments.append(torch.zeros(1))
-    # Cloned, because the exporter cannot trace tensors that were made in inference mode.
-    inputs = {name: x.clone() for name, x in name_tensors(arguments, INPUTS).items()}
+    inputs = name_tensors(arguments, INPUTS)
     outputs = [name for name in OUTPUTS if name.removeprefix("next_") in (*inputs, "frame_BHWC")]
+    trace(_Frame(world, list(inputs)), inputs, outputs, path)
+
+
+def trace(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], path: Path) -> None:
+    """Write a module as a float32 graph with these inputs and the names of its outputs."""
     with torch.no_grad():
         program = torch.onnx.export(
-            _Frame(world, list(inputs)),
-            tuple(inputs.values()),
+            module,
+            # Cloned, because the exporter cannot trace tensors that were made in inference mode.
+            tuple(x.clone() for x in inputs.values()),
             dynamo=True,
             opset_version=OPSET,
             input_names=list(inputs),
@@ -98,7 +103,7 @@ def _export(world: World, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence exporter and quantiser, whose messages do not concern the user."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -109,7 +114,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def _fold(plain: Path) -> Path:
+def fold(plain: Path) -> Path:
     """Fold constants: only then does the quantiser below see constant matrices."""
     import onnxruntime
 
@@ -121,9 +126,17 @@ def _fold(plain: Path) -> Path:
     return folded
 
 
-def _quantize(folded: Path) -> Path:
+def quantize(folded: Path) -> Path:
+    """Matrix products in 8 bits, see `export_onnx`; returns another file beside the given one."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    graph = onnx.load(folded).graph
+    ranks = {constant.name: len(constant.dims) for constant in graph.initializer}
+    # Constants that are not matrices are no weights, such as a rotation; ONNX Runtime has no 8-bit product of them.
+    others = [
+        node.name for node in graph.node if node.op_type == "MatMul" and ranks.get(node.input[1], 2) != 2
+    ]
     path = folded.with_name("int8.onnx")
     quantize_dynamic(
         folded,
@@ -131,6 +144,7 @@ def _quantize(folded: Path) -> Path:
         weight_type=QuantType.QInt8,
         per_channel=True,
         op_types_to_quantize=["MatMul", "Gemm"],
+        nodes_to_exclude=others,
         extra_options={"MatMulConstBOnly": True},
     )
     return path
