@@ -27,6 +27,7 @@ from jinn.cli.info import info
 from jinn.cli.label import label
 from jinn.cli.plan import plan
 from jinn.cli.play import play
+from jinn.cli.publish import publish
 from jinn.cli.teach import teach
 from jinn.cli.train import train
 from jinn.errors import JinnError
@@ -34,6 +35,7 @@ from jinn.errors import JinnError
 # Each command, and the extra of the package that it needs.
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "play": (play, "play"),
+    "publish": (publish, "all"),
     "data": (data, "video"),
     "train": (train, "train"),
     "plan": (plan, "cli"),

@@ -1,10 +1,12 @@
-// The connection to the server. docs/protocol.md describes the messages. A thread, screen.js, has the socket and the
-// canvas, and paints the frames that arrive.
+// The connection to what computes the frames. docs/protocol.md describes the messages. A thread has the canvas and paints
+// the frames: screen.js, which has the socket of a server, or local.js, which has the model itself.
 
 import { $ } from "./dom.js";
 import { state, update, world } from "./state.js";
 
-const thread = new Worker(new URL("screen.js", import.meta.url), { type: "module" });
+const thread = world.model
+  ? new Worker(new URL("local.js", import.meta.url), { type: "module" })
+  : new Worker(new URL("screen.js", import.meta.url), { type: "module" });
 thread.onerror = ({ message }) => update({ error: `The page's thread failed: ${message ?? "it could not be loaded"}` });
 
 /** Connect. `on` has message(message), frame(frame) for each frame, which is on the screen already, and closed(). */
@@ -12,7 +14,7 @@ export function connect(on) {
   const screen = Object.assign($("screen"), { width: world.width, height: world.height });
   const canvas = screen.transferControlToOffscreen();
   thread.onmessage = ({ data }) => on[data.event](data.detail);
-  thread.postMessage({ canvas }, [canvas]);
+  thread.postMessage({ canvas, world, page: document.baseURI }, [canvas]);
 }
 
 /** Send a message (an object) or a picture (a Blob). */

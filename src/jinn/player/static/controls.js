@@ -20,6 +20,7 @@ $("doubt").parentElement.hidden = !("doubt" in world.sampling);
 for (const id of Object.keys(world.sampling)) {
   const field = $(id);
   [field.min, field.max] = world[`${id}_range`];
+  field.disabled = field.min === field.max; // a page without a server samples in one way
   field.value = world.sampling[id];
   field.onchange = () => {
     if (!field.checkValidity()) field.value = world.sampling[id];

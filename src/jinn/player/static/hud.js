@@ -7,14 +7,16 @@ import { onChange, state, world } from "./state.js";
 
 const KEY = touch ? "button" : "key";
 const STATUS = {
-  queue: "waiting in the queue", lost: "reconnecting", past: "looking back", replay: "playing again", paused: "paused",
+  queue: "waiting in the queue", loading: "loading", failed: "not loaded", lost: "reconnecting", past: "looking back", replay: "playing again", paused: "paused",
   waiting: `hold a ${KEY}`, live: "live",
 };
 const copy = make("canvas", { width: world.width, height: world.height }); // of the screen, which a thread paints
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 
-function statusOf({ queuePosition, connected, viewing, replaying, paused, held }) {
+function statusOf({ queuePosition, loading, failed, connected, viewing, replaying, paused, held }) {
   if (queuePosition) return "queue";
+  if (failed) return "failed";
+  if (loading !== null) return "loading";
   if (!connected) return "lost";
   if (viewing !== null) return "past";
   if (replaying) return "replay";
@@ -27,6 +29,7 @@ function veilOf(status) {
   if (state.generating && state.connected) return `Generating a picture of “${state.generating}”…`;
   return {
     queue: `All sessions are taken. You are number ${state.queuePosition} in the queue.`,
+    loading: `Loading the world: ${Math.round(100 * state.loading)}%`,
     lost: "Reconnecting…",
     paused: `Paused. Each press of a ${KEY} plays one frame.`,
     past: `Frame ${state.viewing} of ${state.tape.step}. Press a ${KEY} to play on from here.`,
@@ -84,7 +87,7 @@ function fit() {
   $("drop").style.height = `${world.height * scale}px`;
 }
 
-document.title = `${world.name} · jinn`;
+document.title = world.title || `${world.name} · jinn`;
 $("name").textContent = world.name;
 $("panel").inert = false;
 fit();

@@ -8,6 +8,7 @@ import "./gamepad.js";
 import "./hud.js";
 import "./media.js";
 import { playNext } from "./replay.js";
+import "./offline.js";
 import "./sketch.js";
 import { hasStarted, restart } from "./starts.js";
 import { state, update } from "./state.js";
@@ -21,12 +22,15 @@ function onMessage(message) {
   if (message.type === "queue") update({ queuePosition: message.place });
   if (message.type === "gone") restart();
   if (message.type === "session") joined(message.session);
+  if (message.type === "note") update({ note: message.message });
+  if (message.type === "loading") update({ loading: message.fraction });
+  if (message.type === "failed") update({ failed: true, error: message.message });
 }
 
 /** The server has a session for us: resume the one that was interrupted, or start. */
 function joined(session) {
   const { interrupted, session: earlier } = state;
-  update({ connected: true, queuePosition: 0, error: "", session, interrupted: false });
+  update({ connected: true, queuePosition: 0, loading: null, error: "", session, interrupted: false });
   sendSettings();
   if (interrupted && earlier) send({ type: "resume", session: earlier });
   else restart();

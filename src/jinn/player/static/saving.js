@@ -1,6 +1,7 @@
 // Saving what was played: a screenshot, a film, or the session; and opening a session.
 
 import { $, make } from "./dom.js";
+import { makeGif, makeVideo, videoKind } from "./film.js";
 import { painted } from "./paint.js";
 import { startFrom, toBlob } from "./starts.js";
 import { state, update, world } from "./state.js";
@@ -24,16 +25,31 @@ $("picture").onclick = async () => {
   save(await paper.convertToBlob(), "frame", "png");
 };
 
-async function saveFilm(kind) {
+async function saveFilm(kind, makeFilm) {
   const frames = state.tape.frames.slice(state.tape.first);
   update({ note: `Making a film of ${frames.length} frames…` });
-  const answer = await fetch(`api/film.${kind}?fps=${$("speed").value}`, { method: "POST", body: new Blob(frames) });
-  if (!answer.ok) return update({ note: (await answer.json()).error });
-  save(await answer.blob(), "film", kind);
-  update({ note: `A film of ${frames.length} frames.` });
+  try {
+    save(await makeFilm(frames, Number($("speed").value), world), "film", kind);
+    update({ note: `A film of ${frames.length} frames.` });
+  } catch (error) {
+    update({ note: error.message });
+  }
 }
 
-for (const kind of ["mp4", "gif"]) $(kind).onclick = () => saveFilm(kind);
+/** The server's film of frames. */
+const ask = (kind) => async (frames, fps) => {
+  const answer = await fetch(`api/film.${kind}?fps=${fps}`, { method: "POST", body: new Blob(frames) });
+  if (!answer.ok) throw new Error((await answer.json()).error);
+  return answer.blob();
+};
+
+$("gif").onclick = () => saveFilm("gif", world.model ? makeGif : ask("gif"));
+$("mp4").onclick = () => saveFilm(world.model ? videoKind : "mp4", world.model ? makeVideo : ask("mp4"));
+if (world.model) {
+  $("mp4").textContent = `Film, ${videoKind}`;
+  $("mp4").title = "The browser records it, which takes as long as the film";
+  $("mp4").hidden = !videoKind;
+}
 
 $("save").onclick = () => {
   const text = JSON.stringify(state.tape.toSession(world));
@@ -45,6 +61,8 @@ export function openSession(text) {
   const opened = readSession(text, world);
   const { index, pictures } = opened.prompt;
   startFrom(pictures ? { pictures: pictures.map(toBlob) } : state.starts[index], opened.seed);
-  const note = opened.same ? "" : "This session is of another world: the frames will differ.";
+  const note = opened.same ? ""
+    : opened.elsewhere ? "This session was played elsewhere, where numbers are rounded differently: the frames may differ."
+      : "This session is of another world: the frames will differ.";
   update({ opened, note });
 }

@@ -64,6 +64,7 @@ for (const id of ["preprocessed", "reconstruction"]) Object.assign($(id), { widt
 $("reset").onclick = restart;
 $("text").maxLength = world.max_text;
 $("text").disabled = $("generate").disabled = !world.text;
+$("words").hidden = Boolean(world.model);
 $("text-why-not").textContent = world.text ? "" : `Text: ${world.text_why_not}.`;
 $("words").onsubmit = (event) => {
   event.preventDefault();

@@ -4,6 +4,7 @@
 import { $ } from "./dom.js";
 import { Tape } from "./tape.js";
 
+if (window.jinnCannotPlay) await new Promise(() => {}); // check.js has said why
 const answer = await fetch("api/world");
 if (!answer.ok) {
   const text = await answer.text();
@@ -31,6 +32,8 @@ export const state = (window.jinn = {
   // The connection
   connected: false,
   queuePosition: 0, // 0: not in the queue
+  loading: world.model ? 0 : null, // the fraction of a page's own model that has arrived, until it plays
+  failed: false, // whether the page's own model cannot be loaded
   session: null, // the server's name for this session
   interrupted: false, // the connection was lost during play
   error: "", // a sentence for the player

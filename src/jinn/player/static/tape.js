@@ -1,6 +1,9 @@
 // What was played: every frame, to look back at, and every input, to play it again.
 
 const FORMAT = "jinn session";
+// Settings that are a part of the graph where a page computes its own frames.
+const FIXED = { steps: "a number of steps of", temperature: "a temperature of" };
+const fixed = (world, id) => world[`${id}_range`][0] === world[`${id}_range`][1];
 
 /** A fingerprint of pixels (FNV-1a): equal frames have equal ones. */
 export function fingerprint(pixels) {
@@ -76,7 +79,14 @@ export function readSession(text, world) {
     Array.isArray(keys) && keys.every((key) => whole(key?.action, 0, world.actions - 1) &&
       whole(key.frames, 1, 1e6) && Number.isInteger(key.steps) &&
       settings.every((id) => within(key[id], world[`${id}_range`])));
+  const other = Array.isArray(keys) && Object.keys(FIXED).find((id) =>
+    fixed(world, id) && keys.some((key) => Number.isFinite(key?.[id]) && key[id] !== world.sampling[id]));
+  if (other) {
+    throw new Error(`This page samples with ${FIXED[other]} ${world.sampling[other]} only, and the session has others: open it in jinn play.`);
+  }
   if (!good) throw new Error("This session is damaged, or of a world with other actions or prompts.");
   const script = keys.flatMap(({ frames, ...key }) => Array(Math.min(frames, 1e5)).fill(key));
-  return { ...session, script, same: session.world?.id === world.id };
+  const [id, ours] = [session.world?.id, world.id];
+  const weights = (text) => String(text).split("-")[0];
+  return { ...session, script, same: id === ours, elsewhere: id !== ours && weights(id) === weights(ours) };
 }

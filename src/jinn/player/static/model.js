@@ -1,0 +1,87 @@
+// A world's model in the page: its three graphs in ONNX Runtime Web. world/web.py describes them.
+
+import { frameNoise } from "./noise.js";
+import { fetchPack } from "./packs.js";
+
+const MAX_THREADS = 4;
+const WEIGHTS = "weights.bin"; // what the graphs call the file of their weights
+
+/**
+ * Load a model. `site` is the address of the site's folder and `page` that of the world's; `onProgress` is called with
+ * the fraction that has arrived. It throws a sentence for the player.
+ */
+export async function loadModel(world, site, page, onProgress) {
+  const packs = [
+    { ...world.runtime.pack, address: new URL(world.runtime.pack.file, site) },
+    { ...world.model.pack, address: new URL(world.model.pack.file, page) },
+  ];
+  const all = packs.reduce((sum, { bytes }) => sum + bytes, 0);
+  const arrived = packs.map(() => 0);
+  const report = (i) => (bytes) => {
+    arrived[i] = bytes;
+    onProgress(arrived.reduce((sum, part) => sum + part) / all);
+  };
+  const [[runtime, wasm], model] = await Promise.all([
+    Promise.all([import(new URL(world.runtime.script, site)), fetchPack(packs[0], report(0))]),
+    fetchPack(packs[1], report(1)),
+  ]);
+  Object.assign(runtime.env.wasm, {
+    wasmBinary: wasm,
+    // Threads need memory that they share, which a page has only if its server, or the service worker, isolates it.
+    numThreads: self.crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1,
+  });
+  const part = ([from, to]) => model.subarray(from, to);
+  const sessions = {};
+  for (const name of ["encode", "start", "frame"]) {
+    sessions[name] = await runtime.InferenceSession.create(part(world.model.parts[name]), {
+      externalData: [{ path: WEIGHTS, data: part(world.model.parts.weights) }],
+      // The weights of convolutions are made float32 once, not for every frame.
+      extra: { session: { disable_quant_qdq: "1", "intra_op.allow_spinning": "0" } },
+    });
+  }
+  return new Model(world, runtime.Tensor, sessions);
+}
+
+/** The state of a roll-out is a value, as in world/state.py: {tensors, seed, frame, bytes}. Nothing changes it. */
+class Model {
+  constructor(world, Tensor, sessions) {
+    Object.assign(this, { world, Tensor, sessions });
+  }
+
+  /** The tokens of RGB pixels of the world's size. */
+  async encode(pixels) {
+    const { height, width } = this.world;
+    const frame = new this.Tensor("uint8", pixels, [1, height, width, 3]);
+    return [...(await this.sessions.encode.run({ frame_BHWC: frame })).tokens_BN.data].map(Number);
+  }
+
+  /** The first frame of a roll-out, {state, pixels, modelMs}. */
+  async start(tokens, seed) {
+    const started = performance.now();
+    const tokens_BN = new this.Tensor("int64", BigInt64Array.from(tokens, BigInt), [1, tokens.length]);
+    const { frame_BHWC, ...caches } = await this.sessions.start.run({ tokens_BN });
+    return toFrame({ tokens_BN, ...caches }, seed, 0, frame_BHWC, started);
+  }
+
+  /** The frame after a state when an action is played. */
+  async next({ tensors, seed, frame }, action, doubt) {
+    const started = performance.now();
+    const [S, N, U] = this.world.model.noise;
+    const inputs = {
+      ...tensors,
+      actions_B: new this.Tensor("int64", BigInt64Array.of(BigInt(action)), [1]),
+      noise_SBNU: new this.Tensor("float32", frameNoise(seed, frame, S * N * U), [S, 1, N, U]),
+      doubt_B: new this.Tensor("float32", Float32Array.of(doubt), [1]),
+    };
+    const { inputNames } = this.sessions.frame; // exporting drops the inputs that nothing uses
+    const feeds = Object.fromEntries(inputNames.map((name) => [name, inputs[name]]));
+    const { frame_BHWC, ...state } = await this.sessions.frame.run(feeds);
+    const following = Object.fromEntries(Object.entries(state).map(([name, x]) => [name.replace("next_", ""), x]));
+    return toFrame(following, seed, frame + 1, frame_BHWC, started);
+  }
+}
+
+function toFrame(tensors, seed, frame, frame_BHWC, started) {
+  const bytes = Object.values(tensors).reduce((sum, { data }) => sum + data.byteLength, 0);
+  return { state: { tensors, seed, frame, bytes }, pixels: frame_BHWC.data, modelMs: performance.now() - started };
+}
