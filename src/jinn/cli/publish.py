@@ -40,6 +40,7 @@ def publish(
     from jinn.player import publish as publishing
     from jinn.player.gallery import gallery
     from jinn.player.runtime import find_runtime
+    from jinn.world.web import export_web
 
     publishing.earlier_files(out)  # now, so that a mistake is told before minutes of work
     entries = gallery(worlds or built_in_worlds(), World.load)
@@ -54,8 +55,12 @@ def publish(
     )
     with console.status("fetching ONNX Runtime Web"):
         files = find_runtime(runtime)
-    with console.status(f"exporting {', '.join(loaded)}"):
-        sizes = publishing.publish(loaded, out, site, files)
+    exported = {}
+    for name, world in loaded.items():
+        assert world.folder is not None
+        with console.status(f"exporting {name}"):
+            exported[name] = publishing.Exported(world, export_web(world, world.folder))
+    sizes = publishing.publish(exported, out, site, files)
     console.print(size_table(sizes, out))
     say(f"Try it:          python -m http.server -d {out}    and open http://localhost:8000")
     say(f"GitHub Pages:    commit {out} as the folder docs of a repository, and choose it in Settings, Pages")

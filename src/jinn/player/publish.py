@@ -35,7 +35,7 @@ from jinn.player.preview import draw_icon, draw_preview
 from jinn.player.protocol import Limits
 from jinn.player.runtime import PACKAGE, SCRIPT, WASM, Runtime
 from jinn.player.session import Shared
-from jinn.world.web import export_web
+from jinn.world.web import WebWorld
 from jinn.world.world import World
 
 RUNTIME = f"ort-{PACKAGE.rpartition('@')[2]}"  # the folder of the runtime
@@ -66,13 +66,18 @@ class Site(NamedTuple):
     address: str = ""
 
 
-def publish(worlds: dict[str, World], out: Path, site: Site, runtime: Runtime) -> dict[str, int]:
+class Exported(NamedTuple):
+    """A world with its graphs, from `jinn.world.web.export_web`."""
+
+    world: World
+    web: WebWorld
+
+
+def publish(worlds: dict[str, Exported], out: Path, site: Site, runtime: Runtime) -> dict[str, int]:
     """Write the site of worlds, by the names of their folders in it; returns the size of every file in bytes.
 
-    An earlier site in the folder is replaced, and what else lies there stays.
-
-    Raises:
-        JinnError: the folder holds something else, or a world cannot be exported.
+    An earlier site in the folder is replaced, and what else lies there stays. Raises `JinnError` if the folder holds
+    something else.
     """
     old = earlier_files(out)
     files: dict[str, bytes] = {}
@@ -83,12 +88,14 @@ def publish(worlds: dict[str, World], out: Path, site: Site, runtime: Runtime) -
     wasm, described_runtime = _pack(f"{RUNTIME}/{WASM.partition('.')[0]}", runtime.wasm)
     files |= wasm
     engine = {"script": f"{RUNTIME}/{SCRIPT}", "pack": described_runtime}
-    for name, world in worlds.items():
+    for name, exported in worlds.items():
         folder = f"{name}/" if len(worlds) > 1 else ""
-        files |= {f"{folder}{path}": data for path, data in _world_files(world, list(worlds), engine, site)}
+        files |= {
+            f"{folder}{path}": data for path, data in _world_files(exported, list(worlds), engine, site)
+        }
     if len(worlds) > 1:
         files["index.html"] = _forward(next(iter(worlds)), site).encode()
-    files |= _shared_files(list(worlds.values()), site)
+    files |= _shared_files([exported.world for exported in worlds.values()], site)
     files["sw.js"] = _service_worker(files)
     for path, data in files.items():  # the service worker last: browsers look there for what is new
         (out / path).parent.mkdir(parents=True, exist_ok=True)
@@ -121,10 +128,9 @@ def frames_per_second(world: World) -> float:
 
 
 def _world_files(
-    world: World, names: list[str], engine: dict[str, Any], site: Site
+    exported: Exported, names: list[str], engine: dict[str, Any], site: Site
 ) -> Iterator[tuple[str, bytes]]:
-    assert world.folder is not None
-    web = export_web(world, world.folder)
+    world, web = exported
     parts: dict[str, tuple[int, int]] = {}
     data = b""
     for name, part in (*web.graphs.items(), ("weights", web.weights)):

@@ -30,27 +30,24 @@ export async function loadModel(world, site, page, onProgress) {
     // Threads need memory that they share, which a page has only if its server, or the service worker, isolates it.
     numThreads: self.crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1,
   });
-  const part = ([from, to]) => model.subarray(from, to);
-  const sessions = {};
-  for (const name of ["encode", "start", "frame"]) {
-    sessions[name] = await runtime.InferenceSession.create(part(world.model.parts[name]), {
-      externalData: [{ path: WEIGHTS, data: part(world.model.parts.weights) }],
-      // The weights of convolutions are made float32 once, not for every frame.
-      extra: { session: { disable_quant_qdq: "1", "intra_op.allow_spinning": "0" } },
-    });
-  }
-  return new Model(world, runtime.Tensor, sessions);
+  const part = (name) => model.subarray(...world.model.parts[name]);
+  const create = (name) => runtime.InferenceSession.create(part(name), {
+    externalData: [{ path: WEIGHTS, data: part("weights") }],
+    extra: { session: { "intra_op.allow_spinning": "0" } }, // threads that wait leave their cores to the page
+  });
+  return new Model(world, runtime.Tensor, create, { start: await create("start"), frame: await create("frame") });
 }
 
 /** The state of a roll-out is a value, as in world/state.py: {tensors, seed, frame, bytes}. Nothing changes it. */
 class Model {
-  constructor(world, Tensor, sessions) {
-    Object.assign(this, { world, Tensor, sessions });
+  constructor(world, Tensor, create, sessions) {
+    Object.assign(this, { world, Tensor, create, sessions });
   }
 
   /** The tokens of RGB pixels of the world's size. */
   async encode(pixels) {
     const { height, width } = this.world;
+    this.sessions.encode ??= await this.create("encode"); // only for pictures of the player's own
     const frame = new this.Tensor("uint8", pixels, [1, height, width, 3]);
     return [...(await this.sessions.encode.run({ frame_BHWC: frame })).tokens_BN.data].map(Number);
   }
