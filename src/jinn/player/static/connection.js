@@ -4,9 +4,7 @@
 import { $ } from "./dom.js";
 import { state, update, world } from "./state.js";
 
-const thread = world.model
-  ? new Worker(new URL("local.js", import.meta.url), { type: "module" })
-  : new Worker(new URL("screen.js", import.meta.url), { type: "module" });
+const thread = new Worker(new URL(world.model ? "local.js" : "screen.js", import.meta.url), { type: "module" });
 thread.onerror = ({ message }) => update({ error: `The page's thread failed: ${message ?? "it could not be loaded"}` });
 
 /** Connect. `on` has message(message), frame(frame) for each frame, which is on the screen already, and closed(). */
