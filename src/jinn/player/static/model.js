@@ -28,40 +28,49 @@ export async function loadModel(world, site, page, onProgress) {
   Object.assign(runtime.env.wasm, {
     wasmBinary: wasm,
     // Threads need memory that they share, which a page has only if its server, or the service worker, isolates it.
-    numThreads: self.crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1,
+    // All of them wait for the slowest, so half of the cores are left to the browser and to others.
+    numThreads: self.crossOriginIsolated ? Math.max(1, Math.min(MAX_THREADS, navigator.hardwareConcurrency >> 1)) : 1,
   });
   const part = (name) => model.subarray(...world.model.parts[name]);
   const create = (name) => runtime.InferenceSession.create(part(name), {
     externalData: [{ path: WEIGHTS, data: part("weights") }],
     extra: { session: { "intra_op.allow_spinning": "0" } }, // threads that wait leave their cores to the page
   });
-  return new Model(world, runtime.Tensor, create, { start: await create("start"), frame: await create("frame") });
+  return new Model(world, runtime.Tensor, create);
 }
 
 /** The state of a roll-out is a value, as in world/state.py: {tensors, seed, frame, bytes}. Nothing changes it. */
 class Model {
-  constructor(world, Tensor, create, sessions) {
-    Object.assign(this, { world, Tensor, create, sessions });
+  constructor(world, Tensor, create) {
+    Object.assign(this, { world, Tensor, create, sessions: {} });
+  }
+
+  /** A graph's session, made when it is needed: the first frame does not wait for the others. */
+  async session(name) {
+    this.sessions[name] ??= await this.create(name);
+    return this.sessions[name];
   }
 
   /** The tokens of RGB pixels of the world's size. */
   async encode(pixels) {
     const { height, width } = this.world;
-    this.sessions.encode ??= await this.create("encode"); // only for pictures of the player's own
+    const session = await this.session("encode");
     const frame = new this.Tensor("uint8", pixels, [1, height, width, 3]);
-    return [...(await this.sessions.encode.run({ frame_BHWC: frame })).tokens_BN.data].map(Number);
+    return [...(await session.run({ frame_BHWC: frame })).tokens_BN.data].map(Number);
   }
 
   /** The first frame of a roll-out, {state, pixels, modelMs}. */
   async start(tokens, seed) {
+    const session = await this.session("start");
     const started = performance.now();
     const tokens_BN = new this.Tensor("int64", BigInt64Array.from(tokens, BigInt), [1, tokens.length]);
-    const { frame_BHWC, ...caches } = await this.sessions.start.run({ tokens_BN });
+    const { frame_BHWC, ...caches } = await session.run({ tokens_BN });
     return toFrame({ tokens_BN, ...caches }, seed, 0, frame_BHWC, started);
   }
 
   /** The frame after a state when an action is played. */
   async next({ tensors, seed, frame }, action, doubt) {
+    const session = await this.session("frame");
     const started = performance.now();
     const [S, N, U] = this.world.model.noise;
     const inputs = {
@@ -70,9 +79,9 @@ class Model {
       noise_SBNU: new this.Tensor("float32", frameNoise(seed, frame, S * N * U), [S, 1, N, U]),
       doubt_B: new this.Tensor("float32", Float32Array.of(doubt), [1]),
     };
-    const { inputNames } = this.sessions.frame; // exporting drops the inputs that nothing uses
-    const feeds = Object.fromEntries(inputNames.map((name) => [name, inputs[name]]));
-    const { frame_BHWC, ...state } = await this.sessions.frame.run(feeds);
+    // Exporting drops the inputs that nothing uses.
+    const feeds = Object.fromEntries(session.inputNames.map((name) => [name, inputs[name]]));
+    const { frame_BHWC, ...state } = await session.run(feeds);
     const following = Object.fromEntries(Object.entries(state).map(([name, x]) => [name.replace("next_", ""), x]));
     return toFrame(following, seed, frame + 1, frame_BHWC, started);
   }
