@@ -29,7 +29,7 @@ function veilOf(status) {
   if (state.generating && state.connected) return `Generating a picture of “${state.generating}”…`;
   return {
     queue: `All sessions are taken. You are number ${state.queuePosition} in the queue.`,
-    loading: `Loading the world: ${Math.round(100 * state.loading)}%`,
+    loading: state.loading < 1 ? `Loading the world: ${Math.round(100 * state.loading)}%` : "Starting the world…",
     lost: "Reconnecting…",
     paused: `Paused. Each press of a ${KEY} plays one frame.`,
     past: `Frame ${state.viewing} of ${state.tape.step}. Press a ${KEY} to play on from here.`,
