@@ -24,7 +24,7 @@ def publish(
     runtime: Path | None = None,
     anyway: bool = False,
 ) -> None:
-    """Write worlds as a web page that plays on any static host, without a server and offline.
+    """Write worlds as a web page that plays on any static host.
 
     Args:
         worlds: Names of built-in worlds, or folders of worlds or of runs. The default is all built-in worlds. The

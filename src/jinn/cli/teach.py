@@ -31,7 +31,7 @@ def teach(
     frames: int | None = None,
     env: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
 ) -> None:
-    """Teach a world the keys of its game from a minute of labelled play.
+    """Teach a world the keys of its game from a minute of play.
 
     Args:
         world: Name of a built-in world, or folder of a world or of a run. The keys are saved in its folder; the

@@ -172,7 +172,11 @@ def describe(world: World, title: str = "") -> dict[str, Any]:
         "title": title,
         "text_why_not": NO_TEXT,
         # Tokens of the prompts, so that these start on every machine as they do in Python.
-        "model": {"noise": [steps, tokens, digits], "prompts": tokens_PN.tolist()},
+        "model": {
+            "noise": [steps, tokens, digits],
+            "prompts": tokens_PN.tolist(),
+            "fps": round(frames_per_second(world), 2),
+        },
     }
 
 

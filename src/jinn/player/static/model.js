@@ -4,6 +4,7 @@ import { frameNoise } from "./noise.js";
 import { fetchPack } from "./packs.js";
 
 const MAX_THREADS = 4;
+const SPARE = 1.3; // how much faster than its pace a world should be
 const WEIGHTS = "weights.bin"; // what the graphs call the file of their weights
 
 /**
@@ -27,9 +28,7 @@ export async function loadModel(world, site, page, onProgress) {
   ]);
   Object.assign(runtime.env.wasm, {
     wasmBinary: wasm,
-    // Threads need memory that they share, which a page has only if its server, or the service worker, isolates it.
-    // All of them wait for the slowest, so half of the cores are left to the browser and to others.
-    numThreads: self.crossOriginIsolated ? Math.max(1, Math.min(MAX_THREADS, navigator.hardwareConcurrency >> 1)) : 1,
+    numThreads: threadsFor(world),
   });
   const part = (name) => model.subarray(...world.model.parts[name]);
   const create = (name) => runtime.InferenceSession.create(part(name), {
@@ -37,6 +36,13 @@ export async function loadModel(world, site, page, onProgress) {
     extra: { session: { "intra_op.allow_spinning": "0" } }, // threads that wait leave their cores to the page
   });
   return new Model(world, runtime.Tensor, create);
+}
+
+/** No more threads than the world's pace needs and half of the cores can give: all of them wait for the slowest. */
+function threadsFor({ fps, model }) {
+  if (!self.crossOriginIsolated) return 1; // the page has no memory that threads could share
+  const needed = Math.ceil((SPARE * fps) / model.fps);
+  return Math.max(1, Math.min(needed, MAX_THREADS, navigator.hardwareConcurrency >> 1));
 }
 
 /** The state of a roll-out is a value, as in world/state.py: {tensors, seed, frame, bytes}. Nothing changes it. */
