@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers_world import make_world
 from jinn.cli import main
 from jinn.cli.publish import check_speed
 from jinn.data.images import crop_resize
@@ -29,6 +30,7 @@ from jinn.player.api import STATIC
 from jinn.player.publish import Exported, Site, frames_per_second, publish
 from jinn.player.runtime import SCRIPT, WASM, Runtime, find_runtime
 from jinn.world.graph import INPUTS, name_tensors
+from jinn.world.web import export_web
 from jinn.world.world import World
 from tiny_world import tiny_world
 
@@ -69,6 +71,7 @@ def session_of(parts: dict[str, bytes], name: str, folder: Path) -> onnxruntime.
 # ---- The folder -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_links_are_relative(two: Path) -> None:
     for page in (two / "index.html", two / "tiny/index.html"):
         links = re.findall(r'(?:src|href|url)=["\']?([^"\'\s>]+)', page.read_text())
@@ -82,6 +85,7 @@ def test_all_links_are_relative(two: Path) -> None:
     assert "&quot;street&quot;" in html
 
 
+@pytest.mark.slow
 def test_the_service_worker_lists_every_file_that_a_page_loads(two: Path) -> None:
     first, _, rest = (two / "sw.js").read_text().partition("\n")
     assert rest == (STATIC / "sw.js").read_text()
@@ -94,6 +98,7 @@ def test_the_service_worker_lists_every_file_that_a_page_loads(two: Path) -> Non
         assert (two / path).exists()
 
 
+@pytest.mark.slow
 def test_pictures_for_people(two: Path, saved_world: World) -> None:
     assert Image.open(two / "preview.png").size == (1200, 630)
     for icon in json.loads((two / "manifest.webmanifest").read_text())["icons"]:
@@ -102,6 +107,7 @@ def test_pictures_for_people(two: Path, saved_world: World) -> None:
     np.testing.assert_array_equal(prompt, saved_world.prompts[2])
 
 
+@pytest.mark.slow
 def test_a_site_is_replaced_and_other_folders_are_refused(tmp_path: Path, exported: Exported) -> None:
     publish({"tiny": exported}, tmp_path / "site", Site("A", "b"), RUNTIME)
     (tmp_path / "site/CNAME").write_text("me.example")
@@ -119,6 +125,7 @@ def test_a_site_is_replaced_and_other_folders_are_refused(tmp_path: Path, export
 # ---- The world ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_page_is_told_what_it_can_set(two: Path, saved_world: World) -> None:
     world, _ = unpack(two / "tiny")
     own = saved_world.config.sampling
@@ -130,6 +137,7 @@ def test_a_page_is_told_what_it_can_set(two: Path, saved_world: World) -> None:
     assert json.loads((two / "tiny/api/worlds").read_text()) == {"worlds": ["tiny", "other"]}
 
 
+@pytest.mark.slow
 def test_graphs_compute_what_python_computes(two: Path, saved_world: World, tmp_path: Path) -> None:
     told, parts = unpack(two / "tiny")
     frame_BHWC = saved_world.prompts[1:2]
@@ -160,6 +168,32 @@ def test_graphs_compute_what_python_computes(two: Path, saved_world: World, tmp_
     assert np.abs(result["frame_BHWC"].astype(int) - pixels.numpy()).mean() < 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["video-tokenizer", "conv-tokenizer"])
+def test_graphs_of_other_tokenizers_play_one_after_the_other(kind: str, tmp_path: Path) -> None:
+    make_world(kind).save(tmp_path / "world")
+    world = World.load(tmp_path / "world")
+    web = export_web(world, tmp_path / "world")
+    parts = {**web.graphs, "weights": web.weights}
+    start, frame = (session_of(parts, name, tmp_path) for name in ("start", "frame"))
+    state, _ = world.reset(world.prompts[:1, None], seed=7)
+    outputs = [entry.name for entry in start.get_outputs()]
+    tensors = dict(zip(outputs, start.run(None, {"tokens_BN": state.tokens_BN.numpy()}), strict=True))
+    tensors["tokens_BN"] = state.tokens_BN.numpy()
+    wanted = {entry.name for entry in frame.get_inputs()}
+    assert wanted <= {*tensors, "actions_B", "noise_SBNU"}
+    for step in range(3):
+        noise = {"noise_SBNU": world.noise(state).numpy(), "actions_B": np.array([step])}
+        result = frame.run(None, {name: x for name, x in (tensors | noise).items() if name in wanted})
+        names = [entry.name.removeprefix("next_") for entry in frame.get_outputs()]
+        tensors = dict(zip(names, result, strict=True))
+        state, pixels = world.step(state, torch.tensor([step]))
+        if step == 0:  # later ones differ where a token did
+            assert np.abs(tensors["frame_BHWC"].astype(int) - pixels.numpy()).mean() < 12
+    assert tensors["past_frames_B"] == state.dynamics_cache.frames_B.numpy()
+
+
+@pytest.mark.slow
 def test_equal_weights_lie_there_once(two: Path) -> None:
     _, parts = unpack(two / "tiny")
     places: dict[str, set[tuple[str, str]]] = {}

@@ -87,7 +87,9 @@ def size_table(sizes: dict[str, int], out: Path) -> rich.table.Table:
         path: size if path.endswith((".pack", ".png")) else len(gzip.compress((out / path).read_bytes()))
         for path, size in sizes.items()
     }
-    table = rich.table.Table("file", "kB", "kB compressed", show_footer=True)
+    table = rich.table.Table(
+        rich.table.Column("file", overflow="fold"), "kB", "kB compressed", show_footer=True
+    )
     table.columns[0].footer = f"{len(sizes)} files"
     for column, values in (1, sizes), (2, compressed):
         table.columns[column].justify = "right"
