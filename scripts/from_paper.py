@@ -93,9 +93,7 @@ CHANGES: dict[str, Callable[[Recipe], Recipe]] = {
     ),
     "doubt about the action": dynamics(doubt=1.0),
     "digits that know of each other, temperature 0.4": digits,
-    "self-rollouts, the first frame stays": lambda recipe: dynamics(keep_first=True)(
-        replace(recipe, self_rollout_training=OURS.self_rollout_training)
-    ),
+    "self-rollouts": lambda recipe: replace(recipe, self_rollout_training=OURS.self_rollout_training),
 }
 
 

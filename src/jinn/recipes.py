@@ -87,15 +87,16 @@ def coinrun_cpu() -> Recipe:
     ``jinn train stores/coinrun --out runs/coinrun --recipe coinrun_cpu``
 
     64 tokens of six digits per frame; our own models. By the rates of undisturbed runs on two cores with AVX512-BF16:
-    45 minutes (tokenizer 8, latent actions 1, dynamics 32, self-rollouts 4); without such instructions expect some
-    four hours. The built-in worlds were trained by earlier forms of it: the model card of ``platforms`` says which
-    values to set, with ``--env use_backgrounds=false --env restrict_themes=true`` for both recordings.
+    48 minutes (tokenizer 11, latent actions 1, dynamics 32, self-rollouts 4); without such instructions expect some
+    four hours. ``platforms`` is made by it (``--set sampling.temperature=0``, and ``--env use_backgrounds=false --env
+    restrict_themes=true`` for both recordings: see its model card), ``coinrun`` by an earlier form. Where the camera
+    stands still, ``--set tokenizer.encoder.kernel=1`` lets a token see its patch alone.
     """
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
     training = partial(TrainingConfig, final_learning_rate=2e-5, optimizer="muon")
     return Recipe(
         tokenizer=ConvTokenizerConfig(
-            encoder=ConvConfig(fine=48, coarse=128, kernel=1),
+            encoder=ConvConfig(fine=48, coarse=128),
             decoder=ConvConfig(fine=80, coarse=160, coarse_blocks=3),
             quantizer=FSQConfig(levels=(8,) * 6),
         ),
@@ -107,7 +108,6 @@ def coinrun_cpu() -> Recipe:
             ),
             clean_frames=0.3,
             doubt=1.0,
-            keep_first=True,
             digit_hidden=384,
         ),
         sampling=SamplingConfig(3, temperature=0.4, choice_temperature=0.0, schedule="exponential"),
@@ -138,7 +138,7 @@ def coinrun() -> Recipe:
     return replace(
         cpu,
         tokenizer=ConvTokenizerConfig(
-            encoder=ConvConfig(fine=64, coarse=192, coarse_blocks=3, kernel=1),
+            encoder=ConvConfig(fine=64, coarse=192, coarse_blocks=3),
             decoder=ConvConfig(fine=96, coarse=256, coarse_blocks=4),
             quantizer=FSQConfig(levels=(8,) * 10),
         ),
