@@ -182,6 +182,8 @@ def distribute(module: nn.Module, ranks: Ranks) -> None:
     half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     on_gpu = ranks.device.type == "cuda"
     precision = half if on_gpu and ranks.precision == "bfloat16" else MixedPrecisionPolicy()
+    for weight in module.parameters():  # those of convolutions are in the layout that is fastest on a CPU
+        weight.data = weight.data.contiguous()
     for block in blocks:
         fully_shard(block, mesh=mesh["data"], mp_policy=precision)
         for path in ("clip", "next_frame"):
