@@ -190,9 +190,8 @@ def _open_atari(name: str, seed: int, levels: tuple[int, int] | None, num_envs: 
         return rng.integers(num_actions, size=num_envs)
 
     fps = ATARI_FPS / float(env.config["frame_skip"])
-    names = (
-        ATARI_NAMES if num_actions == len(ATARI_NAMES) else None
-    )  # most games have fewer, in an order of their own
+    # Most games have fewer actions, in an order of their own.
+    names = ATARI_NAMES if num_actions == len(ATARI_NAMES) else None
     return Games(reset, step, env.close, sample_actions, num_envs, num_actions, fps, names)
 
 
