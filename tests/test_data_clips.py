@@ -149,3 +149,17 @@ def test_clips_longer_than_every_episode_are_reported(store: FrameStore, tmp_pat
 def test_reading_past_an_episode_fails(store: FrameStore) -> None:
     with pytest.raises(IndexError):
         read_clips(store, np.array([0]), np.array([1]), 3)
+
+
+def test_the_only_film_is_trained_on_although_its_hash_is_held_out(tmp_path: Path) -> None:
+    def add(*groups: int) -> list[bool]:
+        with StoreWriter(tmp_path / "s", (8, 8), 10) as writer:
+            for group in groups:
+                writer.append(np.zeros((4, 8, 8, 3), np.uint8))
+                writer.end_episode(f"{group}", group=group)
+        heldout: list[bool] = FrameStore.open(tmp_path / "s").heldout.tolist()
+        return heldout
+
+    always, never = 0, 2**64 - 1
+    assert add(always) == [False]
+    assert add(always + 1, never) == [False, True, False]  # the choice remains when more is added

@@ -132,9 +132,12 @@ def read_index(path: Path) -> Index:
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise _damaged(file) from error
     starts, lengths = columns["start"], columns["length"]
-    back_to_back = np.array_equal(starts, np.cumsum(lengths) - lengths) and (lengths > 0).all()
+    # Between two episodes there may be frames of one that was replaced.
+    apart = bool(
+        (starts[:1] >= 0).all() and (starts[1:] >= (starts + lengths)[:-1]).all() and (lengths > 0).all()
+    )
     known = (columns["source"] >= 0).all() and (columns["source"] < len(sources)).all()
-    if len({len(column) for column in columns.values()}) > 1 or not back_to_back or not known:
+    if len({len(column) for column in columns.values()}) > 1 or not apart or not known:
         raise _damaged(file)
     return index
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,9 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         self._columns = {name: column.tolist() for name, column in index.columns.items()}
         self.num_frames = count_frames(self._columns)  # written, those of the open episode included
         self._sources = {name: number for number, name in enumerate(index.sources)}
-        self._heldout_groups = set(index.columns["group"][index.columns["heldout"]].tolist())
+        heldout = index.columns["heldout"]
+        # A group stays in its split when more is added, also where the choice was made by `close`.
+        self._splits: dict[int, bool] = dict(zip(self._columns["group"], heldout.tolist(), strict=True))
         self._safe = (self.num_episodes, len(self._sources))  # episodes and sources that a rollback keeps
         self._unsynced: set[Path] = set()  # files that may not be on the disk yet
         self._committed_at, self._commit_seconds = time.monotonic(), 0.0
@@ -94,6 +97,27 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
     def num_episodes(self) -> int:
         """Number of episodes that have ended, committed or not."""
         return len(self._columns["start"])
+
+    @property
+    def open_frames(self) -> int:
+        """Number of frames of the episode that has not ended."""
+        return self.num_frames - count_frames(self._columns)
+
+    @property
+    def num_heldout(self) -> int:
+        """Number of episodes that are held out from training."""
+        return sum(self._columns["heldout"])
+
+    def added_since(self, frame: int) -> tuple[int, int]:
+        """Number of episodes from this frame of the store on, and of their frames."""
+        places = zip(self._columns["start"], self._columns["length"], strict=True)
+        lengths = [length for start, length in places if start >= frame]
+        return len(lengths), sum(lengths)
+
+    def group_of(self, source: str) -> int:
+        """Number of the group of a source's first episode."""
+        group: int = self._columns["group"][self._columns["source"].index(self._sources[source])]
+        return group
 
     def append(self, frames_THWC: np.ndarray) -> None:
         """Write the next chunk (uint8, T > 0) of the episode that has not ended, or the first one of a new episode."""
@@ -114,7 +138,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         source: str,
         actions_T: np.ndarray | None = None,
         level_seed: int | None = None,
-        group: str | None = None,
+        group: str | int | None = None,
     ) -> None:
         """Make one episode of all frames that were appended since the last one.
 
@@ -122,7 +146,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             source: Name of the video or environment.
             actions_T: True actions, int; entry t leads from frame t to t + 1, the last entry is ignored.
             level_seed: Seed of the level that was played.
-            group: Episodes of one group share a split; by default the level, or else the source.
+            group: Name or number of the group; episodes of one share a split. By default the level, or else the source.
         """
         start = count_frames(self._columns)
         frames = self.num_frames - start
@@ -138,7 +162,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         self._write(self.path / "actions.bin", 2 * start, stored)
         if group is None:
             group = source if level_seed is None else f"level {level_seed}"
-        number = group_hash(group)
+        number = group_hash(group) if isinstance(group, str) else group
         row = {
             "start": start,
             "length": frames,
@@ -146,7 +170,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             "group": number,
             "level_seed": NO_SEED if level_seed is None else level_seed,
             "has_actions": actions_T is not None,
-            "heldout": is_heldout(number) or number in self._heldout_groups,
+            "heldout": self._splits.setdefault(number, is_heldout(number)),
         }
         for name, value in row.items():
             self._columns[name].append(value)
@@ -162,6 +186,20 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         self._safe = (self.num_episodes, len(self._sources))
         if time.monotonic() - self._committed_at > max(2.0, 20 * self._commit_seconds):
             self.commit()
+
+    def drop_open(self) -> None:
+        """Drop the frames of the episode that has not ended."""
+        self.num_frames = count_frames(self._columns)
+
+    def remove_source(self, source: str) -> None:
+        """Remove the episodes of a source, which a newer version of it replaces; call `finish_source` with that next.
+
+        Their bytes stay where they are, and are no longer listed.
+        """
+        rows = [number != self._sources[source] for number in self._columns["source"]]
+        for name, column in self._columns.items():
+            self._columns[name] = list(compress(column, rows))
+        self.done_sources.discard(source)
 
     def rollback(self) -> None:
         """Drop all frames and episodes since the last finished source or commit."""
@@ -191,12 +229,16 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         """Complete the split, commit and release the store; an empty one is removed.
 
         If no group's hash fell into the held-out split, as is usual for a folder of a few videos, the group
-        with the smallest hash is held out, provided that at least three others remain to train on.
+        with the smallest hash is held out, provided that at least three others remain to train on. If all groups
+        fell into it, none of them is.
         """
-        groups = set(self._columns["group"])
-        if not any(self._columns["heldout"]) and len(groups) >= 4:
+        groups, heldout = set(self._columns["group"]), self._columns["heldout"]
+        if all(heldout):
+            heldout = [False] * len(heldout)
+        if not any(heldout) and len(groups) >= 4:
             smallest = min(groups)
-            self._columns["heldout"] = [group == smallest for group in self._columns["group"]]
+            heldout = [group == smallest for group in self._columns["group"]]
+        self._columns["heldout"] = heldout
         self._release()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
