@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.measure import RESULTS, Row, interleaved, save
 from jinn.data import video
+from jinn.data.film import read_film
 from jinn.data.images import crop_resize
 
 SIZES_HW = {(90, 160): 300, (360, 640): 150, (1080, 1920): 60}  # height, width: frames at 30 a second
@@ -90,7 +91,7 @@ def reader(
 
     def read() -> int:
         with mock.patch.object(video, "_to_frame", to_frame):
-            return sum(map(len, video.read_video(path, fps, FRAME_HW)))
+            return sum(len(chunk) for _, chunk in read_film(path, fps, FRAME_HW))
 
     return read
 

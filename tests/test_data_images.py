@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from jinn.data.collect import collect
+from jinn.data.film import read_film
 from jinn.data.images import BAND_VALUES, crop_resize
-from jinn.data.video import read_video
 
 SIZES = [(150, 150), (120, 211), (97, 131), (33, 17), (64, 64), (640, 360)]  # height and width, pixels
 
@@ -50,7 +50,7 @@ def through_a_video(picture: np.ndarray, size_hw: tuple[int, int], folder: Path)
         for _ in range(3):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         container.mux(stream.encode())
-    frame: np.ndarray = next(read_video(folder / "a.mkv", 10, size_hw))[0]
+    frame: np.ndarray = next(read_film(folder / "a.mkv", 10, size_hw))[1][0]
     return frame
 
 

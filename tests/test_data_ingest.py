@@ -11,11 +11,12 @@ import pytest
 
 from jinn.contracts import JinnError
 from jinn.data import ingest as module
+from jinn.data.film import read_film
 from jinn.data.ingest import Summary, ingest
 from jinn.data.store import FrameStore
 from jinn.data.store_format import read_index
 from jinn.data.synthetic import game_rollout
-from jinn.data.video import VideoError, read_video
+from jinn.data.video import VideoError
 from jinn.data.writer import StoreWriter
 
 try:
@@ -75,6 +76,7 @@ def test_a_folder_of_videos(videos: Path, tmp_path: Path) -> None:
         frames=100,
         hours=100 / 10 / 3600,
         resumed=0,
+        heldout=1,
         skipped=(
             ("empty.mp4", "it is empty"),
             ("notes.txt", "it is a picture or a text, not a video"),
@@ -126,7 +128,7 @@ def interrupted(call: Callable[..., Summary], whole: Path, out: Path) -> int:
 
 
 def test_interrupted_videos_continue(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jinn.data.video.CHUNK", 7)
+    monkeypatch.setattr("jinn.data.film.CHUNK", 7)
 
     def call(out: Path, **options: object) -> Summary:
         return ingest([str(videos)], out, size_hw=(16, 16), **options)  # type: ignore[arg-type]
@@ -195,15 +197,34 @@ def test_videos_and_play_in_one_store(tmp_path: Path) -> None:
     assert np.array_equal(store.actions(1, 0, 100), actions)  # type: ignore[arg-type]
 
 
-def test_copies_of_a_video_are_in_the_same_split(tmp_path: Path) -> None:
-    for i in range(6):
-        path = film(tmp_path / "videos" / f"{i}.mp4", i)
-        (tmp_path / "videos" / f"copy of {i}.mp4").write_bytes(path.read_bytes())
-    ingest([str(tmp_path / "videos")], tmp_path / "out", size_hw=(16, 16))
-    store = FrameStore.open(tmp_path / "out")
-    heldout = dict(zip(sources_of(store), store.heldout.tolist(), strict=True))
-    assert [heldout[f"{i}.mp4"] for i in range(6)] == [heldout[f"copy of {i}.mp4"] for i in range(6)]
-    assert 2 <= sum(heldout.values()) < 12
+def test_copies_of_a_video_are_stored_once(tmp_path: Path) -> None:
+    path = film(tmp_path / "videos" / "a.mp4", 0)
+    (tmp_path / "videos" / "copy.mp4").write_bytes(path.read_bytes())
+    (tmp_path / "elsewhere.mp4").write_bytes(path.read_bytes())
+    summary = ingest([str(tmp_path / "videos"), str(tmp_path / "elsewhere.mp4")], tmp_path / "out")
+    assert summary.episodes == 1
+    same = "it is the same film as a.mp4"
+    assert set(summary.skipped) == {("copy.mp4", same), ("elsewhere.mp4", same)}
+
+
+def test_a_film_that_changed_replaces_the_old_one(tmp_path: Path) -> None:
+    """It grew, was encoded anew, or a damaged copy of the same size was repaired; it stays in its split."""
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    for number in range(5):
+        film(videos / f"{number}.mp4", number)
+    ingest([str(videos)], out, size_hw=(16, 16))
+    before = FrameStore.open(out)
+    film(videos / "2.mp4", 2, frames=90)
+    content = (videos / "4.mp4").read_bytes()
+    (videos / "4.mp4").write_bytes(content.replace(b"x264 - core", b"x264 . core"))  # the encoder's comment
+    summary = ingest([str(videos)], out)
+    assert (summary.episodes, summary.frames, summary.resumed) == (2, 50, 3)
+    after = FrameStore.open(out)
+    assert sources_of(after) == ["0.mp4", "1.mp4", "3.mp4", "2.mp4", "4.mp4"]
+    assert after.lengths.tolist() == [20, 20, 20, 30, 20]
+    assert np.array_equal(after.frames(2, 0, 20), before.frames(3, 0, 20))
+    assert set(after.groups.tolist()) == set(before.groups.tolist())
+    assert ingest([str(videos)], out).resumed == 5
 
 
 def test_a_long_video_is_one_episode_for_any_chunk_size(
@@ -212,7 +233,7 @@ def test_a_long_video_is_one_episode_for_any_chunk_size(
     path = film(tmp_path / "long.mp4", 0, 300)
     ingest([str(path)], tmp_path / "one", size_hw=(16, 16))
     assert FrameStore.open(tmp_path / "one").lengths.tolist() == [100]
-    monkeypatch.setattr("jinn.data.video.CHUNK", 7)
+    monkeypatch.setattr("jinn.data.film.CHUNK", 7)
     ingest([str(path)], tmp_path / "many", size_hw=(16, 16))
     assert everything(tmp_path / "many") == everything(tmp_path / "one")
 
@@ -224,7 +245,7 @@ def test_a_truncated_video_is_kept_up_to_the_damage(tmp_path: Path) -> None:
     (tmp_path / "v" / "b.mkv").write_bytes(whole[: len(whole) // 5])
     begun: list[np.ndarray] = []
     with pytest.raises(VideoError):
-        begun.extend(read_video(tmp_path / "v" / "b.mkv", 10, (32, 32)))
+        begun.extend(chunk for _, chunk in read_film(tmp_path / "v" / "b.mkv", 10, (32, 32)))
     assert 0 < len(begun[0]) < 16
     film(tmp_path / "v" / "c.mkv", 1)
     summary = ingest([str(tmp_path / "v")], tmp_path / "out")
@@ -246,7 +267,7 @@ def test_sources_without_frames_leave_no_store(tmp_path: Path) -> None:
     with pytest.raises(JinnError, match="nothing could be read"):
         ingest([str(tmp_path / "v")], tmp_path / "out")
     (tmp_path / "v" / "a.txt").write_text("hello\n" * 99)
-    with pytest.raises(JinnError, match=r"for example a.txt: it is a picture or a text"):
+    with pytest.raises(JinnError, match=r"no videos in .*, only a.txt: it is a picture or a text"):
         ingest([str(tmp_path / "v")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -259,6 +280,8 @@ def test_sources_without_frames_leave_no_store(tmp_path: Path) -> None:
         (["synthetic:chess"], {}, "there is no synthetic:chess"),
         ([GAME], {"frames": 0}, "above zero"),
         ([GAME], {"fps": -1}, "above zero"),
+        ([GAME], {"fps": float("nan")}, "above zero"),
+        ([GAME], {"fps": float("inf")}, "above zero"),
         ([GAME], {"size_hw": (30, 30)}, "multiples of 4"),
         ([GAME], {"policy": "sticky"}, "leave levels and policy out"),
         ([GAME], {"levels": (5, 0)}, "a number >= 1"),
@@ -312,8 +335,8 @@ def test_progress_is_reported(videos: Path, tmp_path: Path) -> None:
     reports: list[tuple[int, int, str]] = []
     ingest([str(videos), GAME], tmp_path / "out", frames=300, progress=lambda *report: reports.append(report))
     assert all(0 <= done <= total for done, total, _ in reports)
-    files = [done for done, total, _ in reports if total == 7]
+    files = [done for done, total, _ in reports if total == 6]
     assert files == sorted(files)
-    assert files[-1] == 7
+    assert files[-1] == 6
     assert any("sub/c.mp4" in text for _, _, text in reports)
     assert reports[-1] == (300, 300, GAME)

@@ -11,6 +11,8 @@ import tyro
 from jinn.cli.console import progress, say
 from jinn.errors import JinnError
 
+MAX_SENTENCES = 20  # about files of one heading
+
 
 def data(
     sources: tyro.conf.Positional[tuple[str, ...]],
@@ -27,7 +29,8 @@ def data(
     """Turn videos or environments into a frame store.
 
     Args:
-        sources: Video files, folders of video files, or environments such as envpool:CoinrunHard-v0,
+        sources: Video files (also arrays, .npy and .npz, and animated WebP), folders of these and of numbered
+            pictures, or environments such as envpool:CoinrunHard-v0,
             envpool:Boxing-v5, gymnasium:CartPole-v1 and synthetic:game.
         out: Folder of the store. An interrupted command goes on in it, and other sources are added to it.
         fps: Frames per second to keep. The default is 10 for videos, and the environment's own rate.
@@ -40,7 +43,7 @@ def data(
             FILE.py:FUNCTION is your own function from pictures (uint8, BHWC) to one action for each.
         env: Option of the environments, as KEY=VALUE, such as use_backgrounds=false; may be given several times.
     """
-    from jinn.data.ingest import ingest
+    from jinn.data.ingest import by_reason, ingest
 
     with progress() as show:
         summary = ingest(
@@ -54,14 +57,22 @@ def data(
             policy=policy,
             progress=partial(show, "reading"),
         )
-    for heading, files in (("skipped", summary.skipped), ("read in part", summary.warnings)):
-        for file, reason in files:
-            say(f"{heading}: {file}: {reason}")
+    for heading, files in (("skipped", summary.skipped), ("note", summary.warnings)):
+        sentences = by_reason(files)
+        for sentence in sentences[:MAX_SENTENCES]:
+            say(f"{heading}: {sentence}")
+        if len(sentences) > MAX_SENTENCES:
+            say(f"{heading}: and {len(sentences) - MAX_SENTENCES:,} more of other kinds")
     kept = f", {summary.resumed} sources were there already" if summary.resumed else ""
     say(
         f"{out}: {summary.episodes} clips, {summary.frames:,} frames, {summary.hours:.2f} hours added; "
         f"{len(summary.skipped)} files skipped{kept}"
     )
+    if not summary.heldout:
+        say(
+            "Nothing is held out, so a world that is trained on this store cannot be measured on it. From four videos "
+            "or levels on, one is held out: add some, or make a second store of others for jinn eval."
+        )
 
 
 def with_options(source: str, options: Sequence[str]) -> str:

@@ -46,6 +46,12 @@ def crop_resize(frames_THWC: np.ndarray, size_hw: tuple[int, int], pixel_aspect:
     return np.floor(sums / (crop_h * crop_w) + 0.5).astype(np.uint8, order="C")
 
 
+def on_white(pixels_HWC: np.ndarray) -> np.ndarray:
+    """Lay a picture with transparency (uint8 RGBA) over white, as a browser shows it; returns uint8 RGB."""
+    opaque = pixels_HWC[..., 3:].astype(np.uint16)
+    return ((pixels_HWC[..., :3] * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
+
+
 def _sum_areas(values_TIX: np.ndarray, want: int, dtype: type[np.floating]) -> np.ndarray:
     """Sums along axis 1 weighted by `_overlaps`, ``(T, want, X)``; only parts that overlap are multiplied."""
     frames, have, length = values_TIX.shape

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from jinn.contracts import JinnError
+from jinn.data.clock import Warn
 from jinn.data.collect import Episode, collect
+from jinn.data.film import read_film
+from jinn.data.folder import MIN_FRAMES, Film, find_films
 from jinn.data.games import open_games
 from jinn.data.store import FrameStore
 from jinn.data.store_format import group_hash
 from jinn.data.synthetic import ACTIONS, CELL, game_rollout
-from jinn.data.video import VideoError, read_video
+from jinn.data.video import VideoError
 from jinn.data.writer import StoreWriter
 
 # progress(done, total, text): `done` of `total` files or frames of the current source, and what is being read.
@@ -29,7 +35,7 @@ Progress = Callable[[int, int, str], None]
 DEFAULT_SIZE_HW = (64, 64)
 DEFAULT_FPS = 10.0  # of videos and the synthetic game; environments keep their own rate
 DEFAULT_FRAMES = 100_000
-MIN_FRAMES = 16  # a video that breaks off earlier is skipped
+FILM_SOURCE = r"(?P<name>.*)#(?P<content>[0-9a-f]{16})@(?P<place>[0-9a-f]{16})"  # name of a film's source
 GAME_LENGTH = 100  # frames of an episode of the synthetic game
 
 # Frames in a chunk of play. A stop repeats one chunk; EnvPool's 16 games side by side should each show some
@@ -45,8 +51,9 @@ class Summary:
     frames: int
     hours: float  # duration of these frames at the store's rate
     resumed: int  # number of videos and chunks of play that an earlier call had completed
+    heldout: int  # number of clips of the whole store that are held out from training
     skipped: tuple[tuple[str, str], ...]  # (file, reason) of each file that could not be read
-    warnings: tuple[tuple[str, str], ...]  # (file, reason) of each file that was read in part
+    warnings: tuple[tuple[str, str], ...]  # (file, text): what is missing or unusual in files that were read
 
 
 @dataclass(frozen=True)
@@ -91,36 +98,58 @@ def ingest(
     """
     out = Path(out)
     games = [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
-    videos = [found for source in sources if source not in games for found in _find_videos(Path(source), out)]
+    found = [find_films(Path(source), out) for source in sources if source not in games]
+    films = [film for some, _ in found for film in some]
     _check(sources, games, frames, levels)
     native = {source: native_of(source) for source in games}
     old = FrameStore.open(out) if (out / "store.json").exists() else None
     if fps is None:
-        rates = set() if videos else {own.fps for own in native.values()}
+        rates = set() if films else {own.fps for own in native.values()}
         fps = old.fps if old else rates.pop() if len(rates) == 1 else DEFAULT_FPS
     size_hw = size_hw or (old.size_hw if old else DEFAULT_SIZE_HW)
-    if fps <= 0 or min(size_hw) < 1 or (frames is not None and frames < 1):
+    if not 0 < fps < math.inf or min(size_hw) < 1 or (frames is not None and frames < 1):
         raise JinnError("the rate, the size and the number of frames must be above zero")
     plays = [
         _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, own.fps, fps))
         for source, own in native.items()
     ]
     num_actions = max((own.num_actions for own in native.values()), default=0)
-    names, *others = {own.action_names for own in native.values() if own.num_actions} or {None}
+    names, *more = {own.action_names for own in native.values() if own.num_actions} or {None}
     try:
-        with StoreWriter(out, size_hw, fps, num_actions, action_names=None if others else names) as writer:
-            old_episodes, old_frames = writer.num_episodes, writer.num_frames
-            resumed, skipped, warnings = _add_videos(writer, videos, progress)
+        with StoreWriter(out, size_hw, fps, num_actions, action_names=None if more else names) as writer:
+            old_frames = writer.num_frames
+            resumed, skipped, warnings = _add_films(writer, films, progress)
             resumed += sum(_add_play(writer, play, progress) for play in plays)
-            episodes, added = writer.num_episodes - old_episodes, writer.num_frames - old_frames
+            episodes, added = writer.added_since(old_frames)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         raise JinnError(f"the disk of {out} is full: make room and run the same command again") from error
+    skipped += [other for _, others in found for other in others]
     if not added and not resumed:
-        example = f", for example {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-        raise JinnError(f"nothing could be read from {' '.join(sources)}{example}")
-    return Summary(episodes, added, added / fps / 3600, resumed, tuple(skipped), tuple(warnings))
+        raise _nothing(sources, skipped, bool(films))
+    return Summary(
+        episodes, added, added / fps / 3600, resumed, writer.num_heldout, tuple(skipped), tuple(warnings)
+    )
+
+
+def by_reason(files: Sequence[tuple[str, str]]) -> list[str]:
+    """One sentence for each reason, with a file as an example and the number of the others."""
+    groups = defaultdict(list)
+    for name, reason in files:
+        groups[reason].append(name)
+    return [
+        f"{names[0]}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: {reason}"
+        for reason, names in groups.items()
+    ]
+
+
+def _nothing(sources: Sequence[str], skipped: list[tuple[str, str]], has_films: bool) -> JinnError:
+    where = " ".join(sources)
+    if not has_films and skipped:
+        return JinnError(f"there are no videos in {where}, only {by_reason(skipped)[0]}")
+    return JinnError(f"nothing could be read from {where}{', for example ' if skipped else ''}"
+                     + "; ".join(by_reason(skipped)[:3]))  # fmt: skip
 
 
 def level_name(source: str, level: int) -> str:
@@ -139,39 +168,90 @@ def _check(
         raise JinnError(f"levels are a first seed >= 0 and a number >= 1, not {levels[0]}:{levels[1]}")
 
 
-def _add_videos(
-    writer: StoreWriter, videos: list[tuple[Path, str]], progress: Progress
+def _add_films(
+    writer: StoreWriter, films: list[Film], progress: Progress
 ) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
-    """Write the videos that the store lacks; returns `resumed`, `skipped` and `warnings` of the `Summary`."""
-    resumed, skipped, warnings = 0, [], []
-    for number, (path, name) in enumerate(videos):
-        progress(number, len(videos), name)
+    """Write the films that the store lacks; returns `resumed`, `skipped` and `warnings` of the `Summary`."""
+    resumed = 0
+    skipped: list[tuple[str, str]] = []
+    warnings: list[tuple[str, str]] = []
+    # A film goes by name, content and place. The same content is not stored twice, under whatever name, and what was
+    # at the same place before is replaced.
+    found = [match for name in writer.done_sources if (match := re.fullmatch(FILM_SOURCE, name, re.DOTALL))]
+    names = {match["content"]: match["name"] for match in found}
+    places = {match["place"]: match[0] for match in found}
+    for number, film in enumerate(films):
+        progress(number, len(films), film.name)
         try:
-            content = _fingerprint(path)
+            content, place = film.content_hash(), film.place
         except OSError as error:
-            skipped.append((name, f"it cannot be read ({error.strerror})"))
+            skipped.append((film.name, f"it cannot be read ({error.strerror})"))
             continue
-        source = f"{name}#{content}"
-        if source in writer.done_sources:
-            resumed += 1
+        if content in names:
+            if names[content] == film.name:
+                resumed += 1
+            else:
+                skipped.append((film.name, f"it is the same film as {names[content]}"))
             continue
+        old, source = places.get(place), f"{film.name}#{content}@{place}"
+        # The new version keeps the group of the old one, and with it the split.
+        group = content if old is None else writer.group_of(old)
+        said: list[str] = []
         first = writer.num_frames
-        try:
-            for chunk_THWC in read_video(path, writer.fps, writer.size_hw):
-                writer.append(chunk_THWC)
-                progress(number, len(videos), f"{name} ({writer.num_frames - first:,} frames)")
-        except VideoError as error:
-            if writer.num_frames - first < MIN_FRAMES:
-                writer.rollback()
-                skipped.append((name, str(error)))
-                continue
-            warnings.append((name, str(error)))
-        # Copies of a video under other names must not be split over training and held-out.
-        writer.end_episode(source, group=content)
+
+        def show(number: int = number, name: str = film.name, first: int = first) -> None:
+            progress(number, len(films), f"{name} ({writer.num_frames - first:,} frames)")
+
+        if problem := _add_film(writer, film, source, group, said.append, show):
+            writer.rollback()
+            skipped.append((film.name, problem))
+            continue
+        warnings += [(film.name, text) for text in said]
+        if old is not None:
+            writer.remove_source(old)
         writer.finish_source(source)
-    if videos:
-        progress(len(videos), len(videos), "videos")
+        names[content], places[place] = film.name, source
+    if films:
+        progress(len(films), len(films), "videos")
     return resumed, skipped, warnings
+
+
+def _add_film(
+    writer: StoreWriter, film: Film, source: str, group: str | int, warn: Warn, show: Callable[[], None]
+) -> str | None:
+    """Write the clips of a film. Returns why there are none, or None.
+
+    Pieces between damaged places are left out if they are short; a whole film may have any length.
+    """
+    kept, pieces, dropped, open_clip, problem = 0, 0, 0, 0, ""
+
+    def end(is_whole: bool) -> None:
+        nonlocal kept, pieces, dropped
+        pieces += 1
+        if writer.open_frames and (is_whole or writer.open_frames >= MIN_FRAMES):
+            kept += writer.open_frames
+            writer.end_episode(source, group=group)
+        else:
+            dropped += writer.open_frames
+            writer.drop_open()
+
+    try:
+        for clip, chunk_THWC in read_film(film.files if len(film.files) > 1 else film.files[0], writer.fps,
+                                          writer.size_hw, warn):  # fmt: skip
+            if clip != open_clip:
+                end(is_whole=False)
+                open_clip = clip
+            writer.append(chunk_THWC)
+            show()
+    except VideoError as error:
+        problem = str(error)
+        warn(problem)
+    end(is_whole=not problem and not pieces)
+    if dropped and kept:
+        warn(f"pieces of fewer than {MIN_FRAMES} frames are left out, {dropped} frames together")
+    if kept:
+        return None
+    return problem or f"none of its pieces has {MIN_FRAMES} frames"
 
 
 def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
@@ -255,22 +335,6 @@ def _repeat(source: str, native: float, fps: float) -> int:
             f"or {native / 3:g} fps"
         )
     return repeat
-
-
-def _find_videos(path: Path, out: Path) -> list[tuple[Path, str]]:
-    """A file, or all files below a folder except hidden ones and the store itself; with names to show."""
-    if path.is_file():
-        return [(path, path.name)]
-    if not path.is_dir():
-        raise JinnError(f"there is no file or folder {path}: check the name (environments are envpool:NAME)")
-    store = out.resolve()
-    found = []
-    for file in sorted(path.rglob("*")):
-        name = file.relative_to(path)
-        hidden = any(part.startswith(".") for part in name.parts)
-        if file.is_file() and not hidden and store not in file.resolve().parents:
-            found.append((file, name.as_posix()))
-    return found
 
 
 def _fingerprint(path: Path) -> str:

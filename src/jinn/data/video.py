@@ -1,4 +1,4 @@
-"""Video files -> frames at a rate and a size.
+"""Video files -> frames at a rate and a size, decoded by FFmpeg.
 
 Frames are picked by their timestamps: output frame k is what a player displays k / fps seconds after the first picture,
 also when the file's own rate varies. Pictures are rotated and mirrored as the file asks, and go through `crop_resize`.
@@ -6,107 +6,189 @@ also when the file's own rate varies. Pictures are rotated and mirrored as the f
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jinn.contracts import JinnError
-from jinn.data.images import crop_resize
+from jinn.data.clock import Shown, Warn, resample
+from jinn.data.images import crop_resize, on_white
 
-CHUNK = 256  # frames yielded at once
-# Seconds. Matroska rounds times to milliseconds: a picture that is due now may be stamped half of one later.
-TOLERANCE = 0.001
-# Seconds. A picture that claims to be displayed for longer is a jump of the clock, as where recordings are joined.
-LONGEST_DISPLAY = 600.0
+LOOK_AHEAD = 64  # packets of a track by which it is judged before it is decoded
 # Formats that FFmpeg can open but that are no videos: pictures, text as pictures, and lists of other files.
 NOT_VIDEO = {"image2", "tty", "bin", "xbin", "adf", "idf", "hls", "dash", "concat", "sdp", "lavfi"}
 
 
 class VideoError(JinnError):
-    """A file cannot be read as video, or only in part; the message says why in plain words."""
+    """A film cannot be read, or only in part; the message says why in plain words."""
 
 
-def read_video(path: str | Path, fps: float, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Yield a video's frames in chunks, uint8 ``(T, H, W, 3)`` with T from 1 to `CHUNK`.
+@dataclass
+class _Track:
+    """A video track that is being read."""
 
-    Args:
-        path: A file in any format that FFmpeg decodes: mp4, webm, mkv, mov, avi, gif, ...
-        fps: Frames per second to yield; above the video's own rate, frames repeat.
-        size_hw: Height and width of the frames, pixels.
+    stream: Any
+    packets: Iterator[Any]  # of all tracks; an exception stands for a damaged place
+    usual: float  # seconds from one picture to the next, as a rule
+    is_mistimed: bool  # pictures change their order, but the times of their packets do not
+    others: int  # number of tracks with films that are not read
+    end: float = 0.0  # when the last picture ends, seconds by the film's clock
 
-    Raises:
-        VideoError: The file is no video, or breaks off, after all frames before that were yielded.
-        JinnError: PyAV is not installed.
-    """
-    chunk: list[np.ndarray] = []
-    with _open(Path(path)) as container:
+
+def video_frames(
+    path: Path, fps: float, size_hw: tuple[int, int], warn: Warn
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the number of the clip and the frame, uint8 HWC; arguments and errors are those of `read_film`."""
+    with ExitStack() as stack:
+        container = stack.enter_context(_open(path))
+        from av.video.reformatter import VideoReformatter  # once `_open` has said whether PyAV is installed
+
+        track = _choose_track(container, fps)
+        if track.is_mistimed:  # then the edit list, which MP4 makes of times, leaves out the wrong pictures
+            container = stack.enter_context(_open(path, {"ignore_editlist": "1"}))
+            track = _choose_track(container, fps)
+        if track.others:
+            warn(
+                f"it has {track.others + 1} tracks of video, of which number {track.stream.index + 1} is read"
+            )
+        pixel_aspect = float(
+            track.stream.sample_aspect_ratio or 1
+        )  # width over height of a pixel: television
+        converter = VideoReformatter()
+        last, frame_HWC = None, np.empty(0, np.uint8)
+        for clip, picture in resample(_decode(track), fps, track.usual, warn):
+            if picture is not last:
+                last, frame_HWC = picture, _to_frame(picture, size_hw, pixel_aspect, converter)
+            yield clip, frame_HWC
+        length = 0.0
+        if track.stream.duration:
+            length = float(track.stream.duration * track.stream.time_base)
+        elif container.duration and len(container.streams) == 1:  # else it may be the length of the sound
+            length = container.duration / 1e6
+        if track.end < 0.9 * length:
+            raise VideoError(f"it breaks off after {track.end:.1f} of {length:.1f} seconds")
+
+
+def _choose_track(container: Any, fps: float) -> _Track:
+    """The film's track by its first packets: not a cover nor a still; else the one that the file calls the default."""
+    from av.stream import Disposition
+
+    still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+    streams = [s for s in container.streams.video if not s.disposition & still]
+    if not streams:
+        raise VideoError("it has no video in it")
+    known = [stream for stream in streams if stream.codec_context is not None]
+    if not known:
+        raise VideoError("FFmpeg does not know how its pictures are encoded")
+    packets, head, counts = _packets(container, known), [], Counter[int]()
+    for packet in packets:
+        head.append(packet)
+        if not isinstance(packet, Exception):
+            counts[packet.stream.index] += bool(packet.size)
+            if max(counts.values()) == LOOK_AHEAD:
+                break
+    films = [stream for stream in known if counts[stream.index] > 1]
+    flagged = [stream for stream in films if stream.disposition & Disposition.default]
+    stream = (flagged or films or known)[0]
+    # Small pictures lose more by threads than they gain.
+    large = stream.codec_context.width * stream.codec_context.height > 640 * 360
+    stream.thread_type = "AUTO" if large else "NONE"
+
+    own = [p for p in head if not isinstance(p, Exception) and p.stream.index == stream.index and p.size]
+    times = [time for packet in own if (time := _time(packet)) is not None]
+    usual = 1 / float(stream.average_rate or fps)
+    if len(times) > 1:  # the mean would count a gap
+        usual = float(np.median(np.diff(np.sort(times))) * stream.time_base) or usual
+    is_ordered = len(times) > 1 and all(a < b for a, b in pairwise(times))
+    reorders = bool(stream.codec_context.has_b_frames)
+    return _Track(stream, chain(head, packets), usual, is_ordered and reorders, max(0, len(films) - 1))
+
+
+def _packets(container: Any, streams: list[Any]) -> Iterator[Any]:
+    """The packets of some tracks, with an exception where the file is damaged; reading goes on behind it."""
+    from av.error import FFmpegError
+
+    is_stuck = False
+    while True:
         try:
-            for frame_HWC in _resample(container, fps, size_hw):
-                chunk.append(frame_HWC)
-                if len(chunk) == CHUNK:
-                    yield np.stack(chunk)
-                    chunk.clear()
-        except Exception:
-            if chunk:  # what was decoded comes first
-                yield np.stack(chunk)
-            raise
-        if chunk:
-            yield np.stack(chunk)
+            for packet in container.demux(streams):
+                is_stuck = False
+                yield packet
+            return
+        except FFmpegError as error:
+            yield error
+            if is_stuck:
+                return
+            is_stuck = True
 
 
-def _resample(container: Any, fps: float, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Yield the frame that is displayed at times 0, 1 / fps, 2 / fps, ... after the first picture."""
-    from av.video.reformatter import VideoReformatter
+def _decode(track: _Track) -> Iterator[Shown]:
+    """The pictures of a track. Behind damage, those are left out that are decoded from others that are missing.
 
-    stream = container.streams.video[0]
-    usual = 1 / float(stream.average_rate or fps)  # seconds between pictures
-    pixel_aspect = float(stream.sample_aspect_ratio or 1)  # width over height of a pixel: television
-    converter = VideoReformatter()
-    due, pictures, since, end = 0, 0, 0.0, 0.0
-    zero = picture = None  # the clock at the first picture; the current picture
-    for frame in container.decode(stream):
-        before = since
-        if frame.time is None:
-            since = before + usual * bool(pictures)
-        else:
-            zero = frame.time if zero is None else zero
-            since = frame.time - zero
-            end = frame.time
-            if not -2 * usual <= since - before <= LONGEST_DISPLAY:
-                zero += since - before - usual
-                since = before + usual
-        while picture is not None and due / fps < since - TOLERANCE:
-            yield _to_frame(picture, size_hw, pixel_aspect, converter)
-            due += 1
-        picture, pictures = frame, pictures + 1
-    if picture is None or pictures == 1:
+    Many files, of cameras and of careless programs, give the times of decoding as those of display. Decoders return
+    pictures in the order of their display, and so the n-th smallest time of the packets is that of the n-th picture.
+    """
+    from av.error import FFmpegError
+
+    times: list[int] = []  # of packets whose pictures have not come yet
+    error: Exception | None = None  # since when there was no picture that needs no other
+    has_key, pictures, usual = False, 0, track.usual
+    for packet in track.packets:
+        frames = []
+        if isinstance(packet, Exception):
+            error, has_key = packet, False
+        elif packet.stream.index == track.stream.index:
+            if packet.size and not packet.is_discard and (time := _time(packet)) is not None:
+                heapq.heappush(times, time)
+            has_key |= packet.is_keyframe
+            try:
+                frames = packet.decode()
+            except FFmpegError as caught:
+                error, has_key = caught, False
+        for frame in frames:
+            time = frame.pts
+            if track.is_mistimed:
+                time = heapq.heappop(times) if times else None
+            else:
+                times.clear()
+            if frame.is_corrupt:
+                error, has_key = error or VideoError("a picture is damaged"), False
+            if error and not (has_key and frame.key_frame):
+                continue
+            base = frame.time_base or track.stream.time_base
+            seconds = None if time is None else float(time * base)
+            duration = float(frame.duration * base) if frame.duration else None
+            yield Shown(frame, seconds, duration, is_cut=error is not None)
+            pictures, error = pictures + 1, None
+            track.end = (track.end if seconds is None else seconds) + (duration or usual)
+    if error:
+        raise VideoError(f"its pictures cannot be decoded behind {track.end:.1f} seconds ({_reason(error)})")
+    if pictures < 2:
         raise VideoError("it is a single picture, not a video" if pictures else "it holds no pictures")
-    known = picture.duration and picture.time_base
-    last = float(picture.duration * picture.time_base) if known else usual
-    while due / fps < since + last - TOLERANCE:
-        yield _to_frame(picture, size_hw, pixel_aspect, converter)
-        due += 1
 
-    length = 0.0
-    if stream.duration:
-        length = float(stream.duration * stream.time_base)
-    elif container.duration and len(container.streams) == 1:  # else it may be the length of the sound
-        length = container.duration / 1e6
-    end = max(since, end) + last  # some formats count their length from the first picture, some from zero
-    if end < 0.9 * length:
-        raise VideoError(f"it breaks off after {end:.1f} of {length:.1f} seconds")
+
+def _time(packet: Any) -> int | None:
+    time: int | None = packet.dts if packet.pts is None else packet.pts
+    return time
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, converter: Any) -> np.ndarray:
     """One decoded picture as a frame, uint8 HWC: upright, on white, cropped and resized."""
     has_alpha = any(component.is_alpha for component in picture.format.components)
     pixels_HWC = converter.reformat(picture, format="rgba" if has_alpha else "rgb24").to_ndarray()
-    if has_alpha:  # on white, as a browser shows it
-        opaque = pixels_HWC[..., 3:].astype(np.uint16)
-        pixels_HWC = ((pixels_HWC[..., :3] * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
+    if has_alpha:
+        pixels_HWC = on_white(pixels_HWC)
     matrix = picture.side_data.get("DISPLAYMATRIX")
     if matrix is not None:
         # It moves pixel (x, y) to (a x + c y, b x + d y); phones store one of eight orientations in it.
@@ -118,7 +200,7 @@ def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, conve
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def _open(path: Path, options: dict[str, str] | None = None) -> Iterator[Any]:
     try:
         import av
     except ImportError as error:
@@ -126,8 +208,10 @@ def _open(path: Path) -> Iterator[Any]:
     try:
         if path.stat().st_size == 0:
             raise VideoError("it is empty")
-        # "file:" keeps names such as a:b.mp4 from being taken for an address.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        # "file:" keeps names such as a:b.mp4 from being taken for an address. Titles and other tags that are not UTF-8
+        # are of no interest.
+        options = {"protocol_whitelist": "file", **(options or {})}
+        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise VideoError(f"it is not a video, or damaged ({error.strerror})") from error
     except OSError as error:
@@ -136,14 +220,4 @@ def _open(path: Path) -> Iterator[Any]:
         formats = set(container.format.name.split(","))
         if formats & NOT_VIDEO or any(name.endswith("_pipe") for name in formats):
             raise VideoError("it is a picture or a text, not a video")
-        streams = container.streams.video
-        if not streams or streams[0].disposition & av.stream.Disposition.attached_pic:  # an album's cover
-            raise VideoError("it has no video in it")
-        large = streams[0].codec_context.width * streams[0].codec_context.height > 640 * 360
-        streams[0].thread_type = (
-            "AUTO" if large else "NONE"
-        )  # small pictures lose more by threads than they gain
-        try:
-            yield container
-        except av.error.FFmpegError as error:
-            raise VideoError(f"its pictures cannot be decoded ({error.strerror})") from error
+        yield container
