@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
+from jinn.contracts import JinnError
 from jinn.data.clips import ClipSampler, clip_generators, gather_clips, load_frames, read_clips
 from jinn.data.store import FrameStore
 from jinn.data.stream import StoreSource
@@ -14,7 +18,7 @@ from jinn.training.parallel import (
     ParallelConfig,
     Ranks,
 )
-from jinn.training.run import clips_of
+from jinn.training.run import clips_of, run_recipe
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +67,13 @@ def test_frames_on_the_device_equal_those_of_the_store(game: FrameStore) -> None
     frames_FHWC = load_frames(game, torch.device("cpu"), chunk=4)
     clips = gather_clips(frames_FHWC, game, episodes, starts, 5)
     assert torch.equal(clips, read_clips(game, episodes, starts, 5))
+
+
+def test_clips_that_are_too_short_for_a_later_phase_are_refused_before_the_first(
+    game: FrameStore, tmp_path: Path
+) -> None:
+    recipe = tiny()
+    recipe = replace(recipe, dynamics_training=replace(recipe.dynamics_training, frames=22))
+    with pytest.raises(JinnError, match=r"a clip has 22 frames but the longest episode .* has 21"):
+        run_recipe(recipe, game, tmp_path / "run", "short", on_step=lambda *_: pytest.fail("it trains"))
+    assert not (tmp_path / "run").exists()

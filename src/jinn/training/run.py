@@ -87,7 +87,7 @@ def run_recipe(
     source = StoreSource(frames) if isinstance(frames, FrameStore) else frames
     recipe = fit_to_frames(fit_to_actions(recipe, source, base, actions), source.size_hw, base)
     with join(parallel, torch.device(device)) as ranks:
-        check(recipe, source, ranks)
+        check(recipe, source, ranks, base is None)
         if ranks.first:
             precision = start_or_resume(run, recipe, seed, source, base, precision, ranks.device)
         half = ranks.agree(int(precision == "bfloat16"))  # none goes on before the run's folder exists
@@ -199,8 +199,13 @@ def fit_to_actions(recipe: Recipe, source: Source, base: World | None, actions: 
     return recipe
 
 
-def check(recipe: Recipe, source: Source, ranks: Ranks) -> None:
+def check(recipe: Recipe, source: Source, ranks: Ranks, from_scratch: bool = True) -> None:
     """Raise `JinnError` now rather than after the first phase."""
+    if isinstance(source, StoreSource):  # a stream plays episodes, whose lengths nobody knows yet
+        for phase in phases(recipe, from_scratch):
+            ClipSampler(source.chunk(0), phase.config.frames, phase.seed)
+            if phase.preview_clips > 1:
+                ClipSampler(source.previews[0], phase.config.frames, phase.seed, source.previews[1])
     if source.stream_config and ranks.size > 1:
         raise JinnError("several processes cannot share one stream: make a store with jinn data first")
     for phase in phases(recipe):
