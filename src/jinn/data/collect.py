@@ -17,7 +17,12 @@ from jinn.files import load_function
 Policy = Callable[[np.ndarray], np.ndarray]
 
 MAX_FRAMES = 1000  # an episode that is longer becomes several, which bounds the memory
+MAX_BYTES = 2**26  # so does one of more bytes, of large pictures
 MEAN_HOLD = 6  # mean number of environment steps for which the sticky policy holds an action
+
+
+class PlayError(JinnError):
+    """An environment failed while it was played, after all episodes before that were yielded."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ def collect(
         size_hw: Height and width to crop and resize frames to, None keeps the environment's own.
 
     Raises:
+        PlayError: The environment failed, after all that was played before was yielded.
         JinnError: As of `open_games`; or there is no such policy.
     """
     with closing(open_games(env_id, seed, levels, num_envs)) as games:
@@ -101,7 +107,7 @@ class _Recorder:
     def split(self) -> Iterator[Episode]:
         """End episodes that are long enough; the next begins with the last frame, so no action is lost."""
         for env, frames in enumerate(self.frames):
-            if len(frames) == MAX_FRAMES:
+            if frames and len(frames) >= max(2, min(MAX_FRAMES, MAX_BYTES // frames[0].nbytes)):
                 yield from self.end(env)
                 if self.left:
                     self.frames[env], self.left = [frames[-1]], self.left - 1
@@ -121,7 +127,12 @@ def _play(
         actions = act(obs_BHWC)
         recorder.act(actions)
         for _ in range(repeat):
-            obs_BHWC, level_seeds, final = games.step(actions)
+            try:
+                obs_BHWC, level_seeds, final = games.step(actions)
+            except Exception as error:  # environments are programs of others, which raise errors of all kinds
+                for env in range(games.num_envs):
+                    yield from recorder.end(env)
+                raise PlayError(f"{type(error).__name__}: {error}") from error
             ended = np.flatnonzero(running & final)
             recorder.add(ended, obs_BHWC)
             for env in ended.tolist():

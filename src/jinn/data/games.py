@@ -6,18 +6,19 @@ and returns the first observation of the next episode (Gymnasium calls this auto
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
-import os
 import re
 from collections.abc import Callable
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jinn.contracts import JinnError
+from jinn.cpus import num_cpus
 
 PROCGEN_FPS = 15
 # The movements come first: left, none, right, each with down, none, up. The others do nothing in most games.
@@ -115,7 +116,7 @@ def _make_envpool(name: str, seed: int, num_envs: int, ours: dict[str, Any], usu
     """EnvPool's own environments, with what we need of their options, and what is usual if the name says nothing."""
     import envpool
 
-    ours |= {"num_envs": num_envs, "num_threads": min(num_envs, os.cpu_count() or 1), "seed": seed % 2**31}
+    ours |= {"num_envs": num_envs, "num_threads": min(num_envs, num_cpus()), "seed": seed % 2**31}
     known = [key for key in _envpool_fields(name) if key not in (*ours, *ENVPOOLS_OWN)]
     name, options = split_options(name)
     for key in options:
@@ -201,11 +202,14 @@ def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
     except ImportError as error:
         raise JinnError("Gymnasium is not installed: run pip install 'jinn[games]'") from error
     name, options = split_options(name)
+    if name.startswith("ALE/"):
+        with suppress(ImportError):  # else Gymnasium says what is missing
+            gymnasium.register_envs(importlib.import_module("ale_py"))
     try:
         envs: Any = gymnasium.make_vec(name, num_envs, "sync", render_mode="rgb_array", **options)
         envs.reset(seed=seed % 2**31)
         pictures = np.stack(envs.render())
-    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
+    except Exception as error:  # environments are programs of others, which raise errors of all kinds
         said = (str(error) or type(error).__name__).splitlines()[0]
         raise JinnError(f"cannot open gymnasium:{name} with RGB pictures: {said}") from error
     if pictures.ndim != 4 or pictures.shape[-1] != 3 or pictures.dtype != np.uint8:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from jinn.contracts import JinnError
 from jinn.data.clock import Warn
-from jinn.data.collect import Episode, collect
+from jinn.data.collect import Episode, PlayError, collect
 from jinn.data.film import read_film
 from jinn.data.folder import MIN_FRAMES, Film, find_films
 from jinn.data.games import open_games
@@ -275,13 +275,21 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
         else:
             name = f"{chunk},frames={length}"
             done = played
-            for episode in _episodes(play, length, group_hash(chunk) % 2**31, writer.size_hw):
-                level = episode.level_seed
-                group = f"{chunk} {episode.attempt}" if level is None else level_name(play.source, level)
-                writer.append(episode.frames_THWC)
-                writer.end_episode(name, episode.actions_T, level, group)
-                done += len(episode.frames_THWC)
-                progress(done, play.frames, play.source)
+            try:
+                for episode in _episodes(play, length, group_hash(chunk) % 2**31, writer.size_hw):
+                    level = episode.level_seed
+                    group = f"{chunk} {episode.attempt}" if level is None else level_name(play.source, level)
+                    writer.append(episode.frames_THWC)
+                    writer.end_episode(name, episode.actions_T, level, group)
+                    done += len(episode.frames_THWC)
+                    progress(done, play.frames, play.source)
+            except PlayError as error:
+                if done > played:
+                    writer.finish_source(f"{chunk},frames={done - played}")
+                raise JinnError(
+                    f"{play.source} failed after {done:,} frames ({error}): what was played before is kept, and the "
+                    "same command goes on behind it"
+                ) from error
             writer.finish_source(name)
         played, number = played + length, number + 1
     progress(play.frames, play.frames, play.source)

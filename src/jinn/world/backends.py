@@ -12,7 +12,6 @@ quality is measured by ``benchmarks/play.py``; docs/benchmarks.md has the result
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from jinn.allocator import keep_freed_memory
 from jinn.contracts import JinnError
+from jinn.cpus import num_cpus
 from jinn.models.transformer import KVCache
 from jinn.world.graph import (
     AXES,
@@ -76,7 +76,7 @@ def make_backend(
     if name == "cuda-graph":
         return Backend(name, 1, cuda_graph(next_frame, device))
     run = onnx(folder, "int8" if name == "onnx-int8" else "float32", threads)
-    return Backend(name, max(1, (os.cpu_count() or 1) // threads), run)
+    return Backend(name, max(1, num_cpus() // threads), run)
 
 
 def fastest(device: torch.device, folder: Path | None) -> BackendName:
