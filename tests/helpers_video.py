@@ -26,6 +26,7 @@ def save(
     options: dict[str, str] | None = None,
     codec_options: dict[str, str] | None = None,
     metadata: dict[str, str] | None = None,
+    transfer: int | None = None,
 ) -> Path:
     """Encode pictures, at a constant rate or at the given times in seconds."""
     path.parent.mkdir(exist_ok=True)
@@ -38,6 +39,8 @@ def save(
         if codec_options:
             stream.options = {**stream.options, **codec_options}
         container.metadata.update(metadata or {})
+        if transfer is not None:
+            stream.codec_context.color_trc = transfer
         if aspect:
             stream.codec_context.sample_aspect_ratio = aspect
         if turn or hflip:

@@ -11,6 +11,7 @@ import pytest
 
 from helpers_video import save
 from jinn.data.film import CHUNK, read_film
+from jinn.data.hdr import HLG, PQ
 from jinn.data.video import VideoError
 
 Image = pytest.importorskip("PIL.Image")
@@ -161,6 +162,18 @@ def test_pixels_that_are_not_square(tmp_path: Path) -> None:
     whole = load(tmp_path / "a.mp4", size_hw=(32, 64))
     assert whole[0, 16, 4, 0] > 180
     assert whole[0, 16, -4, 1] > 180
+
+
+@pytest.mark.parametrize(
+    ("transfer", "white", "black"), [(HLG, 191, 0), (PQ, 148, 0)]
+)  # 75% and 58% of the signal
+def test_white_paper_in_a_video_of_high_dynamic_range_is_white(
+    transfer: int, white: int, black: int, tmp_path: Path
+) -> None:
+    for code, want in ((white, 255), (black, 0)):
+        path = save(tmp_path / f"{code}.mp4", [gray(code)] * 9, transfer=transfer)
+        assert np.abs(load(path, 30).astype(int) - want).max() < 6
+    assert load(save(tmp_path / "sdr.mp4", [gray(white)] * 9), 30).max() < white + 3
 
 
 def test_transparent_pictures_are_shown_on_white(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from jinn.contracts import JinnError
 from jinn.data.clock import Shown, Warn, resample
+from jinn.data.hdr import HLG, PQ, to_screen
 from jinn.data.images import crop_resize, on_white
 
 LOOK_AHEAD = 64  # packets of a track by which it is judged before it is decoded
@@ -61,11 +62,14 @@ def video_frames(
         pixel_aspect = float(
             track.stream.sample_aspect_ratio or 1
         )  # width over height of a pixel: television
+        transfer = int(track.stream.codec_context.color_trc)
         converter = VideoReformatter()
         last, frame_HWC = None, np.empty(0, np.uint8)
         for clip, picture in resample(_decode(track), fps, track.usual, warn):
             if picture is not last:
                 last, frame_HWC = picture, _to_frame(picture, size_hw, pixel_aspect, converter)
+                if transfer in (PQ, HLG):
+                    frame_HWC = to_screen(frame_HWC, transfer)
             yield clip, frame_HWC
         length = 0.0
         if track.stream.duration:
