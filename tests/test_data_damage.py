@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from helpers_video import numbered, numbers, places, remux, save
+from jinn.contracts import JinnError
 from jinn.data import film as module
 from jinn.data.film import read_film
 from jinn.data.ingest import ingest
@@ -59,6 +60,14 @@ def test_a_gap_or_a_jump_of_the_clock_begins_a_new_clip(name: str, gap: float, t
     clips, said = clips_of(path, 25)
     assert clips == [list(range(30)), list(range(30, 60))]
     assert ["in one place" in text for text in said] == [True]
+
+
+def test_pictures_that_follow_each_other_after_minutes_are_no_film(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.mkv", [numbered(i) for i in range(8)], [100 * i for i in range(8)], rate=1)
+    clips, _ = clips_of(path, 4)
+    assert clips == [[i] * 4 for i in range(8)]
+    with pytest.raises(JinnError, match="none of its pieces has 16 frames"):
+        ingest([str(path)], tmp_path / "out", fps=4)
 
 
 def test_a_last_picture_that_stays_for_an_hour_is_one_picture(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def resample(pictures: Iterable[Shown], fps: float, usual: float, warn: Warn) ->
 
 def _displays(pictures: Iterable[Shown], usual: float, warn: Warn) -> Iterator[tuple[int, Any, float]]:
     """Yield the number of the clip, the picture, and when its display ends: seconds after the clip's first picture."""
-    longest = max(LONGEST_DISPLAY, 4 * usual)
+    usual = min(usual, 1.0)  # of slower films, and of damaged headers, that is enough of a still
     clip, jumps, holes, missing = 0, 0, 0, 0.0
     since = zero = (
         0.0  # when the current picture is displayed, after the clip's first; the clock at the latter
@@ -61,7 +61,7 @@ def _displays(pictures: Iterable[Shown], usual: float, warn: Warn) -> Iterator[t
             zero = shown.time or 0.0
         else:
             gap = usual if shown.time is None else shown.time - zero - since
-            is_jump = not -2 * usual <= gap <= longest
+            is_jump = not -2 * usual <= gap <= LONGEST_DISPLAY
             if not is_jump and not shown.is_cut:
                 yield clip, current.picture, since + gap
                 since += gap
@@ -75,8 +75,8 @@ def _displays(pictures: Iterable[Shown], usual: float, warn: Warn) -> Iterator[t
         current = shown
     if current is not None:
         last = usual if current.duration is None else current.duration
-        yield clip, current.picture, since + (last if last <= longest else usual)
-        jumps += last > longest
+        yield clip, current.picture, since + (last if last <= LONGEST_DISPLAY else usual)
+        jumps += last > LONGEST_DISPLAY
     if holes:
         warn(
             f"it is damaged in {_places(holes)}: about {missing:.1f} seconds are missing, a new clip begins behind"
