@@ -62,6 +62,7 @@ def test_what_was_played_before_an_environment_failed_is_kept(tmp_path: Path) ->
     assert (summary.resumed, summary.frames) == (1, 200 - sum(lengths))
 
 
+@pytest.mark.filterwarnings("ignore:.*RGB-array rendering")
 @pytest.mark.parametrize(("fault", "said"), [("breaks", "cannot open"), ("blind", "not RGB pictures")])
 def test_an_environment_that_cannot_be_recorded_is_a_sentence(fault: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(JinnError, match=said):

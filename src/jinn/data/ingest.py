@@ -1,8 +1,9 @@
 """Sources -> one frame store: what ``jinn data`` does.
 
-A source is a video file, a folder of videos, an environment (``envpool:CoinrunHard-v0``, ``gymnasium:CartPole-v1``) or
-the synthetic game (``synthetic:game``). The same call again resumes where the last one was stopped, and ends with the
-store of a call that was never stopped: a video, and a chunk of an environment's play, is written whole or not at all.
+A source is a film (see `read_film`), a folder of films, an environment (``envpool:CoinrunHard-v0``,
+``gymnasium:CartPole-v1``) or the synthetic game (``synthetic:game``). The same call again resumes where the last one
+was stopped, and ends with the store of a call that was never stopped: a film, and a chunk of an environment's play,
+is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -115,22 +117,28 @@ def ingest(
     ]
     num_actions = max((own.num_actions for own in native.values()), default=0)
     names, *more = {own.action_names for own in native.values() if own.num_actions} or {None}
-    try:
-        with StoreWriter(out, size_hw, fps, num_actions, action_names=None if more else names) as writer:
-            old_frames = writer.num_frames
-            resumed, skipped, warnings = _add_films(writer, films, progress)
-            resumed += sum(_add_play(writer, play, progress) for play in plays)
-            episodes, added = writer.added_since(old_frames)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise JinnError(f"the disk of {out} is full: make room and run the same command again") from error
+    names = None if more else names
+    with _full_disk_is_told(out), StoreWriter(out, size_hw, fps, num_actions, action_names=names) as writer:
+        old_frames = writer.num_frames
+        resumed, skipped, warnings = _add_films(writer, films, progress)
+        resumed += sum(_add_play(writer, play, progress) for play in plays)
+        episodes, added = writer.added_since(old_frames)
     skipped += [other for _, others in found for other in others]
     if not added and not resumed:
         raise _nothing(sources, skipped, bool(films))
     return Summary(
         episodes, added, added / fps / 3600, resumed, writer.num_heldout, tuple(skipped), tuple(warnings)
     )
+
+
+@contextmanager
+def _full_disk_is_told(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise JinnError(f"the disk of {out} is full: make room and run the same command again") from error
 
 
 def by_reason(files: Sequence[tuple[str, str]]) -> list[str]:
