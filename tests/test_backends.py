@@ -132,8 +132,16 @@ def test_the_graph_of_a_built_in_world_is_cached_and_close_to_its_weights(
 def test_a_graph_of_other_weights_is_not_played(folder: Path, tmp_path: Path) -> None:
     other = shutil.copytree(folder, tmp_path / "other")
     world = World.load(other)
+    fast = world.with_backend("onnx")
     with torch.no_grad():
         world.dynamics.position_ND.add_(1.0)
+    with pytest.raises(JinnError, match="weights have changed"):
+        frames_of(fast)
+    assert world.with_backend("auto").backend.name == "torch"
+    with pytest.raises(JinnError, match="only in a folder"):
+        world.with_backend("onnx")
+    with pytest.raises(JinnError, match="other weights than the world"):
+        export_onnx(world, other, "float32")
     world.save(other)
     assert fastest(torch.device("cpu"), other) == "torch"
     with pytest.raises(JinnError, match="jinn export"):

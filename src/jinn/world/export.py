@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from jinn.contracts import JinnError
 from jinn.files import replacing
+from jinn.world.folder import is_saved
 from jinn.world.graph import (
     INPUTS,
     OUTPUTS,
@@ -38,13 +39,16 @@ def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list
 
     "int8" keeps the weights of all matrix products as int8, one scale a column, and rounds their inputs to 8 bits on
     the fly, one scale a tensor (ONNX Runtime's dynamic quantisation). ``jinn eval --backend`` and
-    ``benchmarks/play.py`` measure what it costs in quality. Raises `JinnError` if the packages for it are missing.
+    ``benchmarks/play.py`` measure what it costs in quality. Raises `JinnError` if the packages for it are missing, or
+    if the folder holds other weights.
     """
     try:
         import onnx
         import onnxscript  # noqa: F401 what torch.onnx exports with
     except ImportError as error:
         raise JinnError(f"exporting needs {error.name}: pip install 'jinn[export]'") from None
+    if not is_saved(world, folder):
+        raise JinnError(f"{folder} holds other weights than the world: save it there first")
     paths = []
     with tempfile.TemporaryDirectory(prefix="jinn-export-") as scratch, quiet():
         plain = Path(scratch) / "plain.onnx"
