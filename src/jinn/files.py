@@ -116,6 +116,24 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(folder)
 
 
+@contextmanager
+def locked(path: Path, sentence: str) -> Iterator[None]:
+    """Hold a lock file, which the system releases when the process ends, however it does.
+
+    Raises `JinnError` with the sentence if another process holds it. On Windows nothing is locked.
+    """
+    with path.open("ab") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass
+        except BlockingIOError:
+            raise JinnError(sentence) from None
+        yield
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically."""
     with replacing(path) as temporary:
