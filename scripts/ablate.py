@@ -206,7 +206,8 @@ def trained(
             began = time.perf_counter()
             clips = clips_of(StoreSource(store), now, seed + 1, lambda _: loaded)
             ranks = Ranks(ParallelConfig(), device, precision=fastest_precision(device))
-            train(Phase(learns[0], now, learns, type(stage)), stage, clips, Path(folder), seed + 1, ranks)
+            phase = Phase(learns[0], f"{learns[0]}_training", now, learns, type(stage))
+            train(phase, stage, clips, Path(folder), seed + 1, ranks)
             return time.perf_counter() - began
 
     if steps is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,12 +21,14 @@ from jinn.models.maskgit import SamplingConfig
 from jinn.models.quantize import split_digits
 from jinn.models.tokenizer import TokenizerConfig
 from jinn.world.backends import fastest
-from jinn.world.export import export_onnx
+from jinn.world.export import export_onnx, export_start
 from jinn.world.graph import onnx_path
 from jinn.world.state import stack
 from jinn.world.world import World
 
 pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
 
 ACTIONS = [[a] for a in (0, 3, 1, 1, 4, 2, 0, 2)]
 
@@ -65,6 +70,24 @@ def test_the_onnx_graph_plays_the_same_frames(folder: Path) -> None:
     fast = frames_of(World.load(folder).with_backend("onnx"))
     assert (plain.int() - fast.int()).abs().max() <= 1
     assert not torch.equal(plain[:, 0], plain[:, 1])
+
+
+@pytest.mark.parametrize("folder", ["video-tokenizer"], indirect=True)  # its decoder has a cache, too
+def test_the_documented_program_plays_the_same_frames_without_torch(folder: Path) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "graphs.md").read_text(), re.DOTALL)
+    there: dict[str, Any] = {}
+    exec(program, there)
+    world = World.load(folder)
+    export_start(world, folder)
+    graphs = there["load"](str(folder))
+    state, first_BHWC = world.reset(prompt(1), seed=5)
+    values, frame_HWC = there["reset"](graphs, prompt(1)[0, 0].numpy())
+    assert np.abs(frame_HWC.astype(int) - first_BHWC[0].numpy()).max() <= 1
+    assert there["noise"](graphs, np.random.default_rng(0)).shape == world.noise(state).shape
+    for (action,) in ACTIONS:
+        values, frame_HWC = there["step"](graphs, values, action, world.noise(state).numpy())
+        state, frame_BHWC = world.step(state, torch.tensor([action]))
+        assert np.abs(frame_HWC.astype(int) - frame_BHWC[0].numpy()).max() <= 1
 
 
 @pytest.mark.parametrize("backend", ["onnx", "onnx-int8"])
@@ -132,8 +155,16 @@ def test_the_graph_of_a_built_in_world_is_cached_and_close_to_its_weights(
 def test_a_graph_of_other_weights_is_not_played(folder: Path, tmp_path: Path) -> None:
     other = shutil.copytree(folder, tmp_path / "other")
     world = World.load(other)
+    fast = world.with_backend("onnx")
     with torch.no_grad():
         world.dynamics.position_ND.add_(1.0)
+    with pytest.raises(JinnError, match="weights have changed"):
+        frames_of(fast)
+    assert world.with_backend("auto").backend.name == "torch"
+    with pytest.raises(JinnError, match="only in a folder"):
+        world.with_backend("onnx")
+    with pytest.raises(JinnError, match="other weights than the world"):
+        export_onnx(world, other, "float32")
     world.save(other)
     assert fastest(torch.device("cpu"), other) == "torch"
     with pytest.raises(JinnError, match="jinn export"):

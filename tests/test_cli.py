@@ -77,6 +77,8 @@ def test_the_version_is_that_of_the_package() -> None:
         (["plan", "tiny", "--gpus", "0"], "--gpus is at least 1"),
         (["play", "atlantis"], "no world at 'atlantis'"),
         (["info", "atlantis"], "no world at 'atlantis'"),
+        (["info", "coinrun", "--device", "gpu"], "no device 'gpu' here"),
+        (["play", "coinrun", "--device", "cuda:99"], "no device 'cuda:99' here"),
         (["eval", "atlantis", "nowhere"], "no world at 'atlantis'"),
         (["eval", "coinrun"], "needs a frame store"),
         (["eval"], "needs a frame store"),

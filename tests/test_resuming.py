@@ -135,24 +135,6 @@ def test_a_stop_in_the_last_step_of_a_phase_does_not_start_the_next(game: FrameS
     assert not (tmp_path / "run" / "checkpoints" / "latent_actions").exists()
 
 
-def test_another_recipe_or_seed_in_the_same_folder_is_refused(game: FrameStore, tmp_path: Path) -> None:
-    recipe = short()
-    recipe = replace(
-        recipe,
-        tokenizer_training=replace(recipe.tokenizer_training, steps=1),
-        dynamics_training=replace(recipe.dynamics_training, steps=1),
-    )
-    run_recipe(recipe, game, tmp_path / "run", "x")
-    with pytest.raises(JinnError, match="another recipe or seed"):
-        run_recipe(recipe, game, tmp_path / "run", "x", seed=1)
-    with pytest.raises(JinnError, match="another recipe or seed"):
-        run_recipe(short(), game, tmp_path / "run", "x")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "letter.txt").write_text("dear")
-    with pytest.raises(JinnError, match="not a run"):
-        run_recipe(recipe, game, tmp_path / "full", "x")
-
-
 def test_on_a_base_only_the_dynamics_are_learned(game: FrameStore, tmp_path: Path) -> None:
     base = run_recipe(short(), game, tmp_path / "base", "base")
     base.trained_on = np.array([7], np.uint64)  # as if it had been trained on other data
@@ -188,7 +170,7 @@ def test_a_checkpoint_leaves_the_threads_of_the_training_alone(tmp_path: Path) -
     threads = torch.get_num_threads()
     found: list[int] = []
     with Saver(tmp_path, Ranks(ParallelConfig(), torch.device("cpu"))) as saver:
-        saver.save(1, {"x": torch.zeros(3)}, lambda: found.append(torch.get_num_threads()))
+        saver.save(1, False, {"x": torch.zeros(3)}, lambda: found.append(torch.get_num_threads()))
         saver.wait()
     assert found == [1]
     assert torch.get_num_threads() == threads

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import jinn
 from helpers_world import make_world, play, prompt
@@ -17,8 +18,9 @@ from jinn.contracts import JinnError
 from jinn.models.maskgit import SamplingConfig
 from jinn.models.ours.conv_tokenizer import ConvTokenizer
 from jinn.recipes import RECIPES
+from jinn.world.backends import Backend, while_unchanged
 from jinn.world.config import WorldConfig
-from jinn.world.folder import built_in_worlds, find_world
+from jinn.world.folder import built_in_worlds, find_world, is_saved
 from jinn.world.motion import global_motion
 from jinn.world.state import stack, take
 from jinn.world.world import World
@@ -183,6 +185,43 @@ def test_damaged_worlds_are_reported(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(JinnError, match="damaged"):
         World.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "meta", "cuda:99"])
+def test_a_device_that_is_not_here_is_one_sentence(name: str) -> None:
+    with pytest.raises(JinnError, match=f"there is no device '{name}' here.*choose one of cpu"):
+        World.load("coinrun", name)
+
+
+def test_an_unknown_backend_is_one_sentence() -> None:
+    with pytest.raises(JinnError, match="no backend 'cuda': choose one of auto, torch"):
+        make_world().with_backend("cuda")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda world: world.load_state_dict(world.state_dict()),
+        lambda world: world.dynamics.load_state_dict(world.dynamics.state_dict(), assign=True),
+        lambda world: nn.init.zeros_(world.tokenizer.to_latent.weight),
+    ],
+)
+def test_a_backend_is_not_played_once_the_weights_have_changed(change: Callable[[World], object]) -> None:
+    world = make_world()
+    play_frame = while_unchanged(world, Backend("fast", 1, lambda *values: values))  # type: ignore[arg-type]
+    play_frame(None)
+    change(world)
+    with pytest.raises(JinnError, match="since the backend fast was made"):
+        play_frame(None)
+
+
+def test_a_world_is_saved_until_it_changes(tmp_path: Path) -> None:
+    world = make_world()
+    assert not is_saved(world, tmp_path)
+    world.save(tmp_path)
+    assert is_saved(world, tmp_path)
+    nn.init.zeros_(world.dynamics.position_ND)
+    assert not is_saved(world, tmp_path)
 
 
 # Parameters in millions as the paper prints them; jinn.recipes documents what the paper leaves open.

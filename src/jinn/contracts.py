@@ -18,6 +18,7 @@ the package that scale them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Protocol
 
 import torch
@@ -74,6 +75,23 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # from ordinary memory CUDA copies only once the GPU is idle
     return tensor.to(device, non_blocking=True)
+
+
+def find_device(name: torch.device | str) -> torch.device:
+    """The device of a name such as cpu, cuda or cuda:1; raises `JinnError` if this machine cannot compute on it."""
+    try:
+        device = torch.device(name)
+        (
+            torch.zeros(1, device=device) + 1
+        ).item()  # a driver, a number of a GPU or its kernels may be missing
+    except (RuntimeError, AssertionError, ImportError) as error:
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        here += ["mps"] * torch.backends.mps.is_available()
+        why = shorten(str(error), 100)
+        raise JinnError(
+            f"there is no device {str(name)!r} here ({why}): choose one of {', '.join(here)}"
+        ) from None
+    return device
 
 
 def check_frames(frames_BTHWC: Tensor, size_hw: tuple[int, int] | None = None) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -32,27 +33,33 @@ def to_dict(config: Any) -> Any:
     return dataclasses.asdict(config)
 
 
+# What values of these types are called in messages.
+KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
 def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
-    """JSON values back to a config dataclass; unknown and missing keys are a `JinnError`.
+    """JSON values as the value of a type: of a config dataclass, or of what its fields hold.
 
     A union of dataclasses is told apart by its field names.
+
+    Raises:
+        JinnError: a key is unknown or missing, or a value is not of its type.
+        ValueError: the values of a dataclass do not go together.
     """
-    keys = set(values) if isinstance(values, dict) else {str(values)}
-    origin = typing.get_origin(kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        for option in typing.get_args(kind):
-            if dataclasses.is_dataclass(option):
-                fits = keys == set(typing.get_type_hints(option))
-            else:
-                fits = (option is type(None)) == (values is None)
-            if fits:
-                return from_dict(option, values, where)
-        raise JinnError(f"{where}: no known config has the keys {sorted(keys)}")
-    if origin is tuple:
-        return cast(T, tuple(values))
-    if not dataclasses.is_dataclass(kind):
-        return cast(T, values)
-    fields = typing.get_type_hints(kind)
+        return cast(T, from_dict(_option(arguments, values, where), values, where))
+    if origin is tuple and isinstance(values, list | tuple):
+        kinds = arguments[:1] * len(values) if arguments[-1] is ... else arguments
+        if len(kinds) == len(values):
+            items = zip(kinds, values, strict=True)
+            return cast(T, tuple(from_dict(*item, f"{where}[{i}]") for i, item in enumerate(items)))
+    if not (dataclasses.is_dataclass(kind) and isinstance(values, dict)):
+        if _is_a(kind, values):
+            return cast(T, values)
+        name = KINDS.get(kind) or (str(kind) if origin else kind.__name__)
+        raise JinnError(f"{where} is damaged: {json.dumps(values)[:40]} is not {name}")
+    fields, keys = typing.get_type_hints(kind), set(values)
     if unknown := keys - set(fields):
         raise JinnError(f"{where}: unknown keys {sorted(unknown)}; {kind.__name__} has {sorted(fields)}")
     if missing := set(fields) - keys:
@@ -60,18 +67,71 @@ def from_dict(kind: type[T], values: Any, where: str = "config") -> T:
     return kind(**{key: from_dict(fields[key], values[key], f"{where}.{key}") for key in values})
 
 
+def _option(options: tuple[Any, ...], values: Any, where: str) -> Any:
+    """The type of a union that values belong to."""
+    if not isinstance(values, dict):
+        return next((option for option in options if _is_a(option, values)), options[0])
+    for option in options:
+        if typing.get_origin(option) is dict or (
+            dataclasses.is_dataclass(option) and set(values) == set(typing.get_type_hints(option))
+        ):
+            return option
+    raise JinnError(f"{where}: no known config has the keys {sorted(values)}")
+
+
+def _is_a(kind: Any, value: Any) -> bool:
+    """Whether a plain JSON value is of a type; true is no number, and a number is finite."""
+    if typing.get_origin(kind) is typing.Literal:
+        return value in typing.get_args(kind)
+    if kind is float:
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    return kind is Any or type(value) is (typing.get_origin(kind) or kind)
+
+
+def read_config(kind: type[T], path: Path, values: Any, advice: str = "restore it or train again") -> T:
+    """`from_dict` of the values in a file; what is wrong with them is a `JinnError` with the file and the advice."""
+    try:
+        return from_dict(kind, values, str(path))
+    except JinnError as error:
+        raise JinnError(f"{error}: {advice}") from None
+    except (ValueError, ArithmeticError) as error:
+        raise JinnError(f"{path} is damaged ({error}): {advice}") from None
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which then takes the place of ``path``; the file is on the disk after that."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    yield temporary
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     if os.name == "posix":  # the new name itself must reach the disk, too
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
+
+
+@contextmanager
+def locked(path: Path, sentence: str) -> Iterator[None]:
+    """Hold a lock file, which the system releases when the process ends, however it does.
+
+    Raises `JinnError` with the sentence if another process holds it. On Windows nothing is locked.
+    """
+    with path.open("ab") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass
+        except BlockingIOError:
+            raise JinnError(sentence) from None
+        yield
 
 
 def write_text(path: Path, text: str) -> None:
@@ -91,7 +151,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise JinnError(f"there is no {path}: is this the folder of a jinn world or run?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or far too deep
         raise JinnError(f"{path} is damaged ({error}): restore it or train again") from None
 
 
@@ -102,21 +162,32 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         temporary.chmod(0o644)  # safetensors makes files that nobody else may read
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read safetensors: one file, or shards beside a ``*.index.json`` as on the Hugging Face hub."""
+def tensor_files(path: Path) -> list[Path]:
+    """The files of safetensors: the one, or the shards that a ``*.index.json`` beside it names as on the Hugging Face
+    hub; none if there are neither. A damaged index is a `JinnError`."""
     index = path.with_name(path.name + ".index.json")
+    if path.exists() or not index.exists():
+        return [path] if path.exists() else []
     try:
-        if path.exists():
-            return load_file(path)
-        if index.exists():
-            tensors: dict[str, Tensor] = {}
-            for name in sorted(set(read_json(index)["weight_map"].values())):
-                # A shard's name comes from a file: it must stay inside the folder.
-                tensors.update(load_file(path.parent / Path(name).name))
-            return tensors
-    except (SafetensorError, OSError, KeyError) as error:
-        raise JinnError(f"{path} is damaged ({error}): restore it or train again") from None
-    raise JinnError(f"there are no weights at {path}: train first, or name another folder")
+        # A shard's name comes from a file: it must stay inside the folder.
+        return [
+            path.parent / Path(name).name for name in sorted(set(read_json(index)["weight_map"].values()))
+        ]
+    except (TypeError, KeyError, AttributeError):
+        raise JinnError(f"{index} is damaged: it has no weight_map; restore it or train again") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors: one file or its shards, see `tensor_files`."""
+    tensors: dict[str, Tensor] = {}
+    for file in tensor_files(path):
+        try:
+            tensors.update(load_file(file))
+        except (SafetensorError, OSError) as error:
+            raise JinnError(f"{file} is damaged ({error}): restore it or train again") from None
+    if not tensors:
+        raise JinnError(f"there are no weights at {path}: train first, or name another folder")
+    return tensors
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: Path) -> None:

@@ -10,11 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
 from jinn.contracts import JinnError
-from jinn.files import from_dict, to_dict
+from jinn.files import KINDS, from_dict, to_dict
 
 T = TypeVar("T")
-
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def override(config: T, pairs: Sequence[str]) -> T:

@@ -6,10 +6,12 @@ mistake ends as one sentence and exit code 2.
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 if importlib.util.find_spec("tyro") is None or importlib.util.find_spec("rich") is None:
@@ -53,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parse(arguments)()
     except (JinnError, OSError) as error:
-        say_error(str(error))
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        say_error("the disk is full: make room, and give the same command again" if full else str(error))
         return 2
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "jinn":
@@ -92,5 +95,6 @@ def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
 
 
 def say_error(sentence: str) -> None:
-    """Print a sentence to the standard error."""
-    errors.print(f"jinn: {sentence}", style="red", markup=False, soft_wrap=True)
+    """Print a sentence to the standard error, if the terminal is still there."""
+    with suppress(OSError):
+        errors.print(f"jinn: {sentence}", style="red", markup=False, soft_wrap=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 
 import rich.console
 import rich.markup
@@ -23,16 +24,20 @@ def say(sentence: object) -> None:
 
 
 @contextmanager
-def progress(*columns: rich.progress.ProgressColumn) -> Iterator[Callable[..., None]]:
-    """A live display of tasks, with the columns of every command and some of its own.
+def progress() -> Iterator[Callable[..., None]]:
+    """A display of tasks: live on a terminal, and a line now and then where the output goes elsewhere.
 
-    It yields a function that shows how much of a task is done, with ``text`` in place of the task's name.
+    It yields a function that shows how much of a task is done, with ``text`` in place of the task's name and a ``note``
+    behind the numbers.
     """
+    if not console.is_terminal:
+        yield Lines().show
+        return
     with rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
-        *columns,
+        rich.progress.TextColumn("{task.fields[note]}"),
         rich.progress.TimeElapsedColumn(),
         rich.progress.TextColumn("left"),
         rich.progress.TimeRemainingColumn(),
@@ -40,10 +45,41 @@ def progress(*columns: rich.progress.ProgressColumn) -> Iterator[Callable[..., N
     ) as bar:
         tasks: dict[str, rich.progress.TaskID] = {}
 
-        def show(task: str, done: int, total: int | None, text: str = "", **fields: Any) -> None:
+        def show(task: str, done: int, total: int | None, text: str = "", note: str = "") -> None:
             description = rich.markup.escape(text or task)
             if task not in tasks:
-                tasks[task] = bar.add_task(description, total=total, completed=done, **fields)
-            bar.update(tasks[task], completed=done, total=total, description=description, **fields)
+                tasks[task] = bar.add_task(description, total=total, completed=done, note=note)
+            bar.update(tasks[task], completed=done, total=total, description=description, note=note)
 
         yield show
+
+
+class Lines:
+    """Prints how far each task is: at its end, and in between once in ``seconds`` of ``clock``."""
+
+    def __init__(self, seconds: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._clock, self._printed = seconds, clock, clock()
+        self._first: dict[
+            str, tuple[int, float]
+        ] = {}  # of each task: what was done when it was first shown, and when
+
+    def show(self, task: str, done: int, total: int | None, text: str = "", note: str = "") -> None:
+        """See `progress`."""
+        now = self._clock()
+        before, began = self._first.setdefault(task, (done, now))
+        ends = done == total and done > before
+        if not ends and now - self._printed < self._seconds:
+            return
+        self._printed = now
+        parts = [f"{text or task}: {done:,}" + (f" of {total:,}" if total else "")]
+        parts += [note] if note else []
+        parts.append(f"{span(now - began)} passed")
+        if total and before < done < total:
+            parts.append(f"about {span((now - began) / (done - before) * (total - done))} left")
+        with suppress(OSError):  # a reader that left, as `head` does, is no reason to stop
+            say(", ".join(parts))
+
+
+def span(seconds: float) -> str:
+    """A time such as 0:02:03."""
+    return str(timedelta(seconds=round(seconds)))

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Literal
 
-import rich.progress
 import tyro
 
 from jinn.cli.console import DEVICE, console, progress, say
@@ -23,7 +22,6 @@ from jinn.training.run import Actions, run_recipe
 from jinn.world.world import World
 
 Precision = Literal["auto", "float32", "bfloat16"]
-SPEED = "loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} clips/s"  # beside the progress bar
 
 
 def train(
@@ -72,10 +70,10 @@ def train(
     first = os.environ.get("RANK", "0") == "0"
     console.quiet = not first
     try:
-        with progress(rich.progress.TextColumn(SPEED)) as show:
+        with progress() as show:
             run_recipe(
                 settings.recipe, frames, out, out.name, seed, device,
-                lambda phase, step, steps, loss, rate: show(phase, step, steps, loss=loss, rate=rate),
+                lambda phase, step, steps, loss, rate: show(phase, step, steps, note=in_words(loss, rate)),
                 settings.parallel, base_world, precision, deadline, actions,
             )  # fmt: skip
     except Interrupted as stop:
@@ -84,3 +82,9 @@ def train(
     say(f"the world is in {out / 'world'}; play it: jinn play {out}")
     if report and first:
         measure((str(out),), PROTOCOLS[report], out / "report", device=device, deadline=deadline)
+
+
+def in_words(loss: float, rate: float) -> str:
+    """The last logged loss and the clips per second, each once there is one."""
+    known = [f"loss {loss:.4f}"] * (not math.isnan(loss)) + [f"{rate:.1f} clips/s"] * (rate > 0)
+    return "  ".join(known)

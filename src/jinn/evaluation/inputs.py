@@ -27,7 +27,8 @@ def worlds_and_store(paths: Sequence[str]) -> tuple[list[str], FrameStore]:
         return names or ["platforms"], FrameStore.open(store)
     if names:
         config = find_world(names[0]).parent / "config.json"
-        if config.exists() and "store" in (run := read_json(config)):
+        run = read_json(config) if config.exists() else None
+        if isinstance(run, dict) and isinstance(run.get("store"), str):
             return names, FrameStore.open(run["store"])
     raise JinnError(
         "jinn eval needs a frame store to measure on, as its last argument: jinn eval WORLD STORE; "

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from jinn.contracts import Generators, to_device, uniform
 from jinn.models.digits import Digits, IndependentDigits
 from jinn.models.embedding import TokenEmbedding
+from jinn.models.patches import position_embedding
 from jinn.models.transformer import KVCache, Loss, STTransformer, TransformerConfig
 
 
@@ -69,7 +70,7 @@ class Dynamics(nn.Module):
         self.mask_token = self.token_embed.mask_token
         self.action_embed = nn.Embedding(num_actions, width)
         nn.init.normal_(self.action_embed.weight, std=0.5)
-        self.position_ND = nn.Parameter(torch.randn(grid_hw[0] * grid_hw[1], width) * 0.02)
+        self.position_ND = position_embedding(grid_hw[0] * grid_hw[1], width)
         self.transformer = STTransformer(transformer)
         self.digits: Digits = IndependentDigits(width, levels)
 

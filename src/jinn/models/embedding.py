@@ -29,8 +29,10 @@ class TokenEmbedding(nn.Module):
     def __init__(self, levels: tuple[int, ...], width: int, std: float, mask: bool = False) -> None:
         super().__init__()
         self.levels, self.mask_token = levels, math.prod(levels)
-        self.digit_FD = nn.Parameter(torch.randn(sum(levels), width) * (std / math.sqrt(len(levels))))
-        self.mask_D = nn.Parameter(torch.randn(width) * std) if mask else None
+        # Not randn, for the reason in `jinn.models.patches.position_embedding`.
+        digit_FD = torch.empty(sum(levels), width).normal_()
+        self.digit_FD = nn.Parameter(digit_FD * (std / math.sqrt(len(levels))))
+        self.mask_D = nn.Parameter(torch.empty(width).normal_() * std) if mask else None
 
     def forward(self, tokens: Tensor) -> Tensor:
         """int64 tokens of any shape to vectors ``(..., D)``."""

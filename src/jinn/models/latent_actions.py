@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from jinn.contracts import check_frames, to_float
-from jinn.models.patches import grid_of, patchify, unpatchify
+from jinn.models.patches import grid_of, patchify, position_embedding, unpatchify
 from jinn.models.quantize import VQ, VQConfig
 from jinn.models.transformer import Loss, STTransformer, TransformerConfig
 
@@ -137,13 +137,13 @@ class STLatentActionModel(LatentActionModel):
         rows, columns = grid_of(config.size_hw, config.patch)
         pixels = config.patch**2 * 3
         self.embed = nn.Linear(pixels, config.encoder.width)
-        self.encoder_position_ND = nn.Parameter(torch.randn(rows * columns, config.encoder.width) * 0.02)
+        self.encoder_position_ND = position_embedding(rows * columns, config.encoder.width)
         self.encoder = STTransformer(config.encoder)
         self.pooling = AttentionPooling(config.encoder.width, config.quantizer.dim)
         self.quantizer = VQ(config.quantizer)
         self.decoder_embed = nn.Linear(pixels, config.decoder.width)
         self.from_latent = nn.Linear(config.quantizer.dim, config.decoder.width)
-        self.decoder_position_ND = nn.Parameter(torch.randn(rows * columns, config.decoder.width) * 0.02)
+        self.decoder_position_ND = position_embedding(rows * columns, config.decoder.width)
         self.decoder = STTransformer(config.decoder)
         self.to_pixels = nn.Linear(config.decoder.width, pixels)
 

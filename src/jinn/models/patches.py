@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def grid_of(size_hw: tuple[int, int], patch: int) -> tuple[int, int]:
     """Rows and columns of patches that cover a frame; the last patch may reach over the edge (90 / 4)."""
     return -(-size_hw[0] // patch), -(-size_hw[1] // patch)
+
+
+def position_embedding(tokens: int, width: int) -> nn.Parameter:
+    """The initial ``position_ND`` of a frame's patches, which the models learn."""
+    # Not randn: without data (on the device meta) it takes a second to import what computes its shape.
+    return nn.Parameter(torch.empty(tokens, width).normal_() * 0.02)
 
 
 def patchify(pixels_BTHWC: Tensor, patch: int) -> Tensor:

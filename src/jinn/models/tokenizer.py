@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jinn.contracts import check_frames, to_float, to_uint8
-from jinn.models.patches import grid_of, patchify, unpatchify
+from jinn.models.patches import grid_of, patchify, position_embedding, unpatchify
 from jinn.models.quantize import FSQ, VQ, FSQConfig, VQConfig, make_quantizer
 from jinn.models.transformer import KVCache, Loss, STTransformer, TransformerConfig
 
@@ -165,11 +165,11 @@ class VideoTokenizer(Autoencoder):
         self.config = config
         tokens, pixels = self.grid_hw[0] * self.grid_hw[1], config.patch**2 * 3
         self.embed = nn.Linear(pixels, config.encoder.width)
-        self.encoder_position_ND = nn.Parameter(torch.randn(tokens, config.encoder.width) * 0.02)
+        self.encoder_position_ND = position_embedding(tokens, config.encoder.width)
         self.encoder = STTransformer(config.encoder)
         self.add_quantizer(config.quantizer, config.encoder.width)
         self.from_latent = nn.Linear(self.quantizer.dim, config.decoder.width)
-        self.decoder_position_ND = nn.Parameter(torch.randn(tokens, config.decoder.width) * 0.02)
+        self.decoder_position_ND = position_embedding(tokens, config.decoder.width)
         self.decoder = STTransformer(config.decoder)
         self.to_pixels = nn.Linear(config.decoder.width, pixels)
 

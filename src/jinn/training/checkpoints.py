@@ -12,9 +12,10 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,29 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError
-from jinn.files import read_json, write_json
+from jinn.files import read_config, read_json, to_dict, write_json
 from jinn.training.optim import momentum_of
-from jinn.training.parallel import Ranks
+from jinn.training.parallel import Precision, Ranks
 
 # PyTorch warns of this at each save and load of a single process, where it is no problem.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+
+
+@dataclass(frozen=True)
+class CheckpointState:
+    """The state.json of a checkpoint.
+
+    Attributes:
+        step: number of steps done.
+        precision: of the matrix products.
+        finished: whether nothing remains to be computed of the phase.
+        files: the names of its safetensors.
+    """
+
+    step: int
+    precision: Precision
+    finished: bool
+    files: tuple[str, ...]
 
 
 class Saver(AbstractContextManager["Saver"]):
@@ -44,32 +62,37 @@ class Saver(AbstractContextManager["Saver"]):
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jinn-checkpoint", initializer=alone)
         self._pending: Future[Any] | None = None
 
-    def save(self, step: int, tensors: dict[str, Tensor], export: Callable[[], object] | None) -> None:
+    def save(
+        self, step: int, finished: bool, tensors: dict[str, Tensor], export: Callable[[], object] | None
+    ) -> None:
         """Copy the tensors (from `state_of`), and write them in the background as the checkpoint after so many steps.
 
-        Once it is complete, the first rank calls ``export``, also in the background.
+        Once it is complete, the first rank calls ``export``, also in the background. ``finished`` says that nothing
+        remains to be computed of the phase.
         """
         self.wait()
         new = self._folder / f".step-{step:08d}.tmp"
         if self._ranks.first:
             shutil.rmtree(new, ignore_errors=True)
-            new.mkdir(parents=True)
+            with told_when_full(self._folder):
+                new.mkdir(parents=True)
         self._ranks.agree(step)
         writer = dcp.HuggingFaceStorageWriter(str(new), save_distributed=True)
         written = dcp.async_save(tensors, storage_writer=writer, process_group=self._ranks.writers)
         assert isinstance(written, Future)
+        state = CheckpointState(step, self._ranks.precision, finished, ())
         first = self._ranks.first
-        self._pending = self._pool.submit(self._finish, written, new, step, export) if first else written
+        self._pending = self._pool.submit(self._finish, written, new, state, export) if first else written
 
     def _finish(
-        self, written: Future[Any], new: Path, step: int, export: Callable[[], object] | None
+        self, written: Future[Any], new: Path, state: CheckpointState, export: Callable[[], object] | None
     ) -> None:
         written.result()  # it is done on the first rank only when it is on all ranks
-        files = sorted(path.name for path in new.glob("*.safetensors"))
+        files = tuple(sorted(path.name for path in new.glob("*.safetensors")))
         for file in files:
             (new / file).chmod(0o644)  # safetensors makes files that nobody else may read
-        write_json(new / "state.json", {"step": step, "precision": self._ranks.precision, "files": files})
-        final = self._folder / f"step-{step:08d}"
+        write_json(new / "state.json", to_dict(replace(state, files=files)))
+        final = self._folder / f"step-{state.step:08d}"
         shutil.rmtree(final, ignore_errors=True)
         os.rename(new, final)
         for other in self._folder.iterdir():
@@ -79,13 +102,35 @@ class Saver(AbstractContextManager["Saver"]):
             export()
 
     def wait(self) -> None:
-        """Wait until the last checkpoint is complete; raises what went wrong with it."""
+        """Wait until the last checkpoint is complete; raises `JinnError` if it could not be written."""
         pending, self._pending = self._pending, None
         if pending is not None:
-            pending.result()
+            with told_when_full(self._folder):
+                pending.result()
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
+
+
+@contextmanager
+def told_when_full(folder: Path) -> Iterator[None]:
+    """Raise the errors of writing checkpoints, above all that there is no room, as a `JinnError`."""
+    try:
+        yield
+    except (dcp.CheckpointException, SafetensorError, OSError) as error:
+        for half in folder.glob(".step-*.tmp"):
+            shutil.rmtree(half, ignore_errors=True)
+        raise JinnError(
+            f"no checkpoint can be written to {folder} ({last_line(error)}): make room, and the same command goes on "
+            "from the last one"
+        ) from None
+
+
+def last_line(error: BaseException) -> str:
+    """What an error says in the end; of one of `torch.distributed.checkpoint`, what the first rank's says."""
+    if isinstance(error, dcp.CheckpointException):
+        error = min(error.failures.items())[1][0]
+    return str(error).strip().rpartition("\n")[2]
 
 
 def state_of(modules: dict[str, nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
@@ -107,26 +152,35 @@ def newest(folder: Path) -> Path | None:
     return max((p for p in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", p.name)), default=None)
 
 
-def resume(folder: Path, tensors: dict[str, Tensor], ranks: Ranks) -> int:
-    """Fill tensors (from `state_of`) from a phase's newest checkpoint, if any; returns its step, else 0.
+def resume(folder: Path, tensors: dict[str, Tensor], ranks: Ranks) -> tuple[int, bool]:
+    """Fill tensors (from `state_of`) from a phase's newest checkpoint, if any.
 
-    A checkpoint that is damaged or of another model raises `JinnError`.
+    Returns:
+        The number of steps done, and whether nothing remains to be computed of the phase.
+
+    Raises:
+        JinnError: the checkpoint is damaged or of another model.
     """
     found = newest(folder)
     step = ranks.agree(int(found.name.removeprefix("step-")) if found else 0)
     if not step:
-        return 0
+        return 0, False
     checkpoint = folder / f"step-{step:08d}"
-    state = read_json(checkpoint / "state.json")
-    missing = [file for file in state["files"] if not (checkpoint / file).is_file()]
+    values = read_json(checkpoint / "state.json")
+    if isinstance(values, dict):
+        values = {"finished": False, **values}  # earlier versions computed the rest at every start
+    state = read_config(CheckpointState, checkpoint / "state.json", values)
+    missing = [file for file in state.files if not (checkpoint / file).is_file()]
     if missing:
         raise JinnError(f"{checkpoint} lacks {', '.join(missing)}: restore it or train again")
     try:
         # In place: each rank reads its own shards, whichever ranks wrote them.
         dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(checkpoint)))
     except (dcp.CheckpointException, SafetensorError, RuntimeError, ValueError, OSError) as error:
-        first = str(error).strip().splitlines()[-1]
+        failures = error.failures.values() if isinstance(error, dcp.CheckpointException) else []
+        if any(isinstance(failure, KeyboardInterrupt) for failure, _ in failures):
+            raise KeyboardInterrupt from None
         raise JinnError(
-            f"{checkpoint} is damaged or of another model ({first}): restore it or train again"
+            f"{checkpoint} is damaged or of another model ({last_line(error)}): restore it or train again"
         ) from None
-    return int(state["step"])
+    return state.step, state.finished

@@ -99,6 +99,7 @@ class RunLog(AbstractContextManager["RunLog"]):
                 Image.fromarray(picture_HWC).save(temporary, format="png")
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        if self._board:
-            self._board.close()
+        with suppress(OSError):  # where there is no room, an error on its way says so
+            self._file.close()
+            if self._board:
+                self._board.close()

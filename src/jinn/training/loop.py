@@ -13,7 +13,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,14 +24,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from jinn.allocator import keep_freed_memory
 from jinn.contracts import Generators, JinnError, to_device
 from jinn.data.clips import Batch, clip_generators
-from jinn.training.checkpoints import Saver, resume, state_of
+from jinn.training.checkpoints import Saver, newest, resume, state_of
 from jinn.training.log import Meter, RunLog
 from jinn.training.optim import TrainingConfig, autocast, learning_rate, make_optimizers
-from jinn.training.parallel import Ranks, clip_gradients, distribute, gather, outline
+from jinn.training.parallel import Ranks, clip_gradients, copy_whole, distribute, gather, outline
 from jinn.world.world import World
 
 # (step, rows of its batch) -> clips; the same step and row is the same clip, whoever asks.
@@ -65,9 +66,9 @@ class Stage(ABC):
     def export(self, world: World, run: Path) -> None:  # noqa: B027 a tokenizer is nothing to play
         """Write what this phase is for into the run's folder, where that is more than its checkpoint."""
 
-    def finish(self, clips: Clips, config: TrainingConfig, seed: int) -> list[Tensor]:
-        """Compute what remains after the last step; returns what was set, to be broadcast to all ranks."""
-        return []
+    def finish(self, world: World, clips: Clips, config: TrainingConfig, seed: int) -> dict[str, Tensor]:
+        """Weights that are computed after the last step, once, by their names; all models of this world are plain."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Phase:
 
     Attributes:
         name: also that of the folder of its checkpoints.
+        setting: the name of ``config`` in a recipe.
         config: how it trains.
         learns: the models of `World` that the optimiser updates and the checkpoints hold.
         stage: what it computes.
@@ -84,6 +86,7 @@ class Phase:
     """
 
     name: str
+    setting: str
     config: TrainingConfig
     learns: tuple[str, ...]
     stage: type[Stage]
@@ -104,6 +107,7 @@ class Training:
 
     def __init__(self, phase: Phase, stage: Stage, ranks: Ranks, clips: Clips, seed: int) -> None:
         self.stage, self.ranks, self.config, self.seed = stage, ranks, phase.config, seed
+        self.phase, self.clips = phase, clips
         first_BTHWC = clips(0, range(min(phase.config.batch, FIRST_CLIPS))).frames_BTHWC
         first_BTHWC = to_device(first_BTHWC, ranks.device)
         self.modules = {name: stage.world.get_submodule(name) for name in phase.learns}
@@ -147,16 +151,26 @@ class Training:
                 total[key] = total.get(key, 0) + value * fraction
         return total
 
-    def plain_world(self) -> World | None:
-        """A copy with plain models, to look at and to save, on the first rank. All ranks take part."""
-        first, device = self.ranks.first, self.ranks.device
+    def plain_world(self, everywhere: bool = False) -> World | None:
+        """A copy with plain models, to look at and to save, on the first rank or everywhere. All ranks take part."""
+        keep, device = self.ranks.first or everywhere, self.ranks.device
         modules, outlines = self.modules, self.outlines
-        plain = {name: gather(modules[name], outlines[name], device, first) for name in modules}
-        if not first:
+        plain = {name: gather(modules[name], outlines[name], device, keep) for name in modules}
+        if not keep:
             return None
         world = copy.copy(self.stage.world)
         world.__dict__["_modules"] = {**world._modules, **plain}
         return world
+
+    def finish(self) -> None:
+        """Set the weights that are computed after the last step."""
+        world = self.plain_world(everywhere=True)
+        assert world is not None
+        run_seed = self.seed - self.phase.seed
+        finished = self.stage.finish(world.eval(), self.clips, self.config, run_seed)
+        self.ranks.broadcast(finished.values())
+        for name, value in finished.items():
+            copy_whole(self.state[name], value)
 
     def record(self, step: int, run: Path, log: RunLog | None, saver: Saver, stopped: bool) -> bool:
         """Save a preview and a checkpoint where they are due; returns whether any was."""
@@ -165,11 +179,15 @@ class Training:
         saves = finished or step % self.config.checkpoint_every == 0 or stopped
         if not shows and not saves:
             return False
+        if saves and self.ranks.any(not all_finite(self.state.values())):
+            raise diverged(self.phase, step, run)
+        if finished:
+            self.finish()
         world = self.plain_world()
         if shows and log and world:
             log.picture(step, self.stage.preview(world))
         if saves:
-            saver.save(step, self.state, partial(self.stage.export, world, run) if world else None)
+            saver.save(step, finished, self.state, partial(self.stage.export, world, run) if world else None)
         return True
 
     def close(self) -> None:
@@ -194,32 +212,44 @@ def train(
     the CPU. At the deadline (`time.monotonic`) the run stops and saves, as if the user had stopped it.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came, or the deadline passed; the step was finished and saved.
-        JinnError: the loss is no longer a number, or the batch cannot be split over the ranks.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came, or the deadline passed; the step was finished and saved.
+        JinnError: the training has diverged, the batch cannot be split over the ranks, or a checkpoint cannot be read
+            or written.
     """
     keep_freed_memory()
     config, rows = phase.config, ranks.rows(phase.config.batch)
     training = Training(phase, stage, ranks, clips, seed)
     checkpoints = run / "checkpoints" / phase.name
-    step = resume(checkpoints, training.state, ranks)
     with ExitStack() as stack:
-        log = stack.enter_context(RunLog(run, phase.name, step, ranks.precision)) if ranks.first else None
         stop = stack.enter_context(stop_flag(again=ranks.size > 1))
+
+        def is_stopped() -> bool:
+            return ranks.any(stop.is_set() or time.monotonic() > deadline)
+
+        step, finished = resume(checkpoints, training.state, ranks)
+        if not finished and is_stopped():
+            raise Interrupted(step)
+        log = stack.enter_context(RunLog(run, phase.name, step, ranks.precision)) if ranks.first else None
         prefetch = stack.enter_context(Prefetch(clips, rows, step, config.steps))
         saver = stack.enter_context(Saver(checkpoints, ranks))
         meter = Meter(config.batch)
+        if step == config.steps and not finished:  # such checkpoints were written by earlier versions
+            training.record(step, run, log, saver, stopped=True)
         while step < config.steps:
             metrics = training.update(step, prefetch.take().map(partial(to_device, device=ranks.device)))
             step += 1
             meter.count(prefetch.waited)
-            finished = step == config.steps
-            if step % config.log_every == 0 or finished:
-                values = checked(metrics, phase.name, step)
+            if step % config.log_every == 0 or step == config.steps:
+                values = {
+                    key: float(value) for key, value in metrics.items()
+                }  # only here the host waits for the GPU
+                if not math.isfinite(values["loss"]):
+                    raise diverged(phase, step, run)
                 if log:
                     log.scalars(step, {"learning_rate": learning_rate(config, step - 1), **values}, meter)
             if log:
                 on_step(phase.name, step, config.steps, log.last_loss, meter.clips_a_second)
-            stopped = ranks.any(stop.is_set() or time.monotonic() > deadline)
+            stopped = is_stopped()
             if training.record(step, run, log, saver, stopped):
                 meter.pause()
             if stopped:  # also in the last step: the next phase must not begin
@@ -231,15 +261,20 @@ def train(
     training.close()
 
 
-def checked(metrics: dict[str, Tensor], phase: str, step: int) -> dict[str, float]:
-    """The metrics as numbers; raises `JinnError` if the loss is not finite. Only here the host waits for the GPU."""
-    values = {key: float(value) for key, value in metrics.items()}
-    if not np.isfinite(values["loss"]):
-        raise JinnError(
-            f"the loss of the phase {phase} is {values['loss']} at step {step}: "
-            "lower the learning rate and train again from the last checkpoint"
-        )
-    return values
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether all numbers of tensors, of sharded ones this rank's, are finite."""
+    local = (x.to_local() if isinstance(x, DTensor) else x for x in tensors)
+    return all(bool(x.isfinite().all()) for x in local)
+
+
+def diverged(phase: Phase, step: int, run: Path) -> JinnError:
+    """What to say and do when the loss or a weight is no longer a number; what is saved is older than that."""
+    saved = run / "checkpoints" / phase.name
+    first = f"remove {saved} and " if newest(saved) else ""
+    return JinnError(
+        f"the training of the phase {phase.name} has diverged (step {step}): {first}train again with a lower "
+        f"--set {phase.setting}.learning_rate than {phase.config.learning_rate:g}"
+    )
 
 
 class Prefetch(AbstractContextManager["Prefetch"]):
@@ -281,9 +316,10 @@ class Prefetch(AbstractContextManager["Prefetch"]):
 
 @contextmanager
 def stop_flag(again: bool = False) -> Iterator[threading.Event]:
-    """An event set by Ctrl-C or SIGTERM, so that a step is always finished before the run stops.
+    """An event set by Ctrl-C, SIGTERM or a closed terminal, so that a step is always finished before the run stops.
 
-    A second Ctrl-C stops at once, unless ``again`` is set: torchrun repeats the signals that the terminal sent.
+    A second Ctrl-C stops at once, unless ``again`` is set: torchrun repeats the signals that the terminal sent. A
+    closed terminal is told more than once in any case, and not at all where nohup wants it so.
     """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -292,10 +328,14 @@ def stop_flag(again: bool = False) -> Iterator[threading.Event]:
 
     def stop(number: int, _frame: object) -> None:
         flag.set()
-        if not again:
+        if not again and number != closed:
             signal.signal(number, before[signal.Signals(number)])
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    closed = getattr(signal, "SIGHUP", None)  # not on Windows
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if closed is not None and signal.getsignal(closed) != signal.SIG_IGN:
+        numbers.append(closed)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield flag
     finally:

@@ -13,6 +13,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from jinn.training.parallel import Precision, by_mesh
 
+# Of a `TrainingConfig`: when something is logged and kept, which changes nothing of what is learned.
+INTERVALS = ("checkpoint_every", "preview_every", "log_every")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -48,7 +51,7 @@ class TrainingConfig:
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        intervals = self.checkpoint_every, self.preview_every, self.log_every
+        intervals = [getattr(self, name) for name in INTERVALS]
         if min(self.steps, self.batch, self.frames, *intervals) < 1:
             raise ValueError("steps, batch, frames and the three intervals are whole numbers of at least 1")
         if not 0 <= self.hold < 1:

@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -33,7 +33,7 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.utils.checkpoint import checkpoint
 
-from jinn.contracts import JinnError
+from jinn.contracts import JinnError, find_device
 from jinn.models.transformer import STBlock, TransformerConfig
 
 # Of the matrix products in training; weights, gradients and moments are float32 in both.
@@ -129,19 +129,24 @@ class Ranks:
 
 
 @contextmanager
-def join(config: ParallelConfig, device: torch.device) -> Iterator[Ranks]:
-    """Join the processes that torchrun started, if it did; raises `JinnError` if the layout does not fit them."""
+def join(config: ParallelConfig, device: torch.device | str) -> Iterator[Ranks]:
+    """Join the processes that torchrun started, if it did.
+
+    Raises `JinnError` if the layout does not fit them, or if there is no such device.
+    """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if size % config.tensor_parallel:
         raise JinnError(
             f"{size} processes cannot be split into groups of {config.tensor_parallel}: start a multiple "
             "(torchrun --nproc-per-node ...), or choose another parallel.tensor_parallel"
         )
+    if size > 1 and str(device).startswith("cuda"):
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    device = find_device(device)
     if size == 1:
         yield Ranks(config, device)
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
     # Gloo beside NCCL: messages that concern only the hosts (stopping, checkpoints) bypass the GPUs.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
@@ -243,6 +248,14 @@ def gather(
     plain = copy.deepcopy(outline)
     plain.load_state_dict(whole, assign=True)
     return plain.to(device)
+
+
+@torch.no_grad()
+def copy_whole(target: Tensor, value: Tensor) -> None:
+    """Copy a whole tensor, the same on all ranks, into one that may be sharded. All ranks take part."""
+    if isinstance(target, DTensor):
+        value = distribute_tensor(value.detach(), target.device_mesh, target.placements)
+    target.copy_(value)
 
 
 def by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:

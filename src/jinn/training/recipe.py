@@ -86,15 +86,22 @@ def phases(recipe: Recipe, from_scratch: bool = True) -> tuple[Phase, ...]:
     learns: tuple[str, ...] = ("dynamics",)
     stage = DynamicsStage
     if from_scratch:
-        found.append(Phase("tokenizer", recipe.tokenizer_training, ("tokenizer",), TokenizerStage, seed=0))
+        name, training = "tokenizer", recipe.tokenizer_training
+        found.append(Phase(name, "tokenizer_training", training, (name,), TokenizerStage, seed=0))
         if (config := recipe.latent_action_training) is not None:
             own = KnownActionStage if has_known_actions else LatentActionStage
-            found.append(Phase("latent_actions", config, ("latent_actions",), own, seed=2))
+            found.append(
+                Phase("latent_actions", "latent_action_training", config, ("latent_actions",), own, seed=2)
+            )
         elif has_known_actions:
             raise JinnError("known actions are learned in a phase of their own: set latent_action_training")
         else:
             learns, stage = ("latent_actions", "dynamics"), JointStage
-    found.append(Phase("dynamics", recipe.dynamics_training, learns, stage, seed=1, preview_clips=1))
+    training = recipe.dynamics_training
+    found.append(Phase("dynamics", "dynamics_training", training, learns, stage, seed=1, preview_clips=1))
     if (config := recipe.self_rollout_training) is not None:
-        found.append(Phase("self_rollout", config, ("dynamics",), SelfRolloutStage, seed=3, preview_clips=1))
+        learns, stage = ("dynamics",), SelfRolloutStage
+        found.append(
+            Phase("self_rollout", "self_rollout_training", config, learns, stage, seed=3, preview_clips=1)
+        )
     return tuple(found)

@@ -6,10 +6,10 @@ The run's folder holds ``config.json``, ``checkpoints/``, ``log.jsonl``, ``tenso
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -31,11 +31,11 @@ from jinn.data.clips import (
 )
 from jinn.data.store import FrameStore
 from jinn.data.stream import FrameStream, Source, StoreSource
-from jinn.files import from_dict, read_json, to_dict, weights_hash, write_json
 from jinn.models.ours.known_actions import KnownActionsConfig
 from jinn.models.transformer import TransformerConfig
+from jinn.training.folder import hold, start_or_resume
 from jinn.training.loop import Clips, Interrupted, OnStep, train
-from jinn.training.optim import TrainingConfig, fastest_precision
+from jinn.training.optim import TrainingConfig
 from jinn.training.parallel import ParallelConfig, Precision, Ranks, check_split, join
 from jinn.training.recipe import Recipe, phases, with_known_actions
 from jinn.world.config import WorldConfig
@@ -81,31 +81,34 @@ def run_recipe(
         The world with named actions, also saved as ``run/world``.
 
     Raises:
-        JinnError: the run was started with other settings, or base, frames, recipe and hardware do not fit.
+        JinnError: the run was started with other settings or frames, or another process trains in its folder, or base,
+            frames, recipe and hardware do not fit, or there is no room for a checkpoint.
         Interrupted: the run was stopped.
     """
     source = StoreSource(frames) if isinstance(frames, FrameStore) else frames
     recipe = fit_to_frames(fit_to_actions(recipe, source, base, actions), source.size_hw, base)
-    with join(parallel, torch.device(device)) as ranks:
-        check(recipe, source, ranks, base is None)
+    with ExitStack() as stack:
+        with join(parallel, device) as ranks:
+            check(recipe, source, ranks, base is None)
+            if ranks.first:
+                stack.enter_context(hold(run))
+                precision = start_or_resume(run, recipe, seed, source, base, precision, ranks.device)
+            half = ranks.agree(int(precision == "bfloat16"))  # none goes on before the run's folder exists
+            ranks = replace(ranks, precision="bfloat16" if half else "float32")
+            if ranks.any(time.monotonic() > deadline):
+                raise Interrupted(0)  # before a stream plays its test levels
+            world = new_world(recipe, source.previews[0], name, seed)
+            world.trained_on = source.trained_on
+            take_over(world, base)
+            name_known_actions(world, source)
+            try:
+                train_phases(recipe, source, run, world, seed, ranks, on_step, base is None, deadline)
+            finally:
+                source.close()
         if ranks.first:
-            precision = start_or_resume(run, recipe, seed, source, base, precision, ranks.device)
-        half = ranks.agree(int(precision == "bfloat16"))  # none goes on before the run's folder exists
-        ranks = replace(ranks, precision="bfloat16" if half else "float32")
-        if ranks.any(time.monotonic() > deadline):
-            raise Interrupted(0)  # before a stream plays its test levels
-        world = new_world(recipe, source.previews[0], name, seed)
-        world.trained_on = source.trained_on
-        take_over(world, base)
-        name_known_actions(world, source)
-        try:
-            train_phases(recipe, source, run, world, seed, ranks, on_step, base is None, deadline)
-        finally:
-            source.close()
-    if ranks.first:
-        world.to(ranks.device)
-        name_latent_actions(world, source)
-        world.save(run / "world")
+            world.to(ranks.device)
+            name_latent_actions(world, source)
+            world.save(run / "world")
     return world.eval()
 
 
@@ -138,8 +141,7 @@ def train_phases(
         stage = phase.stage(world, preview)
         clips = clips_of(source, phase.config, seed + phase.seed, frames_of)
         train(phase, stage, clips, run, seed + phase.seed, ranks, on_step, deadline)
-        rest()
-        ranks.broadcast(stage.finish(clips, phase.config, seed))
+    rest()
 
 
 def name_latent_actions(world: World, source: Source) -> None:
@@ -301,44 +303,3 @@ def fit_to_frames(recipe: Recipe, size_hw: tuple[int, int], base: World | None =
         f"{base.name} has frames of {base.size_hw}, and these are {size_hw}: make the store with "
         f"--size {base.size_hw[0]} {base.size_hw[1]}"
     )
-
-
-def start_or_resume(
-    run: Path,
-    recipe: Recipe,
-    seed: int,
-    source: Source,
-    base: World | None,
-    precision: Precision | Literal["auto"],
-    device: torch.device,
-) -> Precision:
-    """Write the run's config, or check it against the one that it started with; returns the run's precision."""
-    path = run / "config.json"
-    base_hash = None if base is None else weights_hash(base.tokenizer, base.latent_actions)
-    if path.exists():
-        saved = read_json(path)
-        started: Precision = saved["precision"]
-        settings = saved["seed"], from_dict(Recipe, saved["recipe"], str(path))
-        is_known = isinstance(settings[1].latent_actions, KnownActionsConfig)
-        for what, is_same in (
-            ("another --base", saved.get("base") == base_hash),
-            (
-                f"--actions {'known' if is_known else 'latent'}",
-                is_known == isinstance(recipe.latent_actions, KnownActionsConfig),
-            ),
-            ("another recipe or seed", settings == (seed, recipe)),
-            ("other frames", saved.get("stream") == json.loads(json.dumps(source.stream_config))),
-            (f"--precision {started}", precision in ("auto", started)),
-        ):
-            if not is_same:
-                raise JinnError(f"{run} was started with {what}: give the same again, or another --out")
-        return started
-    if run.exists() and any(run.iterdir()):
-        raise JinnError(f"{run} holds something that is not a run: give another --out")
-    run.mkdir(parents=True, exist_ok=True)
-    started = fastest_precision(device) if precision == "auto" else precision
-    # The store that `jinn eval RUN` measures on; a run may go on with the same store elsewhere.
-    where = {"store": str(source.evaluation_path.resolve()), "stream": source.stream_config}
-    values = {"seed": seed, "precision": started, **where, "base": base_hash, "recipe": to_dict(recipe)}
-    write_json(path, values)
-    return started

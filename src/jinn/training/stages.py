@@ -89,15 +89,15 @@ class LatentActionStage(Stage):
         return contact_sheet([to_uint8(row) for row in rows])
 
     @torch.no_grad()
-    def finish(self, clips: Clips, config: TrainingConfig, seed: int) -> list[Tensor]:
+    def finish(self, world: World, clips: Clips, config: TrainingConfig, seed: int) -> dict[str, Tensor]:
         """Make codes of the latents of the clips that would come next."""
-        model, device = self.model, self.preview_BTHWC.device
+        model, device = cast(MotionLatentActionModel, world.latent_actions), self.preview_BTHWC.device
         later = (clips(config.steps + i, range(config.batch)).frames_BTHWC for i in range(CLUSTERED_BATCHES))
         latents = [model.encode_pixels(model.preprocess(to_device(frames, device))) for frames in later]
         generator = torch.Generator().manual_seed(seed)
         # The best of ten: a single start may give a rare but distinct action no code of its own.
         model.quantizer.cluster(torch.cat([x.flatten(0, 1) for x in latents]), generator, starts=10)
-        return [model.quantizer.codebook_KD]
+        return {"latent_actions.quantizer.codebook_KD": model.quantizer.codebook_KD}
 
 
 class KnownActionStage(Stage):

@@ -14,11 +14,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jinn.allocator import keep_freed_memory
 from jinn.contracts import JinnError
@@ -69,6 +69,8 @@ def make_backend(
     loaded from one) on a CPU, else torch. ``threads`` are those of ONNX Runtime for one frame: one leaves the other
     cores to the server and the browser.
     """
+    if name not in get_args(BackendName):
+        raise JinnError(f"there is no backend {name!r}: choose one of {', '.join(get_args(BackendName))}")
     keep_freed_memory()
     name = fastest(device, folder) if name == "auto" else name
     if name == "torch":
@@ -77,6 +79,30 @@ def make_backend(
         return Backend(name, 1, cuda_graph(next_frame, device))
     run = onnx(folder, "int8" if name == "onnx-int8" else "float32", threads)
     return Backend(name, max(1, num_cpus() // threads), run)
+
+
+def while_unchanged(models: nn.Module, backend: Backend) -> NextFrame:
+    """The backend's function, which raises `JinnError` once weights of the models have been loaded or trained."""
+    owned = [(module._parameters, name) for module in models.modules() for name in module._parameters]
+    weights = [(owner, name, x, version(x)) for owner, name in owned if (x := owner[name]) is not None]
+    next_frame = backend.next_frame
+    assert next_frame is not None
+
+    def checked(*values: Tensor | KVCache | None) -> Frame:
+        for owner, name, weight, before in weights:
+            if owner[name] is not weight or version(weight) != before:
+                raise JinnError(
+                    f"the weights have changed since the backend {backend.name} was made: "
+                    "choose a backend again (with_backend)"
+                )
+        return next_frame(*values)
+
+    return checked
+
+
+def version(weight: Tensor) -> int:
+    """How often a tensor was changed in place, which PyTorch does not count of those made in inference mode."""
+    return 0 if weight.is_inference() else weight._version
 
 
 def fastest(device: torch.device, folder: Path | None) -> BackendName:

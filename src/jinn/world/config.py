@@ -36,3 +36,7 @@ class WorldConfig:
     latent_actions: AnyLatentActionsConfig
     dynamics: AnyDynamicsConfig
     sampling: SamplingConfig
+
+    def __post_init__(self) -> None:
+        if self.fps <= 0:
+            raise ValueError(f"fps is above 0, got {self.fps}")

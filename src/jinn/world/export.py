@@ -9,19 +9,24 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError
 from jinn.files import replacing
+from jinn.models.transformer import KVCache
+from jinn.world.folder import is_saved
 from jinn.world.graph import (
     INPUTS,
     OUTPUTS,
+    STATE,
     GraphPrecision,
     group_tensors,
     name_tensors,
@@ -38,13 +43,14 @@ def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list
 
     "int8" keeps the weights of all matrix products as int8, one scale a column, and rounds their inputs to 8 bits on
     the fly, one scale a tensor (ONNX Runtime's dynamic quantisation). ``jinn eval --backend`` and
-    ``benchmarks/play.py`` measure what it costs in quality. Raises `JinnError` if the packages for it are missing.
+    ``benchmarks/play.py`` measure what it costs in quality. Raises `JinnError` if the packages for it are missing, or
+    if the folder holds other weights.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401 what torch.onnx exports with
-    except ImportError as error:
-        raise JinnError(f"exporting needs {error.name}: pip install 'jinn[export]'") from None
+    check_exporter()
+    import onnx
+
+    if not is_saved(world, folder):
+        raise JinnError(f"{folder} holds other weights than the world: save it there first")
     paths = []
     with tempfile.TemporaryDirectory(prefix="jinn-export-") as scratch, quiet():
         plain = Path(scratch) / "plain.onnx"
@@ -61,16 +67,85 @@ def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list
     return paths
 
 
-class _Frame(nn.Module):
-    """`World.next_frame` with nothing but tensors in its signature, as exporters want it."""
+def export_start(world: World, folder: Path) -> list[Path]:
+    """Write the graphs that make the first state from a picture, in float32, beside those of `export_onnx`.
 
-    def __init__(self, world: World, names: list[str]) -> None:
+    With them a program plays without PyTorch (docs/graphs.md): ``encode.onnx`` (``frame_BHWC -> tokens_BN``) and
+    ``start.onnx`` (``tokens_BN ->`` the caches, and the picture as the world draws it). Returns the files; raises
+    `JinnError` as `export_onnx`.
+    """
+    check_exporter()
+    world = world.to("cpu").eval()
+    paths = []
+    with tempfile.TemporaryDirectory(prefix="jinn-export-") as scratch, quiet():
+        for make in (trace_encode, trace_start):
+            graph = make(world, Path(scratch))
+            paths.append(onnx_path(folder, "float32").with_name(graph.name))
+            paths[-1].parent.mkdir(parents=True, exist_ok=True)
+            with replacing(paths[-1]) as temporary:
+                shutil.copyfile(graph, temporary)
+    return paths
+
+
+def check_exporter() -> None:
+    """Raise `JinnError` if a package that exporting needs is missing."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401 what torch.onnx exports with
+    except ImportError as error:
+        raise JinnError(f"exporting needs {error.name}: pip install 'jinn[export]'") from None
+
+
+class _Graph(nn.Module):
+    """A function of a world and of named tensors as a module, as exporters want it."""
+
+    def __init__(
+        self, world: World, function: Callable[[World, dict[str, Tensor]], Any], names: list[str]
+    ) -> None:
         super().__init__()
-        self.world, self.names = world, names
+        self.world, self.function, self.names = world, function, names
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        arguments = group_tensors(dict(zip(self.names, inputs, strict=True)), INPUTS)
-        return tuple(name_tensors(self.world.next_frame(*arguments), OUTPUTS).values())
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.function(self.world, dict(zip(self.names, inputs, strict=True)))
+
+
+def _frame(world: World, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    return tuple(name_tensors(world.next_frame(*group_tensors(inputs, INPUTS)), OUTPUTS).values())
+
+
+def _encode(world: World, inputs: dict[str, Tensor]) -> Tensor:
+    return world.tokenizer.encode(inputs["frame_BHWC"].unsqueeze(1)).squeeze(1)
+
+
+def _start(world: World, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    tokens_BTN = inputs["tokens_BN"].unsqueeze(1)
+    actions_BTm1 = torch.zeros(len(tokens_BTN), 0, dtype=torch.long)
+    dynamics_cache = world.dynamics.prefill(tokens_BTN, actions_BTm1)
+    frames_BTHWC, decoder_cache = world.tokenizer.prefill(tokens_BTN)
+    caches = name_tensors([dynamics_cache, decoder_cache], STATE[1:])
+    return *caches.values(), frames_BTHWC.squeeze(1)
+
+
+def trace_encode(world: World, scratch: Path) -> Path:
+    """The graph ``encode.onnx`` of `export_start`, in a temporary folder."""
+    trace(
+        _Graph(world, _encode, ["frame_BHWC"]),
+        {"frame_BHWC": world.prompts[:1]},
+        ["tokens_BN"],
+        scratch / "plain.onnx",
+    )
+    return fold(scratch / "plain.onnx").replace(scratch / "encode.onnx")
+
+
+def trace_start(world: World, scratch: Path) -> Path:
+    """The graph ``start.onnx`` of `export_start`, in a temporary folder."""
+    tokens_BN = world.tokenizer.encode(world.prompts[:1, None])[:, 0]
+    with torch.no_grad():
+        has_decoder_cache = len(_start(world, {"tokens_BN": tokens_BN})) > len(KVCache._fields) + 1
+    caches = STATE[1:] if has_decoder_cache else STATE[1 : 1 + len(KVCache._fields)]
+    module = _Graph(world, _start, ["tokens_BN"])
+    trace(module, {"tokens_BN": tokens_BN}, [*caches, "frame_BHWC"], scratch / "plain.onnx")
+    return fold(scratch / "plain.onnx").replace(scratch / "start.onnx")
 
 
 def _export(world: World, path: Path) -> None:
@@ -82,7 +157,7 @@ def _export(world: World, path: Path) -> None:
         arguments.append(torch.zeros(1))
     inputs = name_tensors(arguments, INPUTS)
     outputs = [name for name in OUTPUTS if name.removeprefix("next_") in (*inputs, "frame_BHWC")]
-    trace(_Frame(world, list(inputs)), inputs, outputs, path)
+    trace(_Graph(world, _frame, list(inputs)), inputs, outputs, path)
 
 
 def trace(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], path: Path) -> None:

@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 
 from jinn.contracts import JinnError
-from jinn.files import from_dict, load_weights, read_json, read_tensors, to_dict, write_json, write_tensors
+from jinn.files import (
+    load_weights,
+    read_config,
+    read_json,
+    read_tensors,
+    tensor_files,
+    to_dict,
+    write_json,
+    write_tensors,
+)
 from jinn.world.config import WorldConfig
 from jinn.world.earlier import convert_config, convert_weights
 from jinn.world.keys import Key
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
     from jinn.world.world import World
 
 BUILT_IN = Path(__file__).parent / "built_in"
+FORMAT_VERSION = 1  # of config.json; an older jinn refuses a newer one
 SHOWN_FIRST = ("platforms", "coinrun")  # of the built-in worlds; others follow by name
 
 
@@ -38,7 +48,7 @@ def find_world(name_or_path: str | Path) -> Path:
     """The folder of a built-in world by its name, of a world, or in a run; raises `JinnError` if there is none."""
     path = Path(name_or_path)
     for folder in (path, path / "world", BUILT_IN / path.name if path.name == str(path) else path):
-        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+        if (folder / "config.json").is_file() and tensor_files(folder / "model.safetensors"):
             return folder
     raise JinnError(
         f"there is no world at {str(name_or_path)!r}: name the folder of a world or a run, "
@@ -51,14 +61,15 @@ def read_world(folder: Path, kind: type[World]) -> World:
 
     ``kind`` is `World`, or a class that extends it.
     """
-    values = convert_config(read_json(folder / "config.json"))
-    config = from_dict(WorldConfig, values, str(folder / "config.json"))
-    world = kind(config, read_prompts(folder))
-    load_weights(world, convert_weights(read_tensors(folder / "model.safetensors")), folder)
+    config = read_world_config(folder / "config.json")
+    weights = convert_weights(read_tensors(folder / "model.safetensors"))
+    check_weights(config, weights, folder)
+    world = kind(config, read_prompts(folder, config.tokenizer.size_hw))
+    load_weights(world, weights, folder)
     world.folder = folder
     legend, trained_on = folder / "legend.json", folder / "trained_on.safetensors"
     if legend.exists():
-        world.legend = tuple(from_dict(ActionMeaning, entry, str(legend)) for entry in read_json(legend))
+        world.legend = read_config(tuple[ActionMeaning, ...], legend, read_json(legend))
         if world.legend and len(world.legend) != world.num_actions:
             raise JinnError(
                 f"{legend} names {len(world.legend)} actions, but the world has {world.num_actions}: "
@@ -67,22 +78,72 @@ def read_world(folder: Path, kind: type[World]) -> World:
     if (folder / "keys.json").exists():
         world.keys = read_keys(folder / "keys.json", world.num_actions)
     if trained_on.exists():
-        world.trained_on = read_tensors(trained_on)["groups"].numpy().view(np.uint64)
+        groups = read_tensors(trained_on).get("groups")
+        if groups is None or groups.dtype != torch.int64:
+            raise JinnError(f"{trained_on} has no groups: restore it")
+        world.trained_on = groups.numpy().view(np.uint64)
     return world
 
 
-def read_prompts(folder: Path) -> Tensor:
-    """The frames to start from in a world's folder, uint8 ``frames_PHWC``."""
-    frames_PHWC = read_tensors(folder / "prompts.safetensors").get("frames_PHWC")
+def is_saved(world: World, folder: Path) -> bool:
+    """Whether a folder holds the world's config and weights as they are now."""
+    if not tensor_files(folder / "model.safetensors"):  # it was removed
+        return False
+    saved = convert_weights(read_tensors(folder / "model.safetensors"))
+    state = world.state_dict()
+    return (
+        read_world_config(folder / "config.json") == world.config
+        and saved.keys() == state.keys()
+        and all(torch.equal(value.cpu(), saved[name].to(value.dtype)) for name, value in state.items())
+    )
+
+
+def read_world_config(path: Path) -> WorldConfig:
+    """The config.json of a world; raises `JinnError` if it is damaged, or of a newer jinn."""
+    values = read_json(path)
+    if isinstance(values, dict):
+        version = values.pop("format_version", FORMAT_VERSION)
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise JinnError(
+                f"{path} was written by a newer jinn: install that one (pip install --upgrade jinn)"
+            )
+    try:
+        values = convert_config(values)
+    except (KeyError, TypeError, AttributeError):
+        raise JinnError(f"{path} is damaged: restore it or train again") from None
+    return read_config(WorldConfig, path, values)
+
+
+def check_weights(config: WorldConfig, weights: dict[str, Tensor], folder: Path) -> None:
+    """Raise `JinnError` unless the config describes models of these weights, before memory is taken for them."""
+    from jinn.world.world import World
+
+    try:
+        with torch.device("meta"):
+            world = World(config)
+    except Exception as error:  # whatever an impossible size leads to
+        raise JinnError(f"{folder / 'config.json'} is damaged: no model has such sizes ({error})") from None
+    load_weights(world, {name: weight.to("meta") for name, weight in weights.items()}, folder)
+
+
+def read_prompts(folder: Path, size_hw: tuple[int, int] | None = None) -> Tensor:
+    """The frames to start from in a world's folder, uint8 ``frames_PHWC`` (of the given height and width)."""
+    path = folder / "prompts.safetensors"
+    frames_PHWC = read_tensors(path).get("frames_PHWC")
     if frames_PHWC is None or not len(frames_PHWC):
-        raise JinnError(f"{folder / 'prompts.safetensors'} has no frames_PHWC: restore it")
+        raise JinnError(f"{path} has no frames_PHWC: restore it")
+    fits = frames_PHWC.ndim == 4 and frames_PHWC.shape[1:] == (*(size_hw or frames_PHWC.shape[1:3]), 3)
+    if not fits or frames_PHWC.dtype != torch.uint8:
+        raise JinnError(f"{path} does not fit the size of the world's frames: restore it")
     return frames_PHWC
 
 
 def write_world(world: World, folder: Path, dtype: torch.dtype) -> None:
     """Write a world's folder; see `World.save`."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in world.state_dict().items()}
+    # A part that torch.compile wraps calls its weights otherwise.
+    state = {name.replace("_orig_mod.", ""): value for name, value in world.state_dict().items()}
+    weights = {name: x.to(dtype) if x.is_floating_point() else x for name, x in state.items()}
     write_tensors(folder / "model.safetensors", weights)
     write_tensors(folder / "prompts.safetensors", {"frames_PHWC": world.prompts})
     legend, trained_on = folder / "legend.json", folder / "trained_on.safetensors"
@@ -99,16 +160,15 @@ def write_world(world: World, folder: Path, dtype: torch.dtype) -> None:
         write_tensors(trained_on, {"groups": torch.from_numpy(world.trained_on.view(np.int64))})
     else:
         trained_on.unlink(missing_ok=True)
-    write_json(folder / "config.json", to_dict(world.config))
+    write_json(folder / "config.json", {"format_version": FORMAT_VERSION, **to_dict(world.config)})
 
 
 def read_keys(path: Path, num_actions: int) -> tuple[Key, ...]:
     """The keys of a taught world; raises `JinnError` if the file is damaged or of another world."""
-    values = read_json(path)
-    keys = tuple(from_dict(Key, entry, str(path)) for entry in values) if isinstance(values, list) else ()
-    named = all(isinstance(key.name, str) and type(key.latent) is type(key.count) is int for key in keys)
-    if not keys or not named:
-        raise JinnError(f"{path} is damaged: remove it or teach the world again")
+    advice = "remove it or teach the world again"
+    keys = read_config(tuple[Key, ...], path, read_json(path), advice)
+    if not keys:
+        raise JinnError(f"{path} is damaged: {advice}")
     for key in keys:
         if not 0 <= key.latent < num_actions:
             raise JinnError(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from jinn.files import cache_folder
+from jinn.files import cache_folder, tensor_files
 from jinn.models.transformer import KVCache
 from jinn.world.folder import BUILT_IN
 
@@ -65,6 +65,6 @@ def weights_digest(folder: Path) -> str:
     """SHA-256 of what a graph is made from: a graph of other weights, sampling or inputs must not be played."""
     # The doubt is left out: the config says whether a world has it, and graphs without it stay valid.
     digest = hashlib.sha256(" ".join((*INPUTS[:-1], *OUTPUTS)).encode())
-    for name in ("model.safetensors", "config.json"):
-        digest.update((folder / name).read_bytes())
+    for file in (*tensor_files(folder / "model.safetensors"), folder / "config.json"):
+        digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -14,18 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from jinn.contracts import JinnError
-from jinn.models.transformer import KVCache
-from jinn.world.export import fold, quantize, quiet, trace
-from jinn.world.graph import CACHES, name_tensors, onnx_path, weights_digest
+from jinn.world.export import quantize, quiet, trace_encode, trace_start
+from jinn.world.graph import onnx_path, weights_digest
 from jinn.world.world import World
 
 if TYPE_CHECKING:
@@ -40,7 +36,6 @@ LARGE = 2**16  # bytes of a weight that is rounded to 16 bits even where it has 
 # which on with a scale for each channel. The nearer a convolution is to the picture, the smaller it is and the more its
 # rounding shows: with one scale a channel for all, pictures of `platforms` lose 1.3 dB, and so less than 0.1 dB.
 SCALE_EACH, SCALE_CHANNEL = 40_000, 100_000
-CACHE_NAMES = [f"{cache}_{field}" for cache in CACHES for field in KVCache._fields]
 
 
 class WebWorld(NamedTuple):
@@ -72,7 +67,8 @@ def export_web(world: World, folder: Path) -> WebWorld:
     if not (path.exists() and _made_from(onnx.load(path)) == weights_digest(folder)):
         export_onnx(world, folder, "int8")
     with tempfile.TemporaryDirectory(prefix="jinn-publish-") as scratch, quiet():
-        encode, start = _export_encode(world, Path(scratch)), _export_start(world, Path(scratch))
+        encode = onnx.load(trace_encode(world, Path(scratch)))
+        start = onnx.load(quantize(trace_start(world, Path(scratch))))
     store = _Store()
     models: dict[GraphName, ModelProto] = {"encode": encode, "start": start, "frame": onnx.load(path)}
     graphs: dict[GraphName, bytes] = {}
@@ -85,50 +81,6 @@ def export_web(world: World, folder: Path) -> WebWorld:
 
 def _made_from(model: ModelProto) -> str:
     return next((entry.value for entry in model.metadata_props if entry.key == "weights"), "")
-
-
-class _Module(nn.Module):
-    """A function of tensors as a module, as exporters want it."""
-
-    def __init__(self, world: World, function: Callable[[World, Tensor], Any]) -> None:
-        super().__init__()
-        self.world, self.function = world, function
-
-    def forward(self, x: Tensor) -> Any:
-        return self.function(self.world, x)
-
-
-def _encode(world: World, frame_BHWC: Tensor) -> Tensor:
-    return world.tokenizer.encode(frame_BHWC.unsqueeze(1)).squeeze(1)
-
-
-def _start(world: World, tokens_BN: Tensor) -> tuple[Tensor, ...]:
-    tokens_BTN = tokens_BN.unsqueeze(1)
-    actions_BTm1 = torch.zeros(len(tokens_BN), 0, dtype=torch.long)
-    dynamics_cache = world.dynamics.prefill(tokens_BTN, actions_BTm1)
-    frames_BTHWC, decoder_cache = world.tokenizer.prefill(tokens_BTN)
-    caches = name_tensors([dynamics_cache, decoder_cache], CACHE_NAMES)
-    return *caches.values(), frames_BTHWC.squeeze(1)
-
-
-def _export_encode(world: World, scratch: Path) -> ModelProto:
-    import onnx
-
-    path = scratch / "encode.onnx"
-    trace(_Module(world, _encode), {"frame_BHWC": world.prompts[:1]}, ["tokens_BN"], path)
-    return onnx.load(fold(path))
-
-
-def _export_start(world: World, scratch: Path) -> ModelProto:
-    import onnx
-
-    tokens_BN = world.tokenizer.encode(world.prompts[:1, None])[:, 0]
-    with torch.no_grad():
-        has_decoder_cache = len(_start(world, tokens_BN)) > len(KVCache._fields) + 1
-    names = CACHE_NAMES if has_decoder_cache else CACHE_NAMES[: len(KVCache._fields)]
-    path = scratch / "start.onnx"
-    trace(_Module(world, _start), {"tokens_BN": tokens_BN}, [*names, "frame_BHWC"], path)
-    return onnx.load(quantize(fold(path)))
 
 
 class _Store:

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jinn.contracts import JinnError, check_frames
+from jinn.contracts import JinnError, check_frames, find_device
 from jinn.models.maskgit import SamplingConfig, fill, frame_noise
 from jinn.models.ours.known_actions import KnownActionModel
 from jinn.models.ours.previous_frame import PreviousFrameDynamics, believe
 from jinn.models.transformer import KVCache
-from jinn.world.backends import Backend, BackendName, make_backend
+from jinn.world.backends import Backend, BackendName, make_backend, while_unchanged
 from jinn.world.config import WorldConfig
-from jinn.world.folder import find_world, read_world, write_world
+from jinn.world.folder import find_world, is_saved, read_world, write_world
 from jinn.world.graph import Frame
 from jinn.world.keys import Key
 from jinn.world.legend import ActionMeaning
@@ -238,10 +238,16 @@ class World(nn.Module):
             threads: of ONNX Runtime for one frame.
 
         Raises:
-            JinnError: something that the backend needs is missing.
+            JinnError: there is no such backend, or something that it needs is missing. `step` raises it if the weights
+                have changed since: a graph would go on with the old ones.
         """
         other = copy.copy(self)
-        other.backend = make_backend(name, self.next_frame, self.device, self.folder, threads)
+        # A graph in the folder is that of the saved weights.
+        folder = self.folder if self.folder and name != "torch" and is_saved(self, self.folder) else None
+        backend = make_backend(name, self.next_frame, self.device, folder, threads)
+        if backend.next_frame is not None:
+            backend = backend._replace(next_frame=while_unchanged(self, backend))
+        other.backend = backend
         return other
 
     @property
@@ -289,7 +295,9 @@ class World(nn.Module):
             backend: how it computes its frames, see `with_backend`.
 
         Raises:
-            JinnError: there is none, its files are damaged, or something that the backend needs is missing.
+            JinnError: there is none, its files are damaged or of a newer jinn, there is no such device, or something
+                that the backend needs is missing.
         """
+        device = find_device(device)  # before a large world is read
         world = read_world(find_world(name_or_path), cls)
         return world.to(device).eval().with_backend(backend)

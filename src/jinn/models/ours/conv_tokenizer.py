@@ -47,6 +47,8 @@ class ConvConfig:
             raise ValueError(f"a kernel has an odd side of at least 1, got {self.kernel}")
         if self.fine % GROUPS or self.coarse % GROUPS or min(self.fine, self.coarse) < GROUPS:
             raise ValueError(f"channels come in multiples of {GROUPS}, got {self.fine} and {self.coarse}")
+        if not 0 <= min(blocks := (self.fine_blocks, self.coarse_blocks)) <= max(blocks) <= 1000:
+            raise ValueError(f"there are from 0 to 1000 blocks, got {blocks}")
 
 
 @dataclass(frozen=True)

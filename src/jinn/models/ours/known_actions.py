@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from jinn.contracts import check_frames, to_float
 from jinn.models.latent_actions import AttentionPooling, check_number_of_actions
 from jinn.models.ours.motion import MotionConfig, downsample, stacked_pairs
-from jinn.models.patches import grid_of
+from jinn.models.patches import grid_of, position_embedding
 from jinn.models.transformer import Loss, STTransformer
 
 
@@ -58,7 +58,7 @@ class KnownActionModel(nn.Module):
         self.config, self.num_actions = config, config.num_actions
         tokens, width = math.prod(grid_of(config.small_hw, config.patch)), config.encoder.width
         self.embed = nn.Linear(6 * config.patch**2 + config.displacements, width)
-        self.encoder_position_ND = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        self.encoder_position_ND = position_embedding(tokens, width)
         self.encoder = STTransformer(config.encoder)
         self.pooling = AttentionPooling(width, width)
         self.to_logits = nn.Linear(width, config.num_actions)

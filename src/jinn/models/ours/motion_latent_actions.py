@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from jinn.contracts import to_float
 from jinn.models.latent_actions import AttentionPooling, LatentActionModel, check_number_of_actions
 from jinn.models.ours.motion import MotionConfig, downsample, move, neighbourhood, stacked_pairs
-from jinn.models.patches import grid_of, patchify, unpatchify
+from jinn.models.patches import grid_of, patchify, position_embedding, unpatchify
 from jinn.models.quantize import VQ, VQConfig
 from jinn.models.transformer import Loss, STTransformer, TransformerConfig
 
@@ -62,13 +62,13 @@ class MotionLatentActionModel(LatentActionModel):
         self.grid_hw = grid_of(config.small_hw, config.patch)
         tokens, pixels = math.prod(self.grid_hw), config.patch**2 * 3
         self.embed = nn.Linear(2 * pixels + config.displacements, config.encoder.width)
-        self.encoder_position_ND = nn.Parameter(torch.randn(tokens, config.encoder.width) * 0.02)
+        self.encoder_position_ND = position_embedding(tokens, config.encoder.width)
         self.encoder = STTransformer(config.encoder)
         self.pooling = AttentionPooling(config.encoder.width, config.quantizer.dim)
         self.quantizer = VQ(config.quantizer)
         self.decoder_embed = nn.Linear(9 * pixels, config.decoder.width)
         self.from_latent = nn.Linear(config.quantizer.dim, config.decoder.width)
-        self.decoder_position_ND = nn.Parameter(torch.randn(tokens, config.decoder.width) * 0.02)
+        self.decoder_position_ND = position_embedding(tokens, config.decoder.width)
         self.decoder = STTransformer(config.decoder)
         self.to_pixels = nn.Linear(config.decoder.width, pixels)
         self.to_moves = nn.Linear(config.decoder.width, config.displacements)

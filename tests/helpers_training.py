@@ -1,0 +1,33 @@
+"""A recipe of all phases that trains in a second, for tests of what happens around a training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from jinn.models.ours.motion_latent_actions import MotionLatentActionsConfig
+from jinn.models.tokenizer import TokenizerConfig
+from jinn.models.transformer import TransformerConfig
+from jinn.recipes import tiny
+from jinn.training.recipe import Recipe
+
+
+def micro(**training: Any) -> Recipe:
+    """`tiny` with the smallest models and four steps a phase; ``training`` changes values of all phases."""
+    recipe = tiny()
+    model = TransformerConfig(layers=1, width=16, heads=2, window=4)
+    assert isinstance(recipe.tokenizer, TokenizerConfig)
+    assert isinstance(recipe.latent_actions, MotionLatentActionsConfig)
+    values = {"steps": 4, "batch": 2, "warmup": 1, "checkpoint_every": 2, "log_every": 100} | training
+    phases = {
+        name: replace(getattr(recipe, name), **values)
+        for name in ("tokenizer_training", "latent_action_training", "dynamics_training")
+    }
+    return replace(
+        recipe,
+        tokenizer=replace(recipe.tokenizer, encoder=model, decoder=model),
+        latent_actions=replace(recipe.latent_actions, encoder=model, decoder=model),
+        dynamics=replace(recipe.dynamics, transformer=model),
+        **phases,
+        self_rollout_training=None,
+    )
