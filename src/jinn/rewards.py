@@ -7,16 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jinn.contracts import JinnError, check_frames, to_float
+from jinn.contracts import JinnError, as_frames, describe, to_float
 from jinn.files import load_weights, read_tensors, write_tensors
 
-# before_BHWC, actions_B, after_BHWC -> rewards_B float32, terminated_B bool
-RewardFunction = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+# before_BHWC, actions_B, after_BHWC -> rewards_B float32, terminated_B bool: tensors or arrays of shape (B,), or one
+# number for all roll-outs.
+RewardFunction = Callable[[Tensor, Tensor, Tensor], tuple[Any, Any]]
+
+
+def check_rewards(result: Any, rollouts: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a `RewardFunction` returned, as float32 ``rewards_B`` and bool ``terminated_B`` of their own.
+
+    Raises:
+        JinnError: it is no pair, or its parts have other shapes or kinds.
+    """
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise JinnError(f"a reward function returns rewards and terminations, got {describe(result)}")
+    columns: list[np.ndarray] = []
+    for value, kinds, dtype in zip(result, ("fiub", "iub"), (np.float32, np.bool_), strict=True):
+        if isinstance(value, Tensor):
+            value = (value.float() if value.is_floating_point() else value).detach().cpu().numpy()
+        array = np.asarray(value)
+        if array.shape not in ((), (rollouts,)) or array.dtype.kind not in kinds:
+            raise JinnError(
+                f"a reward function returns rewards (numbers) and terminations (bools) of shape ({rollouts},), "
+                f"got {describe(array)}"
+            )
+        columns.append(np.broadcast_to(array, (rollouts,)).astype(dtype))
+    return columns[0], columns[1]
 
 
 def no_reward(before_BHWC: Tensor, actions_B: Tensor, after_BHWC: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,9 +58,9 @@ class GoalImage:
         shaped: whether every step is also rewarded by how much closer it came, as a fraction of 255.
     """
 
-    def __init__(self, goal_HWC: Tensor, close: float = 12.0, shaped: bool = False) -> None:
-        check_frames(goal_HWC[None, None])
-        self.goal_HWC, self.close, self.shaped = goal_HWC, close, shaped
+    def __init__(self, goal_HWC: Tensor | np.ndarray, close: float = 12.0, shaped: bool = False) -> None:
+        self.goal_HWC = as_frames(goal_HWC[None, None])[0, 0]
+        self.close, self.shaped = close, shaped
 
     def __call__(self, before_BHWC: Tensor, actions_B: Tensor, after_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         distance_B = self.distance(after_BHWC)
@@ -80,7 +105,7 @@ class RewardHead(nn.Module):
         # A coin is small: the strongest response counts, not the mean.
         return self.kind(self.features(x_BCHW).amax((2, 3)))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, before_BHWC: Tensor, actions_B: Tensor, after_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         """Reward and termination of the likeliest kind; arguments as of a `RewardFunction`."""
         device = self.reward.device

@@ -82,7 +82,7 @@ class Network(nn.Module):
         x_BD = F.relu(self.middle(F.relu(self.features(x_BCHW)).flatten(1)))
         return self.policy(x_BD), self.value(x_BD).squeeze(-1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def act(self, frames_BHWC: Tensor, generator: torch.Generator) -> Tensor:
         """int64 ``actions_B``, sampled from the policy."""
         return sample_actions(self(frames_BHWC)[0], generator)

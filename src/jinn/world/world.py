@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jinn.contracts import JinnError, check_frames
+from jinn.contracts import JinnError, as_actions, as_frames, as_seeds
 from jinn.models.maskgit import SamplingConfig, fill, frame_noise
 from jinn.models.ours.known_actions import KnownActionModel
 from jinn.models.ours.previous_frame import PreviousFrameDynamics, believe
@@ -98,16 +98,19 @@ class World(nn.Module):
         """The device on which it computes."""
         return self.prompts.device
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: its tensors cannot take part in a loss
     def reset(
-        self, frames_BTHWC: Tensor, seed: int | Sequence[int] = 0, actions_BTm1: Tensor | None = None
+        self,
+        frames_BTHWC: Tensor | np.ndarray,
+        seed: int | Sequence[int] | Tensor | np.ndarray = 0,
+        actions_BTm1: Tensor | np.ndarray | None = None,
     ) -> tuple[State, Tensor]:
         """Start from one or more prompt frames.
 
         Args:
             frames_BTHWC: uint8, of the world's size; of a longer prompt the newest window is used.
             seed: of the roll-outs. From one number row b gets ``seed + b``; a sequence gives each row its own.
-            actions_BTm1: int64, the actions between the prompt's frames; inferred by the latent action
+            actions_BTm1: integers, the actions between the prompt's frames; inferred by the latent action
                 model if not given.
 
         Returns:
@@ -116,39 +119,38 @@ class World(nn.Module):
         Raises:
             JinnError: frames of another kind or size, actions that do not fit.
         """
-        check_frames(frames_BTHWC, self.size_hw)
+        frames_BTHWC = as_frames(frames_BTHWC, self.size_hw)
         if 0 in frames_BTHWC.shape[:2]:
             raise JinnError("a prompt needs at least one frame")
+        B, T = frames_BTHWC.shape[:2]
+        seeds_B = as_seeds(seed, B)
         window = self.config.dynamics.transformer.window
         frames_BTHWC = frames_BTHWC[:, -window:].to(self.device)
-        B, T = frames_BTHWC.shape[:2]
         if actions_BTm1 is not None:
-            actions_BTm1 = actions_BTm1.to(frames_BTHWC.device)[:, actions_BTm1.shape[1] - T + 1 :]
-            self._check_actions(actions_BTm1, (B, T - 1))
-        elif T > 1:
+            actions_BTm1 = as_actions(actions_BTm1, (B, T - 1), self.num_actions).to(self.device)
+            actions_BTm1 = actions_BTm1[:, max(0, T - window) :]
+        elif frames_BTHWC.shape[1] > 1:
             actions_BTm1 = self.latent_actions.encode(frames_BTHWC)
         else:
-            actions_BTm1 = torch.zeros(B, 0, dtype=torch.long, device=frames_BTHWC.device)
+            actions_BTm1 = torch.zeros(B, 0, dtype=torch.long, device=self.device)
         tokens_BTN = self.tokenizer.encode(frames_BTHWC)
         dynamics_cache = self.dynamics.prefill(tokens_BTN, actions_BTm1)
-        if isinstance(seed, int):
-            seed = [seed + row for row in range(B)]
-        if len(seed) != B:
-            raise JinnError(f"{len(seed)} seeds for {B} roll-outs: give one each")
         frames_BTHWC, decoder_cache = self.tokenizer.prefill(tokens_BTN)
-        seeds_B = torch.tensor(seed, dtype=torch.long)
         frames_B = torch.zeros(B, dtype=torch.long)
         return State(tokens_BTN[:, -1], dynamics_cache, decoder_cache, seeds_B, frames_B), frames_BTHWC[:, -1]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(
-        self, state: State, actions_B: Tensor, sampling: SamplingConfig | None = None
+        self,
+        state: State,
+        actions_B: int | Sequence[int] | Tensor | np.ndarray,
+        sampling: SamplingConfig | None = None,
     ) -> tuple[State, Tensor]:
         """Play one frame.
 
         Args:
             state: of B roll-outs; it stays as it is, and may be stepped again with other actions.
-            actions_B: int64 in [0, A).
+            actions_B: integers in [0, A), or one number for one roll-out.
             sampling: how the frame is sampled; None is the world's own. Any other is computed by `next_frame`
                 itself, since a backend knows only the world's own, except for its doubt.
 
@@ -158,7 +160,7 @@ class World(nn.Module):
         Raises:
             JinnError: actions out of range, or not one for each roll-out; doubt in a world that was trained without.
         """
-        self._check_actions(actions_B, (len(state.seeds_B),))
+        actions_B = as_actions(actions_B, (len(state.seeds_B),), self.num_actions).to(self.device)
         own, sampling = self.config.sampling, sampling or self.config.sampling
         next_frame = self.backend.next_frame
         if next_frame is None or replace(sampling, doubt=own.doubt) != own:
@@ -166,7 +168,7 @@ class World(nn.Module):
         doubt_B = self._doubt(len(actions_B), sampling)
         tokens_BN, dynamics_cache, decoder_cache, frame_BHWC = next_frame(
             *state[:3],
-            actions_B.to(self.device),
+            actions_B,
             self.noise(state, sampling),
             *([] if doubt_B is None else [doubt_B]),
         )
@@ -179,7 +181,7 @@ class World(nn.Module):
         digits = len(self.dynamics.levels)
         return frame_noise(state.seeds_B, state.frames_B, steps, tokens, digits).to(self.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def observe(self, state: State, actions_B: Tensor, tokens_BN: Tensor) -> State:
         """The state after a true frame instead of a sampled one, as teacher forcing and following a video need it.
 
@@ -188,10 +190,10 @@ class World(nn.Module):
             actions_B: int64 in [0, A), the actions that led to it.
             tokens_BN: int64, its tokens, from `Tokenizer.encode` of the video up to it.
         """
-        self._check_actions(actions_B, (len(state.seeds_B),))
+        actions_B = as_actions(actions_B, (len(state.seeds_B),), self.num_actions).to(self.device)
         tokens_BN = tokens_BN.to(self.device)
         doubt_B = self._doubt(len(actions_B), self.config.sampling)
-        condition_BND = self._condition(state.tokens_BN, actions_B.to(self.device), doubt_B)
+        condition_BND = self._condition(state.tokens_BN, actions_B, doubt_B)
         dynamics_cache = self.dynamics.commit(tokens_BN, condition_BND, state.dynamics_cache)
         _, decoder_cache = self.tokenizer.decode_next(tokens_BN, state.decoder_cache)
         return State(tokens_BN, dynamics_cache, decoder_cache, state.seeds_B, state.frames_B + 1)
@@ -261,12 +263,6 @@ class World(nn.Module):
         if doubt_B is not None:
             actions_B = believe(actions_B, self.num_actions, doubt_B)
         return self.dynamics.condition(tokens_BN.unsqueeze(1), actions_B.unsqueeze(1)).squeeze(1)
-
-    def _check_actions(self, actions: Tensor, shape: tuple[int, ...]) -> None:
-        if tuple(actions.shape) != shape or actions.dtype.is_floating_point:
-            raise JinnError(f"actions must be integers of shape {shape}, got {tuple(actions.shape)}")
-        if actions.numel() and not (int(actions.min()) >= 0 and int(actions.max()) < self.num_actions):
-            raise JinnError(f"this world has the actions 0 to {self.num_actions - 1}")
 
     def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:
         """Write the world's folder; see `jinn.world.folder`.
