@@ -114,7 +114,7 @@ class RewardHead(nn.Module):
 
     def save(self, path: Path | str) -> None:
         """Write the weights as safetensors."""
-        write_tensors(Path(path), self.state_dict())
+        write_tensors(Path(path).expanduser(), self.state_dict())
 
     @classmethod
     def load(cls, path: Path | str) -> RewardHead:
@@ -123,11 +123,12 @@ class RewardHead(nn.Module):
         Raises:
             JinnError: there is no such file, or it holds something else.
         """
-        weights = read_tensors(Path(path))
+        path = Path(path).expanduser()
+        weights = read_tensors(path)
         if "kind.weight" not in weights:
             raise JinnError(f"{path} holds no reward head: jinn.rewards.train_reward_head makes one")
         head = cls(width=weights["kind.weight"].shape[1])
-        load_weights(head, weights, Path(path))
+        load_weights(head, weights, path)
         return head.eval()
 
 

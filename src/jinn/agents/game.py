@@ -78,13 +78,8 @@ class Game(gymnasium.vector.VectorEnv[Any, Any, Any]):
         """One step of all games: frames, rewards, terminated, truncated, and the level of each."""
         actions_B = as_actions(actions, (self.num_envs,), self.num_actions).cpu()
         self.frames_BHWC, rewards, terminated, truncated, info = self.pool.step(actions_B.int().numpy())
-        return (
-            self.frames_BHWC.copy(),
-            rewards,
-            terminated,
-            truncated,
-            {"level_seed": info["level_seed"].copy()},
-        )
+        levels = {"level_seed": info["level_seed"].copy()}
+        return self.frames_BHWC.copy(), rewards, terminated, truncated, levels
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The present frames, where `render_mode` asks for them."""

@@ -255,7 +255,7 @@ def train_ppo(
         network = new_network(NetworkConfig(int(envs.single_action_space.n), (height, width)), seed)
     learner = Learner(network.to(device).train(), config, B, seed)
     if folder:
-        learner.resume(Path(folder))
+        learner.resume(Path(folder).expanduser())
     player = Player(envs, learner, device)
     updates = max(1, config.steps // (B * config.length))
     while learner.updates < updates:
@@ -266,7 +266,7 @@ def train_ppo(
         player.returns.clear()
         on_update(report, network)
         if folder and (learner.updates % config.save_every == 0 or learner.updates == updates):
-            learner.save(Path(folder))
+            learner.save(Path(folder).expanduser())
     return network.eval()
 
 
