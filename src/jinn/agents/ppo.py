@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jinn.agents.network import Network, NetworkConfig, new_network, sample_actions
+from jinn.agents.play import check_envs
 from jinn.files import load_weights, read_tensors, write_tensors
 
 
@@ -247,8 +248,9 @@ def train_ppo(
             explained fraction of the variance of the values.
 
     Raises:
-        JinnError: the folder holds another network.
+        JinnError: the folder holds another network, or the environments start episodes in another way.
     """
+    check_envs(envs)
     B = int(envs.num_envs)
     if network is None:
         height, width, _ = envs.single_observation_space.shape
