@@ -160,15 +160,15 @@ def test_the_page_of_agents_trains_and_plays(tmp_path: Path, monkeypatch: pytest
     """Its blocks from the first environment to the returns run as they stand, with smaller numbers."""
     page = (Path(__file__).parent.parent / "docs" / "agents.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
-    wanted = [block for block in blocks if "make_vec" in block or "train_ppo" in block]
-    code = "\n".join(wanted)
+    code = "\n".join(block for block in blocks if "horizon=200" in block or "train_ppo" in block)
     smaller = {"num_envs=16": "num_envs=2", "horizon=200": "horizon=3", "episodes=100": "episodes=2"}
+    smaller['"platforms"'] = "small_world"
     smaller["steps=100_000"] = "steps=8, length=4, epochs=1, minibatches=1"
     for large, small_one in smaller.items():
         assert large in code
         code = code.replace(large, small_one)
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"small_world": tiny_world()}
     exec(code, names)
     assert names["returns"].shape == (2,)
     assert Network.load("runs/agent").config.actions == names["envs"].single_action_space.n

@@ -325,3 +325,24 @@ def test_stable_baselines_trains_on_it_unchanged(world: World) -> None:
     agent.learn(64)
     action, _ = agent.predict(env.reset(seed=0)[0])
     assert env.action_space.contains(int(action))
+
+
+def test_stable_baselines_takes_a_batch(world: World) -> None:
+    baselines = pytest.importorskip("stable_baselines3", reason="needs stable-baselines3")
+    from jinn.agents.stable_baselines import BatchVecEnv
+
+    with pytest.raises(JinnError, match="SameStep"):
+        BatchVecEnv(vector(world))
+    prompts = world.prompts[:1, None]
+    batch = BatchVecEnv(vector(world, horizon=2, autoreset_mode="SameStep", prompts=prompts))
+    batch.seed(3)
+    first = batch.reset()
+    batch.step(np.array([0, 1, 2]))
+    frames, _, over, infos = batch.step(np.array([0, 1, 2]))
+    assert over.all()
+    assert np.array_equal(frames, first)  # the first frames of the next episodes
+    assert all(info["TimeLimit.truncated"] for info in infos)
+    assert not np.array_equal(infos[1]["terminal_observation"], frames[1])
+    agent = baselines.PPO("MlpPolicy", batch, n_steps=4, batch_size=12, n_epochs=1, seed=0)
+    agent.learn(12)
+    assert agent.num_timesteps == 12

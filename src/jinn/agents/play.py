@@ -19,9 +19,10 @@ Policy = Callable[[Tensor], Tensor]
 
 def check_envs(envs: Any) -> None:
     """Raise `JinnError` unless the step after the last one of an episode starts the next, as agents here expect it."""
-    mode = (getattr(envs, "metadata", None) or {}).get("autoreset_mode")
-    if getattr(mode, "value", "NextStep") != "NextStep":
-        raise JinnError(f'make the environments with autoreset_mode="NextStep": theirs is "{mode.value}"')
+    metadata: dict[str, Any] = getattr(envs, "metadata", None) or {}
+    name = getattr(metadata.get("autoreset_mode"), "value", "NextStep")  # EnvPool's have none
+    if name != "NextStep":
+        raise JinnError(f'make the environments with autoreset_mode="NextStep": theirs is "{name}"')
 
 
 def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
