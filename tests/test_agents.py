@@ -174,6 +174,18 @@ def test_the_page_of_agents_trains_and_plays(tmp_path: Path, monkeypatch: pytest
     assert Network.load("runs/agent").config.actions == names["envs"].single_action_space.n
 
 
+def test_arrays_are_cloned_from_as_tensors_are() -> None:
+    frames, keys = shown(20, seed=0)
+    config = CloneConfig(steps=2, batch=4)
+    one = clone(frames, keys, 3, config, network=small())
+    other = clone(frames.numpy(), keys.numpy().astype(np.uint8), 3, config, network=small())
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    dictionary = Dictionary(keys.numpy(), keys.numpy(), 3, 3)
+    assert dictionary.counts_AU.sum() == 20
+    with pytest.raises(JinnError, match="one for each of 20 frames"):
+        clone(frames, keys.float(), 3)
+
+
 def test_agents_need_episodes_that_start_in_the_next_step() -> None:
     envs = WorldVectorEnv(1, tiny_world(), autoreset_mode="SameStep")
     for use in (lambda: train_ppo(envs, PPOConfig()), lambda: play(envs, lambda x: x[:, 0, 0, 0], 1)):

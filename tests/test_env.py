@@ -273,7 +273,7 @@ def test_a_finished_episode_does_not_go_on(world: World) -> None:
 def test_a_goal_image_rewards_frames_like_it() -> None:
     goal = torch.full((8, 8, 3), 200, dtype=torch.uint8)
     near, far = torch.full_like(goal, 190)[None], torch.full_like(goal, 100)[None]
-    rewards, terminated = GoalImage(goal)(far, torch.zeros(1), near)
+    rewards, terminated = GoalImage(goal.numpy())(far, torch.zeros(1), near)
     assert (rewards.tolist(), terminated.tolist()) == ([1.0], [True])
     rewards, terminated = GoalImage(goal, shaped=True)(far, torch.zeros(1), far)
     assert (rewards.tolist(), terminated.tolist()) == ([0.0], [False])

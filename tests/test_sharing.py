@@ -16,6 +16,8 @@ import torch
 
 from helpers_world import make_world
 from jinn.contracts import JinnError
+from jinn.data.store import FrameStore
+from jinn.data.writer import StoreWriter
 from jinn.world.backends import Backend
 from jinn.world.state import State
 from jinn.world.world import World
@@ -83,6 +85,10 @@ def test_paths_may_begin_at_home(world: World, tmp_path: Path, monkeypatch: pyte
     world.save("~/world")
     assert (tmp_path / "world" / "config.json").is_file()
     assert World.load("~/world").folder == tmp_path / "world"
+    with StoreWriter("~/store", (32, 32), 10.0) as writer:
+        writer.append(np.zeros((2, 32, 32, 3), np.uint8))
+        writer.end_episode("film")
+    assert FrameStore.open("~/store").num_frames == 2
 
 
 def test_pretrained_worlds_are_folders(world: World, tmp_path: Path) -> None:

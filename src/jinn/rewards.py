@@ -133,10 +133,10 @@ class RewardHead(nn.Module):
 
 
 def train_reward_head(
-    before_XHWC: Tensor,
-    after_XHWC: Tensor,
-    rewards_X: Tensor,
-    terminated_X: Tensor,
+    before_XHWC: Tensor | np.ndarray,
+    after_XHWC: Tensor | np.ndarray,
+    rewards_X: Tensor | np.ndarray,
+    terminated_X: Tensor | np.ndarray,
     seed: int = 0,
     steps: int = 400,
     batch: int = 64,
@@ -152,6 +152,8 @@ def train_reward_head(
         steps: of AdamW, with a learning rate that falls from 1e-3 to 0.
         batch: labelled steps per optimiser step.
     """
+    before_XHWC, after_XHWC = (as_frames(x[:, None]).squeeze(1) for x in (before_XHWC, after_XHWC))
+    rewards_X, terminated_X = torch.as_tensor(rewards_X), torch.as_tensor(terminated_X)
     generator = torch.Generator().manual_seed(seed)
     kinds_X = (rewards_X != 0).long() + 2 * terminated_X.long()
     rewarded = rewards_X[rewards_X != 0]
