@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,43 @@ def test_a_policy_is_cloned_from_latent_actions_and_a_dictionary_maps_them() -> 
         clone(frames, torch.full((300,), -1), 4)
     with pytest.raises(JinnError, match="there are 3"):
         clone(frames, latents, 3)
+
+
+def test_the_page_of_agents_trains_and_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blocks from the first environment to the returns run as they stand, with smaller numbers."""
+    page = (Path(__file__).parent.parent / "docs" / "agents.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    code = "\n".join(block for block in blocks if "horizon=200" in block or "train_ppo" in block)
+    smaller = {"num_envs=16": "num_envs=2", "horizon=200": "horizon=3", "episodes=100": "episodes=2"}
+    smaller['"platforms"'] = "small_world"
+    smaller["steps=100_000"] = "steps=8, length=4, epochs=1, minibatches=1"
+    for large, small_one in smaller.items():
+        assert large in code
+        code = code.replace(large, small_one)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"small_world": tiny_world()}
+    exec(code, names)
+    assert names["returns"].shape == (2,)
+    assert Network.load("runs/agent").config.actions == names["envs"].single_action_space.n
+
+
+def test_arrays_are_cloned_from_as_tensors_are() -> None:
+    frames, keys = shown(20, seed=0)
+    config = CloneConfig(steps=2, batch=4)
+    one = clone(frames, keys, 3, config, network=small())
+    other = clone(frames.numpy(), keys.numpy().astype(np.uint8), 3, config, network=small())
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    dictionary = Dictionary(keys.numpy(), keys.numpy(), 3, 3)
+    assert dictionary.counts_AU.sum() == 20
+    with pytest.raises(JinnError, match="one for each of 20 frames"):
+        clone(frames, keys.float(), 3)
+
+
+def test_agents_need_episodes_that_start_in_the_next_step() -> None:
+    envs = WorldVectorEnv(1, tiny_world(), autoreset_mode="SameStep")
+    for use in (lambda: train_ppo(envs, PPOConfig()), lambda: play(envs, lambda x: x[:, 0, 0, 0], 1)):
+        with pytest.raises(JinnError, match='autoreset_mode="NextStep": theirs is "SameStep"'):
+            use()
 
 
 def test_a_network_with_pixel_unshuffle_uses_every_pixel() -> None:

@@ -139,20 +139,141 @@ def test_prompts_from_a_store(world: World, tmp_path: Path) -> None:
         vector(world, prompts=tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("actions", [[0, 1], [0, 1, 5], [-1, 0, 0]])
-def test_bad_actions_are_reported(world: World, actions: list[int]) -> None:
+@pytest.mark.parametrize(
+    "actions",
+    [
+        [0, 1],
+        [0, 1, 5],
+        [-1, 0, 0],
+        [1.7, 0, 1],
+        ["2", 0, 0],
+        [True] * 3,
+        np.zeros(3, complex),
+        [[0], [1, 2]],
+    ],
+)
+def test_bad_actions_are_reported(world: World, actions: Any) -> None:
     envs = vector(world)
     with pytest.raises(JinnError, match="reset"):
         envs.step([0, 0, 0])
     envs.reset(seed=0)
-    with pytest.raises(JinnError, match="3 actions from 0 to 4"):
+    with pytest.raises(JinnError, match=r"integers from 0 to 4 of shape \(3,\), got"):
         envs.step(actions)
+
+
+def test_what_the_environment_returns_may_be_changed(world: World) -> None:
+    def reward(before: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> Any:
+        seen.append(before.clone())
+        return after.zero_()[:, 0, 0, 0].float(), False
+
+    for as_tensors in (False, True):
+        seen: list[torch.Tensor] = []
+        envs = vector(world, as_tensors=as_tensors, reward=reward, render_mode="rgb_array")
+        frames, _ = envs.reset(seed=0)
+        first = torch.as_tensor(frames).clone()
+        frames[:] = 0
+        envs.render()[0][:] = 0
+        frames = envs.step([0, 1, 2])[0]
+        assert torch.equal(seen[0], first)
+        second = torch.as_tensor(frames).clone()
+        assert second.any()
+        frames[:] = 0
+        envs.step([0, 1, 2])
+        assert torch.equal(seen[1], second)
+
+
+@pytest.mark.parametrize("result", [(np.ones(3), np.array([True, False, True])), (1.0, [True, False, True])])
+def test_reward_functions_may_return_arrays_and_numbers(world: World, result: Any) -> None:
+    envs = vector(world, reward=lambda *_: result)
+    envs.reset(seed=0)
+    _, rewards, terminated, _, _ = envs.step([0, 0, 0])
+    assert (rewards.dtype, terminated.dtype) == (np.float32, bool)
+    assert (rewards.tolist(), terminated.tolist()) == ([1, 1, 1], [True, False, True])
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        (torch.zeros(3, 1), torch.zeros(3, 1, dtype=torch.bool)),
+        (np.zeros(3), np.zeros(3)),
+        (np.zeros(2), False),
+        (np.zeros(3, complex), False),
+        np.zeros(3),
+        None,
+    ],
+)
+def test_other_results_of_reward_functions_are_reported(world: World, result: Any) -> None:
+    envs = vector(world, reward=lambda *_: result)
+    envs.reset(seed=0)
+    with pytest.raises(JinnError, match="a reward function returns"):
+        envs.step([0, 0, 0])
+
+
+def test_some_environments_are_reset(world: World) -> None:
+    envs = vector(world, autoreset_mode="Disabled", horizon=2)
+    with pytest.raises(JinnError, match="all environments before"):
+        envs.reset(options={"reset_mask": np.array([True, False, False])})
+    envs.reset(seed=0)
+    before = envs.step([0, 1, 2])[0]
+    frames, info = envs.reset(options={"reset_mask": np.array([False, True, False]), "prompt": 2})
+    assert np.array_equal(frames[[0, 2]], before[[0, 2]])
+    assert np.array_equal(frames[1], world.reset(world.prompts[2:, None])[1][0])
+    assert info["_prompt"].tolist() == [False, True, False]
+    assert envs.step([0, 1, 2])[3].tolist() == [True, False, True]
+    with pytest.raises(JinnError, match=r"reset the environments \[0, 2\] first"):
+        envs.step([0, 1, 2])
+    envs.reset(options={"reset_mask": np.array([True, False, True])})
+    assert envs.step([0, 1, 2])[3].tolist() == [False, True, False]
+    for mask in (np.zeros(3, bool), np.ones(2, bool), [0, 1, 0]):
+        with pytest.raises(JinnError, match="reset_mask is a bool for each of 3"):
+            envs.reset(options={"reset_mask": mask})
+
+
+def test_episodes_start_anew_in_the_step_that_ends_them(world: World) -> None:
+    envs = vector(world, autoreset_mode="SameStep", horizon=2)
+    envs = gymnasium.wrappers.vector.RecordEpisodeStatistics(envs)
+    other = vector(world, horizon=9)
+    assert np.array_equal(envs.reset(seed=0)[0], other.reset(seed=0)[0])
+    envs.step([0, 1, 2])
+    other.step([0, 1, 2])
+    frames, _, _, truncated, info = envs.step([0, 1, 2])
+    assert truncated.all()
+    assert np.array_equal(np.stack(info["final_obs"]), other.step([0, 1, 2])[0])
+    for row in range(3):
+        prompt_BTHWC = world.prompts[info["prompt"][row]][None, None]
+        assert np.array_equal(frames[row], world.reset(prompt_BTHWC, info["seed"][row])[1][0])
+    assert info["episode"]["l"].tolist() == [2, 2, 2]
+    assert not envs.step([0, 1, 2])[3].any()
+
+
+def test_an_episode_starts_from_the_wanted_prompt(world: World) -> None:
+    env = gymnasium.make("jinn/World-v0", world=world, actions=[3, 1])
+    frame, info = env.reset(seed=np.int64(4), options={"prompt": 2})
+    assert (info["prompt"], info["action_names"]) == (2, ("down-right", "right"))
+    state, first = world.reset(world.prompts[2:, None], info["seed"])
+    assert np.array_equal(frame, first[0])
+    assert np.array_equal(env.step(0)[0], world.step(state, 3)[1][0])
+    frames, info = vector(world).reset(options={"prompt": [2, 0, 2]})
+    assert info["prompt"].tolist() == [2, 0, 2]
+    assert info["action_names"][1][0] == "left"
+    assert np.array_equal(frames[0], frames[2])
+    for options in ({"prompt": 3}, {"prompt": [0, 1]}, {"prompt": 0.5}, {"start": 1}):
+        with pytest.raises(JinnError, match="prompt"):
+            vector(world).reset(options=options)
+
+
+def test_a_finished_episode_does_not_go_on(world: World) -> None:
+    env = gymnasium.make("jinn/World-v0", world=world, horizon=1).unwrapped
+    env.reset()
+    assert env.step(np.array([0]))[3]
+    with pytest.raises(JinnError, match="their episodes are over"):
+        env.step(0)
 
 
 def test_a_goal_image_rewards_frames_like_it() -> None:
     goal = torch.full((8, 8, 3), 200, dtype=torch.uint8)
     near, far = torch.full_like(goal, 190)[None], torch.full_like(goal, 100)[None]
-    rewards, terminated = GoalImage(goal)(far, torch.zeros(1), near)
+    rewards, terminated = GoalImage(goal.numpy())(far, torch.zeros(1), near)
     assert (rewards.tolist(), terminated.tolist()) == ([1.0], [True])
     rewards, terminated = GoalImage(goal, shaped=True)(far, torch.zeros(1), far)
     assert (rewards.tolist(), terminated.tolist()) == ([0.0], [False])
@@ -204,3 +325,24 @@ def test_stable_baselines_trains_on_it_unchanged(world: World) -> None:
     agent.learn(64)
     action, _ = agent.predict(env.reset(seed=0)[0])
     assert env.action_space.contains(int(action))
+
+
+def test_stable_baselines_takes_a_batch(world: World) -> None:
+    baselines = pytest.importorskip("stable_baselines3", reason="needs stable-baselines3")
+    from jinn.agents.stable_baselines import BatchVecEnv
+
+    with pytest.raises(JinnError, match="SameStep"):
+        BatchVecEnv(vector(world))
+    prompts = world.prompts[:1, None]
+    batch = BatchVecEnv(vector(world, horizon=2, autoreset_mode="SameStep", prompts=prompts))
+    batch.seed(3)
+    first = batch.reset()
+    batch.step(np.array([0, 1, 2]))
+    frames, _, over, infos = batch.step(np.array([0, 1, 2]))
+    assert over.all()
+    assert np.array_equal(frames, first)  # the first frames of the next episodes
+    assert all(info["TimeLimit.truncated"] for info in infos)
+    assert not np.array_equal(infos[1]["terminal_observation"], frames[1])
+    agent = baselines.PPO("MlpPolicy", batch, n_steps=4, batch_size=12, n_epochs=1, seed=0)
+    agent.learn(12)
+    assert agent.num_timesteps == 12

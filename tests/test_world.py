@@ -143,12 +143,19 @@ def test_observing_a_frame_equals_starting_from_the_longer_clip(world: World) ->
         (lambda w: w.reset(prompt(1).float()), "uint8"),
         (lambda w: w.reset(prompt(1)[:, :, :16]), "trained on 32x32"),
         (lambda w: w.reset(prompt(1)[:, :0]), "at least one frame"),
-        (lambda w: w.reset(prompt(2), seed=[1]), "1 seeds for 2"),
-        (lambda w: w.reset(prompt(1, T=2), actions_BTm1=torch.tensor([[5]])), "actions 0 to 4"),
-        (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([5])), "actions 0 to 4"),
-        (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([-1])), "actions 0 to 4"),
+        (lambda w: w.reset(prompt(2), seed=[1]), "one for each of 2 roll-outs"),
+        (lambda w: w.reset(prompt(1, T=2), actions_BTm1=torch.tensor([[5]])), "integers from 0 to 4"),
+        (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([5])), "integers from 0 to 4"),
+        (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([-1])), "integers from 0 to 4"),
         (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([0, 1])), "shape"),
-        (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([0.5])), "integers"),
+        (lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([0.5])), "integers.*got torch.float32"),
+        (lambda w: w.step(w.reset(prompt(1))[0], "2"), "integers.*got '2'"),
+        (lambda w: w.step(w.reset(prompt(1))[0], True), "integers.*got True"),
+        (lambda w: w.step(w.reset(prompt(2))[0], [[0], [1, 2]]), "integers"),
+        (lambda w: w.reset(prompt(1), seed=1.5), "a seed is an integer.*got 1.5"),
+        (lambda w: w.reset(prompt(1), seed=2**70), "a seed is an integer"),
+        (lambda w: w.reset(prompt(1).numpy() / 255), "got float64 of shape"),
+        (lambda w: w.reset([1, 2]), r"got \[1, 2\]"),
         (
             lambda w: w.step(w.reset(prompt(1))[0], torch.tensor([0]), SamplingConfig(doubt=0.5)),
             "trained without doubt",
@@ -158,6 +165,27 @@ def test_observing_a_frame_equals_starting_from_the_longer_clip(world: World) ->
 def test_mistakes_are_reported(world: World, call: object, words: str) -> None:
     with pytest.raises(JinnError, match=words):
         call(world)  # type: ignore[operator]
+
+
+def test_plain_values_serve_as_well_as_tensors(world: World) -> None:
+    frames, actions = prompt(1, T=2), np.array([[3]], np.uint8)
+    state, frame = world.reset(frames, 3, torch.tensor([[3]]))
+    again, same = world.reset(frames.numpy()[..., ::-1][..., ::-1], np.int64(3), actions)
+    assert torch.equal(frame, same)
+    assert torch.equal(state.seeds_B, again.seeds_B)
+    _, expected = world.step(state, torch.tensor([2]))
+    for action in (2, [2], np.int32(2), np.array([2]), np.array([[2]]), torch.tensor(2, dtype=torch.uint8)):
+        assert torch.equal(world.step(state, action)[1], expected)
+
+
+def test_frames_and_states_take_part_in_a_loss(world: World) -> None:
+    factor = torch.ones(1, requires_grad=True)
+    state, first = world.reset(prompt(1))
+    state, frame = world.step(state, 1)
+    for tensor in (first, frame, state.tokens_BN, *state.dynamics_cache):
+        (tensor * factor).sum().backward()
+    assert factor.grad is not None
+    assert all(parameter.grad is None for parameter in world.parameters())
 
 
 def test_a_saved_world_is_loaded_unchanged(world: World, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """jinn learns playable worlds from video. See README.md and ARCHITECTURE.md."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from jinn.errors import JinnError
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["JinnError", "World", "__version__"]
 
+ENVIRONMENT = "jinn/World-v0"
+
 
 def __getattr__(name: str) -> object:
     """Import `World` when it is first used: a client of the player needs no torch."""
@@ -18,3 +21,16 @@ def __getattr__(name: str) -> object:
 
         return World
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def register_environment() -> None:
+    """Tell Gymnasium of the environment, without importing what it needs."""
+    from gymnasium.envs.registration import register
+
+    register(ENVIRONMENT, "jinn.env:WorldEnv", vector_entry_point="jinn.env:WorldVectorEnv")
+
+
+if (
+    "gymnasium" in sys.modules
+):  # as for gymnasium.make("jinn:jinn/World-v0"); Gymnasium is not imported for nothing
+    register_environment()

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import shorten
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,9 +82,8 @@ def find_device(name: torch.device | str) -> torch.device:
     """The device of a name such as cpu, cuda or cuda:1; raises `JinnError` if this machine cannot compute on it."""
     try:
         device = torch.device(name)
-        (
-            torch.zeros(1, device=device) + 1
-        ).item()  # a driver, a number of a GPU or its kernels may be missing
+        # A driver, the GPU of this number or its kernels may be missing.
+        (torch.zeros(1, device=device) + 1).item()
     except (RuntimeError, AssertionError, ImportError) as error:
         here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         here += ["mps"] * torch.backends.mps.is_available()
@@ -96,12 +96,75 @@ def find_device(name: torch.device | str) -> torch.device:
 
 def check_frames(frames_BTHWC: Tensor, size_hw: tuple[int, int] | None = None) -> None:
     """Raise `JinnError` unless the argument is uint8 BTHWC RGB (and of the given height and width)."""
-    if frames_BTHWC.ndim != 5 or frames_BTHWC.shape[-1] != 3 or frames_BTHWC.dtype != torch.uint8:
+    is_tensor = isinstance(frames_BTHWC, Tensor) and frames_BTHWC.dtype == torch.uint8
+    if not is_tensor or frames_BTHWC.ndim != 5 or frames_BTHWC.shape[-1] != 3:
         raise JinnError(
-            "frames must be a uint8 tensor of shape (batch, time, height, width, 3), "
-            f"got {frames_BTHWC.dtype} of shape {tuple(frames_BTHWC.shape)}"
+            "frames must be a uint8 tensor or array of shape (batch, time, height, width, 3), "
+            f"got {describe(frames_BTHWC)}"
         )
     if size_hw is not None and tuple(frames_BTHWC.shape[2:4]) != tuple(size_hw):
         got = "x".join(map(str, frames_BTHWC.shape[2:4]))
         want = "x".join(map(str, size_hw))
         raise JinnError(f"frames are {got} but this model was trained on {want}: resize them first")
+
+
+def as_frames(frames_BTHWC: Tensor | np.ndarray, size_hw: tuple[int, int] | None = None) -> Tensor:
+    """A tensor or an array of frames as a tensor; see `check_frames`. An array is copied."""
+    if isinstance(frames_BTHWC, np.ndarray) and frames_BTHWC.dtype == np.uint8:
+        frames_BTHWC = torch.from_numpy(frames_BTHWC.copy())
+    check_frames(frames_BTHWC, size_hw)  # type: ignore[arg-type]
+    return frames_BTHWC  # type: ignore[return-value]
+
+
+def as_integers(values: Any) -> Tensor | None:
+    """Integers (a number, a sequence, an array, a tensor) as int64; None if they are anything else, bools too."""
+    if isinstance(values, Tensor):
+        dtype = values.dtype
+        is_integer = not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+        return values.long() if is_integer else None
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):  # rows of several lengths, tensors on a GPU
+        return None
+    return torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "iu" else None
+
+
+def as_actions(actions: Any, shape: tuple[int, ...], num_actions: int) -> Tensor:
+    """Actions as int64 of a shape. A shape of one axis takes any other with as many numbers, such as one number.
+
+    Raises:
+        JinnError: they are no integers, not as many, or not in [0, num_actions).
+    """
+    found = as_integers(actions)
+    if found is not None and len(shape) == 1 and found.numel() == shape[0]:
+        found = found.reshape(shape)
+    if found is None or tuple(found.shape) != shape or not ((found >= 0) & (found < num_actions)).all():
+        raise JinnError(
+            f"actions are integers from 0 to {num_actions - 1} of shape {shape}, got {describe(actions)}"
+        )
+    return found
+
+
+def as_seeds(seed: Any, rollouts: int) -> Tensor:
+    """Seeds as int64 on the CPU, one for each roll-out: from one number row b gets ``seed + b``.
+
+    Raises:
+        JinnError: they are no integers, or not as many.
+    """
+    found = as_integers(seed)
+    if found is not None and not found.ndim:
+        found = found.cpu() + torch.arange(rollouts)
+    if found is None or found.shape != (rollouts,):
+        raise JinnError(
+            f"a seed is an integer, or one for each of {rollouts} roll-outs: got {describe(seed)}"
+        )
+    return found.cpu()
+
+
+def describe(value: Any) -> str:
+    """A wrong value in a message: its type and shape, or the value itself if it is short."""
+    if isinstance(value, Tensor | np.ndarray) and value.ndim:
+        few = f": {value.tolist()}" if value.ndim == 1 and len(value) <= 8 else ""
+        return f"{value.dtype} of shape {tuple(value.shape)}{few}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"

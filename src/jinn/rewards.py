@@ -7,16 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jinn.contracts import JinnError, check_frames, to_float
+from jinn.contracts import JinnError, as_frames, describe, to_float
 from jinn.files import load_weights, read_tensors, write_tensors
 
-# before_BHWC, actions_B, after_BHWC -> rewards_B float32, terminated_B bool
-RewardFunction = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+# before_BHWC, actions_B, after_BHWC -> rewards_B float32, terminated_B bool: tensors or arrays of shape (B,), or one
+# number for all roll-outs.
+RewardFunction = Callable[[Tensor, Tensor, Tensor], tuple[Any, Any]]
+
+
+def check_rewards(result: Any, rollouts: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a `RewardFunction` returned, as float32 ``rewards_B`` and bool ``terminated_B`` of their own.
+
+    Raises:
+        JinnError: it is no pair, or its parts have other shapes or kinds.
+    """
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise JinnError(f"a reward function returns rewards and terminations, got {describe(result)}")
+    columns: list[np.ndarray] = []
+    for value, kinds, dtype in zip(result, ("fiub", "iub"), (np.float32, np.bool_), strict=True):
+        if isinstance(value, Tensor):
+            value = (value.float() if value.is_floating_point() else value).detach().cpu().numpy()
+        array = np.asarray(value)
+        if array.shape not in ((), (rollouts,)) or array.dtype.kind not in kinds:
+            raise JinnError(
+                f"a reward function returns rewards (numbers) and terminations (bools) of shape ({rollouts},), "
+                f"got {describe(array)}"
+            )
+        columns.append(np.broadcast_to(array, (rollouts,)).astype(dtype))
+    return columns[0], columns[1]
 
 
 def no_reward(before_BHWC: Tensor, actions_B: Tensor, after_BHWC: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,9 +58,9 @@ class GoalImage:
         shaped: whether every step is also rewarded by how much closer it came, as a fraction of 255.
     """
 
-    def __init__(self, goal_HWC: Tensor, close: float = 12.0, shaped: bool = False) -> None:
-        check_frames(goal_HWC[None, None])
-        self.goal_HWC, self.close, self.shaped = goal_HWC, close, shaped
+    def __init__(self, goal_HWC: Tensor | np.ndarray, close: float = 12.0, shaped: bool = False) -> None:
+        self.goal_HWC = as_frames(goal_HWC[None, None])[0, 0]
+        self.close, self.shaped = close, shaped
 
     def __call__(self, before_BHWC: Tensor, actions_B: Tensor, after_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         distance_B = self.distance(after_BHWC)
@@ -80,7 +105,7 @@ class RewardHead(nn.Module):
         # A coin is small: the strongest response counts, not the mean.
         return self.kind(self.features(x_BCHW).amax((2, 3)))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, before_BHWC: Tensor, actions_B: Tensor, after_BHWC: Tensor) -> tuple[Tensor, Tensor]:
         """Reward and termination of the likeliest kind; arguments as of a `RewardFunction`."""
         device = self.reward.device
@@ -89,7 +114,7 @@ class RewardHead(nn.Module):
 
     def save(self, path: Path | str) -> None:
         """Write the weights as safetensors."""
-        write_tensors(Path(path), self.state_dict())
+        write_tensors(Path(path).expanduser(), self.state_dict())
 
     @classmethod
     def load(cls, path: Path | str) -> RewardHead:
@@ -98,19 +123,20 @@ class RewardHead(nn.Module):
         Raises:
             JinnError: there is no such file, or it holds something else.
         """
-        weights = read_tensors(Path(path))
+        path = Path(path).expanduser()
+        weights = read_tensors(path)
         if "kind.weight" not in weights:
             raise JinnError(f"{path} holds no reward head: jinn.rewards.train_reward_head makes one")
         head = cls(width=weights["kind.weight"].shape[1])
-        load_weights(head, weights, Path(path))
+        load_weights(head, weights, path)
         return head.eval()
 
 
 def train_reward_head(
-    before_XHWC: Tensor,
-    after_XHWC: Tensor,
-    rewards_X: Tensor,
-    terminated_X: Tensor,
+    before_XHWC: Tensor | np.ndarray,
+    after_XHWC: Tensor | np.ndarray,
+    rewards_X: Tensor | np.ndarray,
+    terminated_X: Tensor | np.ndarray,
     seed: int = 0,
     steps: int = 400,
     batch: int = 64,
@@ -126,6 +152,8 @@ def train_reward_head(
         steps: of AdamW, with a learning rate that falls from 1e-3 to 0.
         batch: labelled steps per optimiser step.
     """
+    before_XHWC, after_XHWC = (as_frames(x[:, None]).squeeze(1) for x in (before_XHWC, after_XHWC))
+    rewards_X, terminated_X = torch.as_tensor(rewards_X), torch.as_tensor(terminated_X)
     generator = torch.Generator().manual_seed(seed)
     kinds_X = (rewards_X != 0).long() + 2 * terminated_X.long()
     rewarded = rewards_X[rewards_X != 0]

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from jinn.agents.network import Network, NetworkConfig, new_network
-from jinn.contracts import JinnError, check_frames
+from jinn.contracts import JinnError, as_frames, as_integers, describe
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class CloneConfig:
 
 
 def clone(
-    frames_XHWC: Tensor,
-    actions_X: Tensor,
+    frames_XHWC: Tensor | np.ndarray,
+    actions_X: Tensor | np.ndarray,
     num_actions: int,
     config: CloneConfig | None = None,
     seed: int = 0,
@@ -48,7 +49,7 @@ def clone(
 
     Args:
         frames_XHWC: uint8, X frames in any order.
-        actions_X: int64, the action taken in each; frames with a negative one are left out.
+        actions_X: integers, the action taken in each; frames with a negative one are left out.
         num_actions: number of actions, latent or true, whichever `actions_X` are.
         seed: of weights, order and shifts.
         network: to train; None makes a new one.
@@ -58,7 +59,13 @@ def clone(
         JinnError: no frame has an action, or one has an action that does not exist.
     """
     config = config or CloneConfig()
-    check_frames(frames_XHWC[:1, None])
+    frames_XHWC = as_frames(frames_XHWC[:, None]).squeeze(1)
+    given_X = as_integers(actions_X)
+    if given_X is None or given_X.shape != frames_XHWC.shape[:1]:
+        raise JinnError(
+            f"actions are integers, one for each of {len(frames_XHWC)} frames: got {describe(actions_X)}"
+        )
+    actions_X = given_X
     known_K = (actions_X >= 0).nonzero().squeeze(-1)
     if len(known_K) == 0:
         raise JinnError("there is no frame with an action to learn from")

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from jinn.contracts import JinnError
+from jinn.contracts import JinnError, as_actions
 from jinn.data.games import PROCGEN_FPS, make_envpool
 
 # Level seeds (first, count) that agents learn on, and that they are measured on.
@@ -58,7 +58,8 @@ class Game(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self.pool = make_envpool(name, seed, levels, num_envs)
         space = self.pool.observation_space
         self.single_observation_space = spaces.Box(0, 255, space.shape, np.uint8)
-        self.single_action_space = spaces.Discrete(int(self.pool.action_space.n))
+        self.num_actions = int(self.pool.action_space.n)
+        self.single_action_space = spaces.Discrete(self.num_actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
@@ -71,16 +72,18 @@ class Game(gymnasium.vector.VectorEnv[Any, Any, Any]):
             self.pool.close()
             self.pool = make_envpool(self.name, seed, self.levels, self.num_envs)
         self.frames_BHWC, info = self.pool.reset()
-        return self.frames_BHWC, {"level_seed": info["level_seed"].copy()}
+        return self.frames_BHWC.copy(), {"level_seed": info["level_seed"].copy()}
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step of all games: frames, rewards, terminated, truncated, and the level of each."""
-        self.frames_BHWC, rewards, terminated, truncated, info = self.pool.step(np.asarray(actions, np.int32))
-        return self.frames_BHWC, rewards, terminated, truncated, {"level_seed": info["level_seed"].copy()}
+        actions_B = as_actions(actions, (self.num_envs,), self.num_actions).cpu()
+        self.frames_BHWC, rewards, terminated, truncated, info = self.pool.step(actions_B.int().numpy())
+        levels = {"level_seed": info["level_seed"].copy()}
+        return self.frames_BHWC.copy(), rewards, terminated, truncated, levels
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The present frames, where `render_mode` asks for them."""
-        return None if self.render_mode is None else tuple(self.frames_BHWC)
+        return None if self.render_mode is None else tuple(self.frames_BHWC.copy())
 
     def close_extras(self, **_: Any) -> None:
         """Stop EnvPool's threads."""

@@ -82,14 +82,14 @@ class Network(nn.Module):
         x_BD = F.relu(self.middle(F.relu(self.features(x_BCHW)).flatten(1)))
         return self.policy(x_BD), self.value(x_BD).squeeze(-1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def act(self, frames_BHWC: Tensor, generator: torch.Generator) -> Tensor:
         """int64 ``actions_B``, sampled from the policy."""
         return sample_actions(self(frames_BHWC)[0], generator)
 
     def save(self, folder: Path | str) -> None:
         """Write ``config.json`` and ``policy.safetensors`` into a folder."""
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", to_dict(self.config))
         write_tensors(folder / "policy.safetensors", self.state_dict())
@@ -101,7 +101,7 @@ class Network(nn.Module):
         Raises:
             JinnError: there is no agent in the folder, or it is damaged.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         if not (folder / "policy.safetensors").exists():
             raise JinnError(f"there is no agent in {folder}: it would have a policy.safetensors")
         network = cls(from_dict(NetworkConfig, read_json(folder / "config.json")))

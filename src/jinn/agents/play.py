@@ -17,6 +17,14 @@ from jinn.contracts import JinnError
 Policy = Callable[[Tensor], Tensor]
 
 
+def check_envs(envs: Any) -> None:
+    """Raise `JinnError` unless the step after the last one of an episode starts the next, as agents here expect it."""
+    metadata: dict[str, Any] = getattr(envs, "metadata", None) or {}
+    name = getattr(metadata.get("autoreset_mode"), "value", "NextStep")  # EnvPool's have none
+    if name != "NextStep":
+        raise JinnError(f'make the environments with autoreset_mode="NextStep": theirs is "{name}"')
+
+
 def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
     """Returns of the first episodes that each environment plays.
 
@@ -28,7 +36,11 @@ def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
 
     Returns:
         float64, the sum of rewards of each episode.
+
+    Raises:
+        JinnError: the environments start episodes in another way than `train_ppo` expects.
     """
+    check_envs(envs)
     each = -(-episodes // int(envs.num_envs))
     returns_B, done = np.zeros(envs.num_envs), [[] for _ in range(envs.num_envs)]  # type: ignore[var-annotated]
     frames, over_B = envs.reset()[0], np.zeros(envs.num_envs, bool)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jinn.agents.network import Network, NetworkConfig, new_network, sample_actions
+from jinn.agents.play import check_envs
 from jinn.files import load_weights, read_tensors, write_tensors
 
 
@@ -247,15 +248,16 @@ def train_ppo(
             explained fraction of the variance of the values.
 
     Raises:
-        JinnError: the folder holds another network.
+        JinnError: the folder holds another network, or the environments start episodes in another way.
     """
+    check_envs(envs)
     B = int(envs.num_envs)
     if network is None:
         height, width, _ = envs.single_observation_space.shape
         network = new_network(NetworkConfig(int(envs.single_action_space.n), (height, width)), seed)
     learner = Learner(network.to(device).train(), config, B, seed)
     if folder:
-        learner.resume(Path(folder))
+        learner.resume(Path(folder).expanduser())
     player = Player(envs, learner, device)
     updates = max(1, config.steps // (B * config.length))
     while learner.updates < updates:
@@ -266,7 +268,7 @@ def train_ppo(
         player.returns.clear()
         on_update(report, network)
         if folder and (learner.updates % config.save_every == 0 or learner.updates == updates):
-            learner.save(Path(folder))
+            learner.save(Path(folder).expanduser())
     return network.eval()
 
 

@@ -12,11 +12,12 @@ from jinn.agents.ppo import PPOConfig, train_ppo
 
 
 def train_with_progress(
-    envs: Any, network: Network, config: PPOConfig, seed: int, device: str, folder: Path
+    envs: Any, network: Network, config: PPOConfig, seed: int, device: str, folder: Path | str
 ) -> Network:
     """`train_ppo` with a bar on the terminal and one line of FOLDER/log.jsonl for each update."""
     from rich.progress import Progress
 
+    folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with Progress() as bar, (folder / "log.jsonl").open("a") as log:

@@ -62,7 +62,8 @@ class FrameStore:
         Raises:
             JinnError: The store is missing or damaged, or was written by a newer version of jinn.
         """
-        return cls(Path(path), *read_store(Path(path)))
+        path = Path(path).expanduser()
+        return cls(path, *read_store(path))
 
     def select(self, split: str) -> np.ndarray:
         """Ids (int64, ascending) of the episodes in ``"train"``, ``"heldout"`` or ``"all"``."""

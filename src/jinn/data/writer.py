@@ -61,7 +61,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         shard_bytes: int = SHARD_BYTES,
         action_names: Sequence[str] | None = None,
     ) -> None:
-        self.path, self.size_hw, self.fps = Path(path), size_hw, fps
+        self.path, self.size_hw, self.fps = Path(path).expanduser(), size_hw, fps
         height, width = size_hw
         layout = Layout(height, width, float(fps), max(1, shard_bytes // (height * width * 3)))
         self._lock = lock_store(self.path)

@@ -40,7 +40,7 @@ def evaluate(
     store: FrameStore,
     protocol: Protocol,
     names: Sequence[str] | None = None,
-    work: Path | None = None,
+    work: Path | str | None = None,
     on_progress: OnProgress = lambda *_: None,
     batch: int | None = None,
 ) -> Results:
@@ -58,6 +58,7 @@ def evaluate(
     Raises:
         JinnError: these worlds cannot be measured on this store; the sentence says why.
     """
+    work = Path(work).expanduser() if work else None
     names = list(names or [world.name for world in worlds])
     for name, world in zip(names, worlds, strict=True):
         check(name, world, store)

@@ -50,7 +50,7 @@ Actions = Literal["latent", "known"]
 def run_recipe(
     recipe: Recipe,
     frames: FrameStore | FrameStream,
-    run: Path,
+    run: Path | str,
     name: str,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -85,6 +85,7 @@ def run_recipe(
             frames, recipe and hardware do not fit, or there is no room for a checkpoint.
         Interrupted: the run was stopped.
     """
+    run = Path(run).expanduser()
     source = StoreSource(frames) if isinstance(frames, FrameStore) else frames
     recipe = fit_to_frames(fit_to_actions(recipe, source, base, actions), source.size_hw, base)
     with ExitStack() as stack:

@@ -46,7 +46,7 @@ def built_in_worlds() -> list[str]:
 
 def find_world(name_or_path: str | Path) -> Path:
     """The folder of a built-in world by its name, of a world, or in a run; raises `JinnError` if there is none."""
-    path = Path(name_or_path)
+    path = Path(name_or_path).expanduser()
     for folder in (path, path / "world", BUILT_IN / path.name if path.name == str(path) else path):
         if (folder / "config.json").is_file() and tensor_files(folder / "model.safetensors"):
             return folder

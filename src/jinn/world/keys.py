@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jinn.contracts import JinnError
+from jinn.contracts import JinnError, as_actions
 from jinn.data.store import FrameStore
 
 
@@ -141,19 +141,24 @@ class Dictionary:
     """Counts of true actions for each latent action (the paper's D): the map between the two.
 
     Args:
-        latents_X, actions_X: int64, the latent and the true actions of a few steps; none at all is allowed.
+        latents_X, actions_X: integers, the latent and the true actions of a few steps; none at all is allowed.
         num_latents, num_actions: number of latent and of true actions.
 
     Raises:
         JinnError: the two differ in length, or contain actions that do not exist.
     """
 
-    def __init__(self, latents_X: Tensor, actions_X: Tensor, num_latents: int, num_actions: int) -> None:
-        if latents_X.shape != actions_X.shape:
+    def __init__(
+        self,
+        latents_X: Tensor | np.ndarray,
+        actions_X: Tensor | np.ndarray,
+        num_latents: int,
+        num_actions: int,
+    ) -> None:
+        if len(latents_X) != len(actions_X):
             raise JinnError(f"{len(latents_X)} latent actions for {len(actions_X)} true ones")
-        for given, count in ((latents_X, num_latents), (actions_X, num_actions)):
-            if len(given) and not (given.min() >= 0 and given.max() < count):
-                raise JinnError(f"actions are numbers from 0 to {count - 1}")
+        latents_X = as_actions(latents_X, (len(latents_X),), num_latents)
+        actions_X = as_actions(actions_X, (len(actions_X),), num_actions)
         pairs_X = latents_X * num_actions + actions_X
         counts = torch.bincount(pairs_X, minlength=num_latents * num_actions)
         self.counts_AU = counts.reshape(num_latents, num_actions)

@@ -7,11 +7,14 @@ old value, and a batch of roll-outs is their states stacked.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from jinn.contracts import JinnError
+from jinn.files import read_tensors, write_tensors
 from jinn.models.transformer import KVCache
 from jinn.world.graph import AXES, STATE, group_tensors, name_tensors
 
@@ -34,6 +37,40 @@ class State(NamedTuple):
     decoder_cache: KVCache | None
     seeds_B: Tensor
     frames_B: Tensor
+
+    def __repr__(self) -> str:
+        frames, tokens = self.frames_B.tolist(), self.tokens_BN
+        return (
+            f"State({len(frames)} roll-outs of {tokens.shape[1]} tokens on {tokens.device}, frames {frames})"
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write the state as one file of safetensors, from which `State.load` goes on to the same frames."""
+        tensors = name_tensors(self[:3], STATE) | {"seeds_B": self.seeds_B, "frames_B": self.frames_B}
+        write_tensors(Path(path).expanduser(), tensors)
+
+    @classmethod
+    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> State:
+        """The inverse of `save`.
+
+        Args:
+            path: of the file.
+            device: of the world that plays on.
+
+        Raises:
+            JinnError: there is no such file, or it holds something else.
+        """
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise JinnError(f"there is no state at {path}: State.save writes one")
+        named = read_tensors(path)
+        try:
+            seeds_B, frames_B = named.pop("seeds_B"), named.pop("frames_B")
+            named = {name: x.to(device) for name, x in named.items()}
+            state = cls._make((*group_tensors(named, STATE), seeds_B, frames_B))
+        except (KeyError, TypeError) as error:
+            raise JinnError(f"{path} holds no state ({error}): State.save writes one") from None
+        return state
 
 
 def stack(states: Sequence[State]) -> State:

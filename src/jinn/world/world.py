@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jinn.contracts import JinnError, check_frames, find_device
+from jinn.contracts import JinnError, as_actions, as_frames, as_seeds, find_device
 from jinn.models.maskgit import SamplingConfig, fill, frame_noise
 from jinn.models.ours.known_actions import KnownActionModel
 from jinn.models.ours.previous_frame import PreviousFrameDynamics, believe
 from jinn.models.transformer import KVCache
+from jinn.world import hub
 from jinn.world.backends import Backend, BackendName, make_backend, while_unchanged
 from jinn.world.config import WorldConfig
 from jinn.world.folder import find_world, is_saved, read_world, write_world
@@ -98,16 +101,19 @@ class World(nn.Module):
         """The device on which it computes."""
         return self.prompts.device
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: its tensors cannot take part in a loss
     def reset(
-        self, frames_BTHWC: Tensor, seed: int | Sequence[int] = 0, actions_BTm1: Tensor | None = None
+        self,
+        frames_BTHWC: Tensor | np.ndarray,
+        seed: int | Sequence[int] | Tensor | np.ndarray = 0,
+        actions_BTm1: Tensor | np.ndarray | None = None,
     ) -> tuple[State, Tensor]:
         """Start from one or more prompt frames.
 
         Args:
             frames_BTHWC: uint8, of the world's size; of a longer prompt the newest window is used.
             seed: of the roll-outs. From one number row b gets ``seed + b``; a sequence gives each row its own.
-            actions_BTm1: int64, the actions between the prompt's frames; inferred by the latent action
+            actions_BTm1: integers, the actions between the prompt's frames; inferred by the latent action
                 model if not given.
 
         Returns:
@@ -116,39 +122,39 @@ class World(nn.Module):
         Raises:
             JinnError: frames of another kind or size, actions that do not fit.
         """
-        check_frames(frames_BTHWC, self.size_hw)
+        frames_BTHWC = as_frames(frames_BTHWC, self.size_hw)
         if 0 in frames_BTHWC.shape[:2]:
             raise JinnError("a prompt needs at least one frame")
+        B, T = frames_BTHWC.shape[:2]
+        seeds_B = as_seeds(seed, B)
         window = self.config.dynamics.transformer.window
         frames_BTHWC = frames_BTHWC[:, -window:].to(self.device)
-        B, T = frames_BTHWC.shape[:2]
         if actions_BTm1 is not None:
-            actions_BTm1 = actions_BTm1.to(frames_BTHWC.device)[:, actions_BTm1.shape[1] - T + 1 :]
-            self._check_actions(actions_BTm1, (B, T - 1))
-        elif T > 1:
-            actions_BTm1 = self.latent_actions.encode(frames_BTHWC)
-        else:
-            actions_BTm1 = torch.zeros(B, 0, dtype=torch.long, device=frames_BTHWC.device)
-        tokens_BTN = self.tokenizer.encode(frames_BTHWC)
-        dynamics_cache = self.dynamics.prefill(tokens_BTN, actions_BTm1)
-        if isinstance(seed, int):
-            seed = [seed + row for row in range(B)]
-        if len(seed) != B:
-            raise JinnError(f"{len(seed)} seeds for {B} roll-outs: give one each")
-        frames_BTHWC, decoder_cache = self.tokenizer.prefill(tokens_BTN)
-        seeds_B = torch.tensor(seed, dtype=torch.long)
+            actions_BTm1 = as_actions(actions_BTm1, (B, T - 1), self.num_actions).to(self.device)
+            actions_BTm1 = actions_BTm1[:, max(0, T - window) :]
+        with self.precision():
+            if actions_BTm1 is None:
+                actions_BTm1 = torch.zeros(B, 0, dtype=torch.long, device=self.device)
+                if frames_BTHWC.shape[1] > 1:
+                    actions_BTm1 = self.latent_actions.encode(frames_BTHWC)
+            tokens_BTN = self.tokenizer.encode(frames_BTHWC)
+            dynamics_cache = self.dynamics.prefill(tokens_BTN, actions_BTm1)
+            frames_BTHWC, decoder_cache = self.tokenizer.prefill(tokens_BTN)
         frames_B = torch.zeros(B, dtype=torch.long)
         return State(tokens_BTN[:, -1], dynamics_cache, decoder_cache, seeds_B, frames_B), frames_BTHWC[:, -1]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(
-        self, state: State, actions_B: Tensor, sampling: SamplingConfig | None = None
+        self,
+        state: State,
+        actions_B: int | Sequence[int] | Tensor | np.ndarray,
+        sampling: SamplingConfig | None = None,
     ) -> tuple[State, Tensor]:
         """Play one frame.
 
         Args:
             state: of B roll-outs; it stays as it is, and may be stepped again with other actions.
-            actions_B: int64 in [0, A).
+            actions_B: integers in [0, A), or one number for one roll-out.
             sampling: how the frame is sampled; None is the world's own. Any other is computed by `next_frame`
                 itself, since a backend knows only the world's own, except for its doubt.
 
@@ -158,20 +164,24 @@ class World(nn.Module):
         Raises:
             JinnError: actions out of range, or not one for each roll-out; doubt in a world that was trained without.
         """
-        self._check_actions(actions_B, (len(state.seeds_B),))
+        actions_B = as_actions(actions_B, (len(state.seeds_B),), self.num_actions).to(self.device)
         own, sampling = self.config.sampling, sampling or self.config.sampling
         next_frame = self.backend.next_frame
         if next_frame is None or replace(sampling, doubt=own.doubt) != own:
             next_frame = partial(self.next_frame, sampling=sampling)
         doubt_B = self._doubt(len(actions_B), sampling)
-        tokens_BN, dynamics_cache, decoder_cache, frame_BHWC = next_frame(
-            *state[:3],
-            actions_B.to(self.device),
-            self.noise(state, sampling),
-            *([] if doubt_B is None else [doubt_B]),
-        )
+        noise_SBNU = self.noise(state, sampling)
+        inputs = [*state[:3], actions_B, noise_SBNU, *([] if doubt_B is None else [doubt_B])]
+        with self.precision():
+            tokens_BN, dynamics_cache, decoder_cache, frame_BHWC = next_frame(*inputs)
         frames_B = state.frames_B + 1
         return State(tokens_BN, dynamics_cache, decoder_cache, state.seeds_B, frames_B), frame_BHWC
+
+    def precision(self) -> AbstractContextManager[object]:
+        """What computes a world of half precision (``world.half()``, ``world.bfloat16()``): sums stay in float32."""
+        dtype = next(self.parameters()).dtype
+        is_half = dtype in (torch.float16, torch.bfloat16)
+        return torch.autocast(self.device.type, dtype) if is_half else nullcontext()
 
     def noise(self, state: State, sampling: SamplingConfig | None = None) -> Tensor:
         """The uniform ``noise_SBNU`` that the next frame is sampled with, on the world's device."""
@@ -179,7 +189,7 @@ class World(nn.Module):
         digits = len(self.dynamics.levels)
         return frame_noise(state.seeds_B, state.frames_B, steps, tokens, digits).to(self.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def observe(self, state: State, actions_B: Tensor, tokens_BN: Tensor) -> State:
         """The state after a true frame instead of a sampled one, as teacher forcing and following a video need it.
 
@@ -188,12 +198,13 @@ class World(nn.Module):
             actions_B: int64 in [0, A), the actions that led to it.
             tokens_BN: int64, its tokens, from `Tokenizer.encode` of the video up to it.
         """
-        self._check_actions(actions_B, (len(state.seeds_B),))
+        actions_B = as_actions(actions_B, (len(state.seeds_B),), self.num_actions).to(self.device)
         tokens_BN = tokens_BN.to(self.device)
         doubt_B = self._doubt(len(actions_B), self.config.sampling)
-        condition_BND = self._condition(state.tokens_BN, actions_B.to(self.device), doubt_B)
-        dynamics_cache = self.dynamics.commit(tokens_BN, condition_BND, state.dynamics_cache)
-        _, decoder_cache = self.tokenizer.decode_next(tokens_BN, state.decoder_cache)
+        with self.precision():
+            condition_BND = self._condition(state.tokens_BN, actions_B, doubt_B)
+            dynamics_cache = self.dynamics.commit(tokens_BN, condition_BND, state.dynamics_cache)
+            _, decoder_cache = self.tokenizer.decode_next(tokens_BN, state.decoder_cache)
         return State(tokens_BN, dynamics_cache, decoder_cache, state.seeds_B, state.frames_B + 1)
 
     def next_frame(
@@ -250,6 +261,28 @@ class World(nn.Module):
         other.backend = backend
         return other
 
+    def __copy__(self) -> World:
+        other = self.__class__.__new__(self.__class__)
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A graph belongs to its process, and is made again where the world is unpickled.
+        return self.__dict__ | {"backend": self.backend._replace(next_frame=None)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.backend.name != "torch":
+            self.backend = self.with_backend(cast(BackendName, self.backend.name)).backend
+
+    def __repr__(self) -> str:
+        height, width = self.size_hw
+        millions = sum(parameter.numel() for parameter in self.parameters()) / 1e6
+        return (
+            f"World({self.name!r}, {width} x {height} pixels, {self.fps:g} fps, {self.num_actions} actions, "
+            f"{millions:.1f}M parameters, backend {self.backend.name!r}, on {self.device})"
+        )
+
     @property
     def can_doubt(self) -> bool:
         """Whether its dynamics were trained with doubt about the actions."""
@@ -268,12 +301,6 @@ class World(nn.Module):
             actions_B = believe(actions_B, self.num_actions, doubt_B)
         return self.dynamics.condition(tokens_BN.unsqueeze(1), actions_B.unsqueeze(1)).squeeze(1)
 
-    def _check_actions(self, actions: Tensor, shape: tuple[int, ...]) -> None:
-        if tuple(actions.shape) != shape or actions.dtype.is_floating_point:
-            raise JinnError(f"actions must be integers of shape {shape}, got {tuple(actions.shape)}")
-        if actions.numel() and not (int(actions.min()) >= 0 and int(actions.max()) < self.num_actions):
-            raise JinnError(f"this world has the actions 0 to {self.num_actions - 1}")
-
     def save(self, folder: Path | str, dtype: torch.dtype = torch.float32) -> None:
         """Write the world's folder; see `jinn.world.folder`.
 
@@ -281,7 +308,50 @@ class World(nn.Module):
             folder: is created; files in it are replaced one by one, the config last.
             dtype: of the weights on disk; they are float32 again when loaded.
         """
-        write_world(self, Path(folder), dtype)
+        write_world(self, Path(folder).expanduser(), dtype)
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """`save`, by the name that it has in the libraries of Hugging Face."""
+        self.save(folder)
+
+    def push_to_hub(self, repo: str, private: bool | None = None, message: str = "Upload a world") -> str:
+        """Put the world on the Hugging Face hub. It needs the extra `hub`, and `hf auth login`.
+
+        Args:
+            repo: OWNER/NAME; is created, or gets a new commit.
+            private: whether a new repository is private; None is the account's default.
+            message: of the commit.
+
+        Returns:
+            The repository's address.
+
+        Raises:
+            JinnError: the extra is missing, or the hub refuses.
+        """
+        return hub.upload(self, repo, private, message)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_repo: str | Path,
+        revision: str | None = None,
+        device: str | torch.device = "cpu",
+        backend: BackendName = "torch",
+    ) -> World:
+        """`load`, or a world from the Hugging Face hub, which needs the extra `hub`.
+
+        Args:
+            name_or_repo: as of `load`; where there is no such folder, the repository OWNER/NAME.
+            revision: branch, tag or commit of the repository; None is its newest.
+            device, backend: as of `load`.
+
+        Raises:
+            JinnError: as of `load`; the extra is missing, or the hub has no such world.
+        """
+        name = str(name_or_repo)
+        if hub.is_repository(name) and not Path(name).exists():
+            name_or_repo = hub.download(name, revision)
+        return cls.load(name_or_repo, device, backend)
 
     @classmethod
     def load(
