@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import struct
+import sys
 import zlib
 
 import av
@@ -16,8 +18,9 @@ from PIL import Image
 from helpers_player import PATIENCE, Player, decode, encode, noise
 from jinn.contracts import JinnError
 from jinn.player.api import create_app
+from jinn.player.decoders import Decoders
 from jinn.player.pictures import palette, read_picture, read_pictures
-from jinn.player.protocol import FrameKind
+from jinn.player.protocol import FrameKind, Limits
 from jinn.player.server import running
 from jinn.world.world import World
 
@@ -137,6 +140,68 @@ def test_an_endless_animation_is_refused() -> None:
     file = encode(large[0], "GIF", save_all=True, append_images=large[1:], duration=20)
     with pytest.raises(JinnError, match="40 frames"):
         read_pictures(file, (4, 4), 32, 10.0)
+
+
+def growing_gif(side: int) -> bytes:
+    """A GIF whose first frame has one pixel, and its second ``side * side``."""
+    small, large = (encode(Image.new("P", (size, size)), "GIF") for size in (1, side))
+    palette_bytes = 3 << (large[10] & 7) + 1 if large[10] & 128 else 0
+    frame = large[13 + palette_bytes :]
+    return small.removesuffix(b";") + frame
+
+
+def test_every_frame_is_checked_before_it_is_decoded() -> None:
+    file = growing_gif(6000)
+    assert read_picture(file, (4, 4)).shape == (4, 4, 3)
+    with pytest.raises(JinnError, match="32 million pixels"):
+        read_pictures(file, (4, 4), 32, 10.0)
+
+
+def test_a_decode_has_little_time_and_ends_with_its_player() -> None:
+    async def check() -> None:
+        file = encode(noise(8, 8))
+        impatient = Decoders(Limits(decode_seconds=0.0))
+        for _ in range(3):  # each ends its process, and gives its place back
+            with pytest.raises(JinnError, match="more than 0 seconds"):
+                await impatient.read("a", file, (4, 4), 1, 1.0)
+        decoders = Decoders(Limits())
+        reading = asyncio.create_task(decoders.read("a", file, (4, 4), 1, 1.0))
+        while not decoders.started:
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        assert (impatient.waiting, decoders.waiting) == ([], [])
+        assert np.array_equal((await decoders.read("a", file, (8, 8), 1, 1.0))[0], noise(8, 8))
+        await decoders.close()
+
+    asyncio.run(check())
+
+
+def test_an_address_has_one_decode_at_a_time() -> None:
+    async def check() -> None:
+        file = encode(noise(8, 8))
+        decoders = Decoders(Limits(max_decodes=2))
+        await asyncio.gather(*(decoders.read("a", file, (4, 4), 1, 1.0) for _ in range(4)))
+        assert decoders.started == 1
+        await asyncio.gather(*(decoders.read(address, file, (4, 4), 1, 1.0) for address in "abcd"))
+        assert decoders.started == 2
+        await decoders.close()
+        assert not decoders.turns
+
+    asyncio.run(check())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs limits of memory")
+def test_a_decode_has_little_memory() -> None:
+    async def check() -> None:
+        decoders = Decoders(Limits(decode_bytes=300 * 2**20))
+        large = encode(Image.fromarray(np.zeros((5600, 5600), np.uint16)), compress_level=1)
+        with pytest.raises(JinnError, match="save it smaller"):
+            await decoders.read("a", large, (4, 4), 1, 1.0)
+        assert (await decoders.read("a", encode(noise(8, 8)), (4, 4), 1, 1.0)).shape == (1, 4, 4, 3)
+        await decoders.close()
+
+    asyncio.run(check())
 
 
 def test_the_palette_has_colours_of_small_and_large_areas() -> None:

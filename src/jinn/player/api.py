@@ -30,6 +30,7 @@ from jinn.errors import JinnError
 from jinn.files import weights_hash
 from jinn.player.admission import refuse
 from jinn.player.auth import Auth
+from jinn.player.decoders import Decoders
 from jinn.player.film import MEDIA_TYPE, FilmFormat, encode_film
 from jinn.player.gallery import GalleryWorld, LazyShared
 from jinn.player.pictures import fit_picture, palette, to_png
@@ -65,7 +66,7 @@ def create_app(
     def share(world: World) -> Shared:
         prompts = _prompts(world, prompt)
         own = replace(limits or Limits(), actions=world.num_actions, prompts=len(prompts))
-        shared = Shared(world, own, prompts, text_to_image)
+        shared = Shared(world, own, prompts, text_to_image, decoders)
         shared.description = describe_world(shared)
         return shared
 
@@ -73,9 +74,9 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await every[0].get()
         yield
-        await asyncio.gather(*(lazy.close() for lazy in every))
+        await asyncio.gather(*(lazy.close() for lazy in every), decoders.close())
 
-    loading = asyncio.Lock()
+    loading, decoders = asyncio.Lock(), Decoders(limits or Limits())
     every = [LazyShared(world, share, loading) for world in worlds]
     names = [world.name for world in worlds]
     several: list[BaseRoute] = []

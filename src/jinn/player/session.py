@@ -23,8 +23,8 @@ from torch import Tensor
 from jinn.errors import JinnError
 from jinn.player.admission import AdmissionQueue, MessageRate, refuse, send, tell
 from jinn.player.control import RolloutControl
+from jinn.player.decoders import Decoders
 from jinn.player.history import History
-from jinn.player.pictures import read_pictures
 from jinn.player.protocol import NO_ACTION, FrameHeader, FrameKind, Limits, Message, parse
 from jinn.player.scheduler import Frame, ModelError, Scheduler
 from jinn.world.world import World
@@ -59,9 +59,15 @@ class Shared:
     """What all sessions and addresses of a world share. Prompts are uint8 ``frames_BTHWC`` with B = T = 1."""
 
     def __init__(
-        self, world: World, limits: Limits, prompts: list[Tensor], text_to_image: TextToImage | None
+        self,
+        world: World,
+        limits: Limits,
+        prompts: list[Tensor],
+        text_to_image: TextToImage | None,
+        decoders: Decoders,
     ) -> None:
         self.world, self.limits, self.prompts, self.text_to_image = world, limits, prompts, text_to_image
+        self.decoders = decoders  # those of all worlds of the server
         self.description: dict[str, Any] = {}  # what clients are told of the world
         self.scheduler = Scheduler(world)
         self.admission = AdmissionQueue(limits)
@@ -91,6 +97,7 @@ class Session:
 
     def __init__(self, socket: WebSocket, shared: Shared) -> None:
         self.socket, self.shared, self.limits = socket, shared, shared.limits
+        self.address = socket.client.host if socket.client else ""
         self.control = RolloutControl(shared.world, shared.scheduler, shared.limits.history_bytes)
         self.name = secrets.token_urlsafe(16)
         # Done when the session may play.
@@ -318,9 +325,8 @@ class Session:
     async def _take_upload(self, data: bytes) -> None:
         self.last_input = time.monotonic()
         world, most = self.shared.world, self.limits.max_clip_frames
-        # Decoding takes a while, and the messages of other players must not wait for it.
         try:
-            read = await asyncio.to_thread(read_pictures, data, world.size_hw, most, world.fps, self.limits)
+            read = await self.shared.decoders.read(self.address, data, world.size_hw, most, world.fps)
         except JinnError:
             self.uploads, self.clip = 0, []
             raise
