@@ -144,7 +144,7 @@ def test_idle_players_lose_their_slot(world: World) -> None:
         running(create_app(world, limits=Limits(players=1, idle_seconds=0.0))) as address,
         Player(address) as player,
     ):
-        with pytest.raises(JinnError, match="not played for a while"):
+        with pytest.raises(JinnError, match="connect again to go on"):
             list(player.frames())
         with pytest.raises(ConnectionClosed):
             player.receive()

@@ -35,7 +35,8 @@ from jinn.player.film import MEDIA_TYPE, FilmFormat, encode_film
 from jinn.player.gallery import GalleryWorld, LazyShared
 from jinn.player.pictures import fit_picture, palette, to_png
 from jinn.player.protocol import Limits
-from jinn.player.session import INTERNAL_ERROR, NO_TEXT_MODEL, SAMPLING, Session, Shared, TextToImage
+from jinn.player.session import INTERNAL_ERROR, NO_TEXT_MODEL, SAMPLING, Session
+from jinn.player.shared import Shared, TextToImage
 from jinn.world.world import World
 
 STATIC = Path(__file__).parent / "static"

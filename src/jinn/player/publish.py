@@ -35,7 +35,7 @@ from jinn.player.pictures import to_png
 from jinn.player.preview import draw_icon, draw_preview
 from jinn.player.protocol import Limits
 from jinn.player.runtime import PACKAGE, SCRIPT, WASM, Runtime
-from jinn.player.session import Shared
+from jinn.player.shared import Shared
 from jinn.world.web import WebWorld
 from jinn.world.world import World
 

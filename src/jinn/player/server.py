@@ -23,7 +23,7 @@ from jinn.player.api import create_app
 from jinn.player.auth import is_loopback
 from jinn.player.gallery import GalleryWorld
 from jinn.player.protocol import DEFAULT_LIMITS, Limits
-from jinn.player.session import TextToImage
+from jinn.player.shared import TextToImage
 from jinn.world.world import World
 
 USUAL_PORT = 7860
