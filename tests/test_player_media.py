@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import struct
 import sys
+import threading
+import time
 import zlib
+from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import av
 import httpx
@@ -17,8 +22,10 @@ from PIL import Image
 
 from helpers_player import PATIENCE, Player, decode, encode, noise
 from jinn.contracts import JinnError
+from jinn.player import api
 from jinn.player.api import create_app
 from jinn.player.decoders import Decoders
+from jinn.player.film import FilmFormat, encode_film
 from jinn.player.pictures import palette, read_picture, read_pictures
 from jinn.player.protocol import FrameKind, Limits
 from jinn.player.server import running
@@ -61,6 +68,38 @@ def test_bad_video_requests_are_reported(address: str, path: str, body: bytes, s
     answer = httpx.post(f"{address}/api/{path}", content=body, timeout=PATIENCE)
     assert answer.status_code == status
     assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif"])
+def test_a_film_whose_client_left_is_not_made(
+    world: World, kind: FilmFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    height, width = world.size_hw
+    frames_THWC = np.zeros((9, height, width, 3), np.uint8)
+    asked = iter([False, False, True])  # so the fourth look would fail
+    with pytest.raises(JinnError, match="not wanted"):
+        encode_film(frames_THWC, 8.0, kind, lambda: next(asked))
+
+    making, ended = threading.Event(), threading.Event()
+
+    def encode(
+        frames_THWC: np.ndarray, fps: float, format: FilmFormat, is_ended: Callable[[], bool]
+    ) -> bytes:
+        making.set()
+        while not is_ended():
+            time.sleep(0.001)
+        ended.set()
+        raise JinnError("the film is not wanted any more")
+
+    app = create_app(world)
+    monkeypatch.setattr(api, "encode_film", encode)
+    with running(app) as address, socket.create_connection(urlsplit(address).netloc.split(":")) as client:
+        head = f"POST /api/film.{kind} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {frames_THWC.nbytes}\r\n\r\n"
+        client.sendall(head.encode() + frames_THWC.tobytes())
+        assert making.wait(PATIENCE)
+        client.close()
+        assert ended.wait(PATIENCE)
+    assert not app.state.lazy.shared.filming
 
 
 # ---- Pictures -------------------------------------------------------------------------------------

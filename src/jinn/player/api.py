@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 from urllib.parse import quote
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
@@ -38,6 +39,8 @@ from jinn.player.protocol import Limits
 from jinn.player.session import INTERNAL_ERROR, NO_TEXT_MODEL, SAMPLING, Session
 from jinn.player.shared import Shared, TextToImage
 from jinn.world.world import World
+
+T = TypeVar("T")
 
 STATIC = Path(__file__).parent / "static"
 REPORTED_LIMITS = (
@@ -188,8 +191,9 @@ async def post_film(request: Request) -> Response:
             most = shared.description["max_film_frames"]
             return refusal(400, f"a film must have 1 to {most} RGB frames of {width} x {height} pixels")
         frames_THWC = np.frombuffer(pixels, np.uint8).reshape(-1, height, width, 3)
-        async with shared.film_slots:
-            data = await asyncio.to_thread(encode_film, frames_THWC, fps, format)
+        data = await _while_connected(request, _encode(shared, frames_THWC, fps, format))
+    except ClientDisconnect:
+        return refusal(400, "the client has left")
     except TimeoutError:
         return refusal(408, "the frames arrived too slowly: keep a shorter film")
     except JinnError as error:
@@ -203,6 +207,34 @@ async def play(websocket: WebSocket) -> None:
     """One player's session."""
     await websocket.accept()
     with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
+async def _encode(shared: Shared, frames_THWC: np.ndarray, fps: float, format: FilmFormat) -> bytes:
+    """A film, made in its turn; a thread cannot be cancelled, so it looks whether this was."""
+    ended = threading.Event()
+    try:
+        async with shared.film_slots:
+            return await asyncio.to_thread(encode_film, frames_THWC, fps, format, ended.is_set)
+    finally:
+        ended.set()
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of some work for a client; if they leave before, it is cancelled, and `ClientDisconnect` raised."""
+
+    async def leave() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.create_task(work), asyncio.create_task(leave())
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
         try:
             shared = await websocket.app.state.lazy.get()
         except JinnError as error:
