@@ -21,12 +21,13 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from helpers_player import PATIENCE, Player
 from jinn.contracts import JinnError
 from jinn.models.maskgit import SamplingConfig
+from jinn.player import server
 from jinn.player.api import create_app
 from jinn.player.protocol import FrameHeader, FrameKind, Limits
 from jinn.player.server import listen, running
@@ -207,6 +208,20 @@ def test_other_names_of_this_machine_need_a_token(address: str, world: World) ->
     answer = httpx.get(address, headers={"Host": "elsewhere.example"})
     assert answer.status_code == 403
     assert "--token" in answer.text
+def test_half_a_request_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEADER_SECONDS", 0.1)
+    with running(create_app(world)) as address, Player(address) as player:
+        where = urlsplit(address)
+        for before in (b"", b"GET /api/worlds HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+            with socket.create_connection((where.hostname, where.port), timeout=PATIENCE) as half:
+                half.sendall(before + b"GET / HTTP/1.1\r\nHost: local")
+                answer = b""
+                while part := half.recv(4096):  # until it is closed
+                    answer += part
+                assert (b"worlds" in answer) == bool(before)
+        player.rollout([0])  # a WebSocket is not a request any more
+
+
     port = urlsplit(address).port
     assert httpx.get(address, headers={"Host": f"localhost:{port}"}).status_code == 200
     with running(create_app(world, token="x")) as guarded:

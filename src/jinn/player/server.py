@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import secrets
@@ -17,6 +18,7 @@ from urllib.parse import quote
 import numpy as np
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jinn.errors import JinnError
 from jinn.player.api import create_app
@@ -30,6 +32,7 @@ USUAL_PORT = 7860
 # Larger than any picture that is accepted: one a little too large is answered with a sentence, not a closed socket.
 MAX_MESSAGE_BYTES = 4 * DEFAULT_LIMITS.max_upload_bytes
 MAX_SOCKETS = 65_536
+HEADER_SECONDS = 20.0  # in which a client must send the whole head of its request
 SOCKETS_PER_ADDRESS = 16  # where other machines may play
 
 
@@ -114,6 +117,38 @@ def _allow_many_sockets() -> None:
     """Unix lets a process open as many files as it asks for, up to a limit; the usual is a thousand."""
     with suppress(ImportError, ValueError, OSError):
         import resource
+class PatientProtocol(H11Protocol):
+    """HTTP that hangs up if no whole request comes: uvicorn waits for ever for the end of one that is half sent."""
+
+    patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._wait_for_request()
+
+    def on_response_complete(self) -> None:
+        """Wait for another request."""
+        super().on_response_complete()
+        self._wait_for_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        super().connection_lost(exc)
+        if self.patience is not None:
+            self.patience.cancel()
+
+    def _wait_for_request(self) -> None:
+        if self.patience is not None:
+            self.patience.cancel()
+        self.patience = self.loop.call_later(HEADER_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if not answering and self.transport.get_protocol() is self:  # not if it became a WebSocket
+            self.transport.close()
+
+
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MAX_SOCKETS), most))
@@ -134,6 +169,8 @@ def _config(app: Starlette) -> uvicorn.Config:
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_max_queue=8,
         ws_per_message_deflate=False,  # a frame is small; compressing it would only cost time
+        http=PatientProtocol,
+        forwarded_allow_ips=["127.0.0.1", "::1"],  # a proxy on this machine tells whom it speaks for
         backlog=512,
         timeout_graceful_shutdown=2,
     )
