@@ -26,6 +26,7 @@ def play(
     port: int | None = None,
     host: str = "127.0.0.1",
     token: str | None = None,
+    allow_host: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     players: int = 64,
     text: str | None = None,
     browser: bool = True,
@@ -42,6 +43,8 @@ def play(
         host: Address to listen on. With 0.0.0.0 everybody in the network who knows the token can play.
         token: Access token for other machines. If it is not given and the host is not this machine alone, one
             is generated.
+        allow_host: Name by which browsers address a proxy before this server, such as play.example.com. May be
+            repeated.
         players: Largest number of players of a world at a time. Others wait in its queue.
         text: Text-to-image model of diffusers, as a folder or a name on its hub. With it every world can also
             start from a text.
@@ -68,6 +71,7 @@ def play(
         token=token,
         players=players,
         text_to_image=text_to_image,
+        allow_hosts=allow_host,
     )
     if text_to_image is not None:
         text_to_image.close()

@@ -30,7 +30,7 @@ from torch import Tensor
 from jinn.errors import JinnError
 from jinn.files import weights_hash
 from jinn.player.admission import refuse
-from jinn.player.auth import Auth
+from jinn.player.auth import Auth, check_access
 from jinn.player.decoders import Decoders
 from jinn.player.film import MEDIA_TYPE, FilmFormat, encode_film
 from jinn.player.gallery import GalleryWorld, LazyShared
@@ -55,12 +55,15 @@ def create_app(
     limits: Limits | None = None,
     token: str | None = None,
     text_to_image: TextToImage | None = None,
+    allow_hosts: Sequence[str] = (),
 ) -> Starlette:
     """The web application that `jinn.player.server.serve` runs, with its arguments.
 
     The numbers of actions and prompts in the limits are each world's own. The first world is loaded when the server
-    starts, the others when they are opened. Without a token only this machine may connect.
+    starts, the others when they are opened. Without a token only this machine may connect, by its own names and those
+    of `allow_hosts`.
     """
+    check_access(token, allow_hosts)
     if isinstance(worlds, World):
         loaded = worlds
         worlds = [GalleryWorld(loaded.name, loaded.prompts[0].cpu().numpy(), lambda: loaded)]
@@ -87,7 +90,8 @@ def create_app(
     if len(every) > 1:
         mounts = [Mount(f"/{lazy.world.name}", _world_app(lazy, names)) for lazy in every]
         several = [Route("/", get_first), *mounts]
-    return _world_app(every[0], names, several, middleware=[Middleware(Auth, token=token)], lifespan=lifespan)
+    auth = Middleware(Auth, token=token, allow_hosts=allow_hosts)
+    return _world_app(every[0], names, several, middleware=[auth], lifespan=lifespan)
 
 
 def _world_app(
@@ -203,10 +207,6 @@ async def post_film(request: Request) -> Response:
     return Response(data, media_type=MEDIA_TYPE[format])
 
 
-async def play(websocket: WebSocket) -> None:
-    """One player's session."""
-    await websocket.accept()
-    with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
 async def _encode(shared: Shared, frames_THWC: np.ndarray, fps: float, format: FilmFormat) -> bytes:
     """A film, made in its turn; a thread cannot be cancelled, so it looks whether this was."""
     ended = threading.Event()
@@ -235,6 +235,10 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         leaving.cancel()
 
 
+async def play(websocket: WebSocket) -> None:
+    """One player's session."""
+    await websocket.accept()
+    with suppress(asyncio.CancelledError):  # the server stops, and cannot wait any longer
         try:
             shared = await websocket.app.state.lazy.get()
         except JinnError as error:

@@ -45,6 +45,7 @@ def serve(
     token: str | None = None,
     players: int = 64,
     text_to_image: TextToImage | None = None,
+    allow_hosts: Sequence[str] = (),
 ) -> None:
     """Serve worlds to browsers until Ctrl-C or SIGTERM; then sockets are closed and pending frames finished.
 
@@ -60,15 +61,18 @@ def serve(
             part of the address that is printed.
         players: number of players of a world at a time; others wait in its queue.
         text_to_image: makes pictures of texts, such as `jinn.player.text.TextToImage`.
+        allow_hosts: names by which a proxy is addressed (docs/proxies.md), such as "play.example.com"; with a port,
+            such as "play.example.com:8443", only at that port.
 
     Raises:
-        JinnError: the address cannot be used.
+        JinnError: the address cannot be used, the token is empty, or a name is none.
     """
     alone = is_loopback(host)
     if token is None and not alone:
         token = secrets.token_urlsafe(12)
-    limits = Limits(players=players, sockets_per_address=None if alone else SOCKETS_PER_ADDRESS)
-    app = create_app(worlds, prompt, limits, token, text_to_image)
+    only_here = alone and not allow_hosts
+    limits = Limits(players=players, sockets_per_address=None if only_here else SOCKETS_PER_ADDRESS)
+    app = create_app(worlds, prompt, limits, token, text_to_image, allow_hosts)
     with listen(host, port) as listener:
         address = _address(listener) + (f"/?token={quote(token)}" if token else "")
         names = worlds.name if isinstance(worlds, World) else ", ".join(world.name for world in worlds)
@@ -113,10 +117,6 @@ def listen(host: str, port: int | None) -> socket.socket:
         raise JinnError(f"cannot listen at {host} port {wanted} ({why}): choose another --port") from None
 
 
-def _allow_many_sockets() -> None:
-    """Unix lets a process open as many files as it asks for, up to a limit; the usual is a thousand."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource
 class PatientProtocol(H11Protocol):
     """HTTP that hangs up if no whole request comes: uvicorn waits for ever for the end of one that is half sent."""
 
@@ -149,6 +149,10 @@ class PatientProtocol(H11Protocol):
             self.transport.close()
 
 
+def _allow_many_sockets() -> None:
+    """Unix lets a process open as many files as it asks for, up to a limit; the usual is a thousand."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MAX_SOCKETS), most))
@@ -165,12 +169,12 @@ def _config(app: Starlette) -> uvicorn.Config:
     _allow_many_sockets()
     return uvicorn.Config(
         app,
+        http=PatientProtocol,
+        forwarded_allow_ips=["127.0.0.1", "::1"],  # a proxy on this machine tells whom it speaks for
         log_level="warning",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_max_queue=8,
         ws_per_message_deflate=False,  # a frame is small; compressing it would only cost time
-        http=PatientProtocol,
-        forwarded_allow_ips=["127.0.0.1", "::1"],  # a proxy on this machine tells whom it speaks for
         backlog=512,
         timeout_graceful_shutdown=2,
     )
