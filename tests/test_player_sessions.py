@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers_player import PATIENCE, Player, encode, noise
+from helpers_player import PATIENCE, Player, encode, noise, wait_for
 from jinn.player import control
 from jinn.player.api import create_app
 from jinn.player.history import History
@@ -107,14 +106,9 @@ def test_what_ifs_that_nobody_waits_for_are_dropped(world: World) -> None:
             for _ in range(5):
                 player.send("what_if", depth=2)
                 until_handled(player)
-            deadline = time.monotonic() + PATIENCE
-            while len(shared.scheduler.waiting) > world.num_actions and time.monotonic() < deadline:
-                time.sleep(0.001)
-            assert len(shared.scheduler.waiting) <= world.num_actions
+            wait_for(lambda: len(shared.scheduler.waiting) <= world.num_actions)
             player.socket.close()
-            while shared.scheduler.waiting and time.monotonic() < deadline:
-                time.sleep(0.001)
-            assert not shared.scheduler.waiting
+            wait_for(lambda: not shared.scheduler.waiting)
         assert other.frame().kind is FrameKind.NEXT
 
 
