@@ -53,11 +53,13 @@ def play(
             graph, which is made the first time that a world is played.
         device: Device to play on, such as cpu or cuda.
     """
+    from jinn.player.auth import check_access
     from jinn.player.gallery import gallery
     from jinn.player.pictures import read_picture
     from jinn.player.server import serve
     from jinn.player.text import TextToImage
 
+    check_access(token, allow_host)  # now: loading may take minutes
     first, *others = gallery(worlds or built_in_worlds(), partial(load, device=device, backend=backend))
     loaded = first.load()  # now, so that a mistake is told here and not on the page
     picture = read_picture(prompt.read_bytes(), None) if prompt else None
