@@ -24,7 +24,7 @@ import torch
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from helpers_player import PATIENCE, Player
+from helpers_player import PATIENCE, Player, wait_for
 from jinn.contracts import JinnError
 from jinn.models.maskgit import SamplingConfig
 from jinn.player import server
@@ -140,16 +140,22 @@ def test_a_thousand_sockets_affect_only_their_owner(world: World) -> None:
         polite.rollout([0, 1])
 
 
-def test_idle_players_lose_their_slot(world: World) -> None:
-    with (
-        running(create_app(world, limits=Limits(players=1, idle_seconds=0.0))) as address,
-        Player(address) as player,
-    ):
-        with pytest.raises(JinnError, match="connect again to go on"):
-            list(player.frames())
-        with pytest.raises(ConnectionClosed):
-            player.receive()
-        assert player.socket.close_code == 4000  # with this code the page does not reconnect by itself
+def test_idle_players_lose_their_slot_and_may_go_on(world: World) -> None:
+    app = create_app(world)
+    with running(app) as address:
+        with Player(address) as player:
+            frames = player.rollout([0, 1])
+            [name] = [told["session"] for told in player.messages]
+            [session] = app.state.lazy.shared.admission.playing
+            session.last_input -= Limits().idle_seconds
+            assert "not played for a while" in player.error()
+            with pytest.raises(ConnectionClosed):
+                player.receive()
+            assert player.socket.close_code == 4000  # with this code the page does not reconnect by itself
+        wait_for(lambda: name in app.state.lazy.shared.parking.sessions)
+        with Player(address) as again:
+            again.send("resume", session=name)
+            assert np.array_equal(again.frame().pixels_HWC, frames[-1])
 
 
 def test_a_lost_connection_is_resumed(address: str) -> None:

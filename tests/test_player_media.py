@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import zlib
+from asyncio.subprocess import Process
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -196,34 +197,51 @@ def test_every_frame_is_checked_before_it_is_decoded() -> None:
         read_pictures(file, (4, 4), 32, 10.0)
 
 
-def test_a_decode_has_little_time_and_ends_with_its_player() -> None:
+def count_processes(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> list[Process]:
+    """The processes that are started from now on."""
+    processes: list[Process] = []
+    start = decoders._start
+
+    async def counting() -> Process:
+        processes.append(await start())
+        return processes[-1]
+
+    monkeypatch.setattr(decoders, "_start", counting)
+    return processes
+
+
+def test_a_decode_has_little_time_and_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
     async def check() -> None:
         file = encode(noise(8, 8))
         impatient = Decoders(Limits(decode_seconds=0.0))
+        late = count_processes(impatient, monkeypatch)
         for _ in range(3):  # each ends its process, and gives its place back
             with pytest.raises(JinnError, match="more than 0 seconds"):
                 await impatient.read("a", file, (4, 4), 1, 1.0)
         decoders = Decoders(Limits())
+        left = count_processes(decoders, monkeypatch)
         reading = asyncio.create_task(decoders.read("a", file, (4, 4), 1, 1.0))
-        while not decoders.started:
+        while not left:
             await asyncio.sleep(0)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
-        assert (impatient.waiting, decoders.waiting) == ([], [])
+        assert [len(late), len(left)] == [3, 1]
+        assert all(process.returncode is not None for process in (*late, *left))
         assert np.array_equal((await decoders.read("a", file, (8, 8), 1, 1.0))[0], noise(8, 8))
         await decoders.close()
 
     asyncio.run(check())
 
 
-def test_an_address_has_one_decode_at_a_time() -> None:
+def test_an_address_has_one_decode_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async def check() -> None:
         file = encode(noise(8, 8))
         decoders = Decoders(Limits(max_decodes=2))
+        started = count_processes(decoders, monkeypatch)
         await asyncio.gather(*(decoders.read("a", file, (4, 4), 1, 1.0) for _ in range(4)))
-        assert decoders.started == 1
+        assert len(started) == 1
         await asyncio.gather(*(decoders.read(address, file, (4, 4), 1, 1.0) for address in "abcd"))
-        assert decoders.started == 2
+        assert len(started) == 2
         await decoders.close()
         assert not decoders.turns
 

@@ -85,9 +85,7 @@ class AdmissionQueue:
 
     async def _end(self, session: Session) -> None:
         session.last_input = time.monotonic()  # closing takes a moment
-        sentence = (
-            "you have not played for a while, and your place is free for others: connect again to go on"
-        )
+        sentence = "you have not played for a while: reload the page to go on"
         with suppress(TimeoutError):  # a client that does not even read keeps nobody waiting
             async with asyncio.timeout(5.0):
                 await refuse(session.socket, sentence, IDLE)

@@ -2,7 +2,7 @@
 
 A crafted file of some kilobytes may grow to gigabytes, or keep a decoder busy for minutes, and a thread cannot be
 ended. A process answers one upload after another, so that a clip need not wait for 32 interpreters to start; one that
-takes too long, or whose player leaves, is killed.
+takes too long, or whose session ends, is killed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ class Decoders:
         self.slots = asyncio.Semaphore(limits.max_decodes)
         self.turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by network address
         self.waiting: list[Process] = []  # for the next picture
-        self.started = 0
 
     async def read(
         self, address: str, data: bytes, size_hw: tuple[int, int], max_frames: int, fps: float
@@ -74,7 +73,6 @@ class Decoders:
             await _end(self.waiting.pop())
 
     async def _start(self) -> Process:
-        self.started += 1
         command = [sys.executable, "-m", "jinn.player.decoders", json.dumps(asdict(self.limits))]
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # each would take memory
         environment = {**os.environ, **one_thread}
