@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from jinn.player.session import buttons
+from jinn.player.shared import buttons
 from jinn.world.world import World
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,14 @@ class Player(Client):
     def rollout(self, actions: Sequence[int], seed: int = 0) -> list[np.ndarray]:
         """Start from prompt 0 and play the actions, a frame for each."""
         return [self.start(0, seed).pixels_HWC, *(self.play(action).pixels_HWC for action in actions)]
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until the server, which runs in another thread, has come so far."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come so far"
+        time.sleep(0.001)
 
 
 def decode(png: bytes) -> np.ndarray:

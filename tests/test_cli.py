@@ -76,6 +76,8 @@ def test_the_version_is_that_of_the_package() -> None:
         (["train", "--recipe", "tiny"], "--out"),
         (["plan", "tiny", "--gpus", "0"], "--gpus is at least 1"),
         (["play", "atlantis"], "no world at 'atlantis'"),
+        (["play", "--token", ""], "the token is empty"),
+        (["play", "--allow-host", "https://a.example"], "--allow-host must be a name"),
         (["info", "atlantis"], "no world at 'atlantis'"),
         (["info", "coinrun", "--device", "gpu"], "no device 'gpu' here"),
         (["play", "coinrun", "--device", "cuda:99"], "no device 'cuda:99' here"),

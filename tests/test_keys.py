@@ -17,7 +17,7 @@ from jinn.data.store import FrameStore
 from jinn.data.synthetic import _SPRITE, ACTIONS, CELL, write_game
 from jinn.data.writer import StoreWriter
 from jinn.env import WorldVectorEnv
-from jinn.player.session import Button, buttons
+from jinn.player.shared import Button, buttons
 from jinn.world.folder import BUILT_IN
 from jinn.world.graph import weights_digest
 from jinn.world.keys import Dictionary, Key, key_names, teach

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import socket
 import struct
+import sys
+import threading
+import time
 import zlib
+from asyncio.subprocess import Process
+from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import av
 import httpx
@@ -15,9 +23,12 @@ from PIL import Image
 
 from helpers_player import PATIENCE, Player, decode, encode, noise
 from jinn.contracts import JinnError
+from jinn.player import api
 from jinn.player.api import create_app
+from jinn.player.decoders import Decoders
+from jinn.player.film import FilmFormat, encode_film
 from jinn.player.pictures import palette, read_picture, read_pictures
-from jinn.player.protocol import FrameKind
+from jinn.player.protocol import FrameKind, Limits
 from jinn.player.server import running
 from jinn.world.world import World
 
@@ -58,6 +69,38 @@ def test_bad_video_requests_are_reported(address: str, path: str, body: bytes, s
     answer = httpx.post(f"{address}/api/{path}", content=body, timeout=PATIENCE)
     assert answer.status_code == status
     assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif"])
+def test_a_film_whose_client_left_is_not_made(
+    world: World, kind: FilmFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    height, width = world.size_hw
+    frames_THWC = np.zeros((9, height, width, 3), np.uint8)
+    asked = iter([False, False, True])  # so the fourth look would fail
+    with pytest.raises(JinnError, match="not wanted"):
+        encode_film(frames_THWC, 8.0, kind, lambda: next(asked))
+
+    making, ended = threading.Event(), threading.Event()
+
+    def encode(
+        frames_THWC: np.ndarray, fps: float, format: FilmFormat, is_ended: Callable[[], bool]
+    ) -> bytes:
+        making.set()
+        while not is_ended():
+            time.sleep(0.001)
+        ended.set()
+        raise JinnError("the film is not wanted any more")
+
+    app = create_app(world)
+    monkeypatch.setattr(api, "encode_film", encode)
+    with running(app) as address, socket.create_connection(urlsplit(address).netloc.split(":")) as client:
+        head = f"POST /api/film.{kind} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {frames_THWC.nbytes}\r\n\r\n"
+        client.sendall(head.encode() + frames_THWC.tobytes())
+        assert making.wait(PATIENCE)
+        client.close()
+        assert ended.wait(PATIENCE)
+    assert not app.state.lazy.shared.filming
 
 
 # ---- Pictures -------------------------------------------------------------------------------------
@@ -137,6 +180,85 @@ def test_an_endless_animation_is_refused() -> None:
     file = encode(large[0], "GIF", save_all=True, append_images=large[1:], duration=20)
     with pytest.raises(JinnError, match="40 frames"):
         read_pictures(file, (4, 4), 32, 10.0)
+
+
+def growing_gif(side: int) -> bytes:
+    """A GIF whose first frame has one pixel, and its second ``side * side``."""
+    small, large = (encode(Image.new("P", (size, size)), "GIF") for size in (1, side))
+    palette_bytes = 3 << (large[10] & 7) + 1 if large[10] & 128 else 0
+    frame = large[13 + palette_bytes :]
+    return small.removesuffix(b";") + frame
+
+
+def test_every_frame_is_checked_before_it_is_decoded() -> None:
+    file = growing_gif(6000)
+    assert read_picture(file, (4, 4)).shape == (4, 4, 3)
+    with pytest.raises(JinnError, match="32 million pixels"):
+        read_pictures(file, (4, 4), 32, 10.0)
+
+
+def count_processes(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> list[Process]:
+    """The processes that are started from now on."""
+    processes: list[Process] = []
+    start = decoders._start
+
+    async def counting() -> Process:
+        processes.append(await start())
+        return processes[-1]
+
+    monkeypatch.setattr(decoders, "_start", counting)
+    return processes
+
+
+def test_a_decode_has_little_time_and_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check() -> None:
+        file = encode(noise(8, 8))
+        impatient = Decoders(Limits(decode_seconds=0.0))
+        late = count_processes(impatient, monkeypatch)
+        for _ in range(3):  # each ends its process, and gives its place back
+            with pytest.raises(JinnError, match="more than 0 seconds"):
+                await impatient.read("a", file, (4, 4), 1, 1.0)
+        decoders = Decoders(Limits())
+        left = count_processes(decoders, monkeypatch)
+        reading = asyncio.create_task(decoders.read("a", file, (4, 4), 1, 1.0))
+        while not left:
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        assert [len(late), len(left)] == [3, 1]
+        assert all(process.returncode is not None for process in (*late, *left))
+        assert np.array_equal((await decoders.read("a", file, (8, 8), 1, 1.0))[0], noise(8, 8))
+        await decoders.close()
+
+    asyncio.run(check())
+
+
+def test_an_address_has_one_decode_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check() -> None:
+        file = encode(noise(8, 8))
+        decoders = Decoders(Limits(max_decodes=2))
+        started = count_processes(decoders, monkeypatch)
+        await asyncio.gather(*(decoders.read("a", file, (4, 4), 1, 1.0) for _ in range(4)))
+        assert len(started) == 1
+        await asyncio.gather(*(decoders.read(address, file, (4, 4), 1, 1.0) for address in "abcd"))
+        assert len(started) == 2
+        await decoders.close()
+        assert not decoders.turns
+
+    asyncio.run(check())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs limits of memory")
+def test_a_decode_has_little_memory() -> None:
+    async def check() -> None:
+        decoders = Decoders(Limits(decode_bytes=300 * 2**20))
+        large = encode(Image.fromarray(np.zeros((5600, 5600), np.uint16)), compress_level=1)
+        with pytest.raises(JinnError, match="save it smaller"):
+            await decoders.read("a", large, (4, 4), 1, 1.0)
+        assert (await decoders.read("a", encode(noise(8, 8)), (4, 4), 1, 1.0)).shape == (1, 4, 4, 3)
+        await decoders.close()
+
+    asyncio.run(check())
 
 
 def test_the_palette_has_colours_of_small_and_large_areas() -> None:

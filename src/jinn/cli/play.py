@@ -26,6 +26,7 @@ def play(
     port: int | None = None,
     host: str = "127.0.0.1",
     token: str | None = None,
+    allow_host: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     players: int = 64,
     text: str | None = None,
     browser: bool = True,
@@ -42,6 +43,8 @@ def play(
         host: Address to listen on. With 0.0.0.0 everybody in the network who knows the token can play.
         token: Access token for other machines. If it is not given and the host is not this machine alone, one
             is generated.
+        allow_host: Name by which browsers address a proxy before this server, such as play.example.com. May be
+            repeated.
         players: Largest number of players of a world at a time. Others wait in its queue.
         text: Text-to-image model of diffusers, as a folder or a name on its hub. With it every world can also
             start from a text.
@@ -50,11 +53,13 @@ def play(
             graph, which is made the first time that a world is played.
         device: Device to play on, such as cpu or cuda.
     """
+    from jinn.player.auth import check_access
     from jinn.player.gallery import gallery
     from jinn.player.pictures import read_picture
     from jinn.player.server import serve
     from jinn.player.text import TextToImage
 
+    check_access(token, allow_host)  # now: loading may take minutes
     first, *others = gallery(worlds or built_in_worlds(), partial(load, device=device, backend=backend))
     loaded = first.load()  # now, so that a mistake is told here and not on the page
     picture = read_picture(prompt.read_bytes(), None) if prompt else None
@@ -68,6 +73,7 @@ def play(
         token=token,
         players=players,
         text_to_image=text_to_image,
+        allow_hosts=allow_host,
     )
     if text_to_image is not None:
         text_to_image.close()

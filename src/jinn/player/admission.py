@@ -39,8 +39,7 @@ class AdmissionQueue:
         Raises:
             JinnError: the session is refused.
         """
-        limits, client = self.limits, session.socket.client
-        address = client.host if client else ""
+        limits, address = self.limits, session.address
         if limits.sockets_per_address is not None and self.sockets[address] >= limits.sockets_per_address:
             raise JinnError("too many pages of this world are open at your address: close some")
         self.sockets[address] += 1

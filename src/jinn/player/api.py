@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 from urllib.parse import quote
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
@@ -29,13 +30,17 @@ from torch import Tensor
 from jinn.errors import JinnError
 from jinn.files import weights_hash
 from jinn.player.admission import refuse
-from jinn.player.auth import Auth
+from jinn.player.auth import Auth, check_access
+from jinn.player.decoders import Decoders
 from jinn.player.film import MEDIA_TYPE, FilmFormat, encode_film
 from jinn.player.gallery import GalleryWorld, LazyShared
 from jinn.player.pictures import fit_picture, palette, to_png
 from jinn.player.protocol import Limits
-from jinn.player.session import INTERNAL_ERROR, NO_TEXT_MODEL, SAMPLING, Session, Shared, TextToImage
+from jinn.player.session import INTERNAL_ERROR, NO_TEXT_MODEL, SAMPLING, Session
+from jinn.player.shared import Shared, TextToImage
 from jinn.world.world import World
+
+T = TypeVar("T")
 
 STATIC = Path(__file__).parent / "static"
 REPORTED_LIMITS = (
@@ -50,12 +55,15 @@ def create_app(
     limits: Limits | None = None,
     token: str | None = None,
     text_to_image: TextToImage | None = None,
+    allow_hosts: Sequence[str] = (),
 ) -> Starlette:
     """The web application that `jinn.player.server.serve` runs, with its arguments.
 
     The numbers of actions and prompts in the limits are each world's own. The first world is loaded when the server
-    starts, the others when they are opened. Without a token only this machine may connect.
+    starts, the others when they are opened. Without a token only this machine may connect, by its own names and those
+    of `allow_hosts`.
     """
+    check_access(token, allow_hosts)
     if isinstance(worlds, World):
         loaded = worlds
         worlds = [GalleryWorld(loaded.name, loaded.prompts[0].cpu().numpy(), lambda: loaded)]
@@ -65,7 +73,7 @@ def create_app(
     def share(world: World) -> Shared:
         prompts = _prompts(world, prompt)
         own = replace(limits or Limits(), actions=world.num_actions, prompts=len(prompts))
-        shared = Shared(world, own, prompts, text_to_image)
+        shared = Shared(world, own, prompts, text_to_image, decoders)
         shared.description = describe_world(shared)
         return shared
 
@@ -73,16 +81,17 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await every[0].get()
         yield
-        await asyncio.gather(*(lazy.close() for lazy in every))
+        await asyncio.gather(*(lazy.close() for lazy in every), decoders.close())
 
-    loading = asyncio.Lock()
+    loading, decoders = asyncio.Lock(), Decoders(limits or Limits())
     every = [LazyShared(world, share, loading) for world in worlds]
     names = [world.name for world in worlds]
     several: list[BaseRoute] = []
     if len(every) > 1:
         mounts = [Mount(f"/{lazy.world.name}", _world_app(lazy, names)) for lazy in every]
         several = [Route("/", get_first), *mounts]
-    return _world_app(every[0], names, several, middleware=[Middleware(Auth, token=token)], lifespan=lifespan)
+    auth = Middleware(Auth, token=token, allow_hosts=allow_hosts)
+    return _world_app(every[0], names, several, middleware=[auth], lifespan=lifespan)
 
 
 def _world_app(
@@ -186,8 +195,9 @@ async def post_film(request: Request) -> Response:
             most = shared.description["max_film_frames"]
             return refusal(400, f"a film must have 1 to {most} RGB frames of {width} x {height} pixels")
         frames_THWC = np.frombuffer(pixels, np.uint8).reshape(-1, height, width, 3)
-        async with shared.film_slots:
-            data = await asyncio.to_thread(encode_film, frames_THWC, fps, format)
+        data = await _while_connected(request, _encode(shared, frames_THWC, fps, format))
+    except ClientDisconnect:
+        return refusal(400, "the client has left")
     except TimeoutError:
         return refusal(408, "the frames arrived too slowly: keep a shorter film")
     except JinnError as error:
@@ -195,6 +205,34 @@ async def post_film(request: Request) -> Response:
     finally:
         shared.filming.discard(address)
     return Response(data, media_type=MEDIA_TYPE[format])
+
+
+async def _encode(shared: Shared, frames_THWC: np.ndarray, fps: float, format: FilmFormat) -> bytes:
+    """A film, made in its turn; a thread cannot be cancelled, so it looks whether this was."""
+    ended = threading.Event()
+    try:
+        async with shared.film_slots:
+            return await asyncio.to_thread(encode_film, frames_THWC, fps, format, ended.is_set)
+    finally:
+        ended.set()
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of some work for a client; if they leave before, it is cancelled, and `ClientDisconnect` raised."""
+
+    async def leave() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.create_task(work), asyncio.create_task(leave())
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
 
 
 async def play(websocket: WebSocket) -> None:

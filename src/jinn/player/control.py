@@ -12,7 +12,10 @@ from torch import Tensor
 
 from jinn.player.history import History
 from jinn.player.scheduler import Frame, Job, Priority, Scheduler
+from jinn.world.state import State
 from jinn.world.world import World
+
+REPORT_EVERY = 16  # frames that are computed again between two signs of it
 
 
 class RolloutControl:
@@ -46,15 +49,23 @@ class RolloutControl:
         history.add(action, sampling, frame)
         return frame, ready
 
-    async def back(self, history: History, step: int) -> Frame:
-        """Go back to a step of a roll-out: its frame is computed again from the cached state before it."""
+    async def back(
+        self, history: History, step: int, report: Callable[[int, int], Awaitable[None]] | None = None
+    ) -> Frame:
+        """Go back to a step of a roll-out: its frame is computed again from the cached state before it.
+
+        If this is cancelled, the roll-out is as it was. `report` is called every `REPORT_EVERY` frames with the number
+        of frames that are computed and that of all that must be.
+        """
         self.cancel_ahead()
         self.history = history
         if step == history.step:
             return history.now
         current = history.cached_before(step)
         frame = history.cache[current]
-        for action, sampling in history.inputs[current:step]:
+        for done, (action, sampling) in enumerate(history.inputs[current:step]):
+            if report is not None and done and done % REPORT_EVERY == 0:
+                await report(done, step - current)
             frame = await result(self.scheduler.submit(Job(frame.state, action, sampling)))
         history.go_back(step, frame)
         return frame
@@ -93,16 +104,24 @@ class RolloutControl:
         assert history is not None
         first_state, first_step, started = history.now.state, history.step, time.monotonic()
 
+        own: list[Job] = []  # without those of look-ahead, which lives on
+
+        def submit(state: State, action: int) -> Job:
+            own.append(self.scheduler.submit(Job(state, action, sampling, Priority.WHAT_IF)))
+            return own[-1]
+
         async def hold(action: int) -> None:
             state, job = first_state, self.ahead.get(action)
             for ahead in range(1, depth + 1):
-                job = job or self.scheduler.submit(Job(state, action, sampling, Priority.WHAT_IF))
-                # Look-ahead shares the job: cancelling the what-if must not cancel it.
+                job = job or submit(state, action)
                 frame = await asyncio.shield(result(self.scheduler.raise_priority(job, Priority.WHAT_IF)))
                 await show(frame, action, first_step + ahead, time.monotonic() - started)
                 state, job = frame.state, None
 
-        await asyncio.gather(*(hold(action) for action in range(self.world.num_actions)))
+        try:
+            await asyncio.gather(*(hold(action) for action in range(self.world.num_actions)))
+        finally:
+            self.scheduler.cancel(own)  # those that still wait, for nobody
 
 
 async def result(job: Job) -> Frame:

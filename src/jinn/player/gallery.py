@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from jinn.errors import JinnError
-from jinn.player.session import Shared
+from jinn.player.shared import Shared
 from jinn.world.folder import find_world, read_prompts
 from jinn.world.world import World
 

@@ -32,6 +32,12 @@ class History:
         """The number of frames played since the prompt."""
         return len(self.inputs)
 
+    @property
+    def num_bytes(self) -> int:
+        """The memory that it takes, in bytes; an input takes about a hundred."""
+        states = num_bytes(self.now.state) * (len(self.cache) + 1)
+        return states + self.prompt_BTHWC.nbytes + 100 * len(self.inputs)
+
     def add(self, action: int, sampling: SamplingConfig, frame: Frame) -> None:
         """Append the newest frame, with the action and the sampling settings that led to it."""
         self.inputs.append((action, sampling))

@@ -13,6 +13,7 @@ from jinn.player.protocol import DEFAULT_LIMITS, Limits
 
 # Formats that people have at hand; fewer decoders, less for a crafted file to attack.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+BAND = 256  # rows of a picture that are converted at a time
 
 
 def read_picture(data: bytes, size_hw: tuple[int, int] | None) -> np.ndarray:
@@ -31,7 +32,8 @@ def read_pictures(
 
     Rotation noted by the camera is honoured and transparency is laid over white; `crop_resize` does the rest, so that
     an enlarged screenshot of a game comes back as its own pixels. An animation is sampled at a rate of `fps`, and its
-    last `max_frames` are returned; a `max_frames` of 1 returns its first frame.
+    last `max_frames` are returned; a `max_frames` of 1 returns its first frame. Sizes are checked before a frame is
+    decoded; `jinn.player.decoders` limits time and memory.
 
     Raises:
         JinnError: the file is too large for the limits, is not a picture, or is incomplete.
@@ -41,18 +43,16 @@ def read_pictures(
             f"the picture has {len(data) / 2**20:.1f} MB and at most {limits.max_upload_bytes // 2**20} MB "
             "are accepted: save it smaller"
         )
-    most = limits.max_picture_pixels // 10**6
-    too_many_pixels = f"the picture has more than {most} million pixels: save it smaller"
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
     except Image.DecompressionBombError:
-        raise JinnError(too_many_pixels) from None
+        raise _too_many_pixels(limits) from None
     except Exception:
         raise JinnError(
             "this is not a picture that jinn can read: use a PNG, JPEG, WebP, GIF or BMP"
         ) from None
     if image.width * image.height > limits.max_picture_pixels:
-        raise JinnError(too_many_pixels)
+        raise _too_many_pixels(limits)
     try:
         count = getattr(image, "n_frames", 1) if max_frames > 1 else 1
     except Exception:
@@ -63,19 +63,31 @@ def read_pictures(
     try:
         if count == 1:
             return fit_picture(image, size_hw)[None]
-        return np.stack(_sample_animation(image, count, size_hw, fps)[-max_frames:])
+        return np.stack(_sample_animation(image, count, size_hw, fps, limits)[-max_frames:])
+    except (JinnError, Image.DecompressionBombError):  # a frame behind the first is too large
+        raise _too_many_pixels(limits) from None
+    except MemoryError:
+        raise JinnError("the picture takes too much memory to decode: save it smaller") from None
     except Exception:  # decoders raise a dozen types for a damaged file
         raise JinnError("the picture is damaged or incomplete: save it again or choose another") from None
 
 
+def _too_many_pixels(limits: Limits) -> JinnError:
+    most = limits.max_picture_pixels // 10**6
+    return JinnError(f"the picture has more than {most} million pixels: save it smaller")
+
+
 def _sample_animation(
-    image: Image.Image, count: int, size_hw: tuple[int, int] | None, fps: float
+    image: Image.Image, count: int, size_hw: tuple[int, int] | None, fps: float, limits: Limits
 ) -> list[np.ndarray]:
     """The frames of an animation that are on the screen at a constant frame rate."""
     frames: list[np.ndarray] = []
-    seconds = 0.0
+    seconds, pixels = 0.0, 0
     for index in range(count):
         image.seek(index)
+        pixels += image.width * image.height  # a GIF may grow from frame to frame
+        if pixels > limits.max_picture_pixels:
+            raise _too_many_pixels(limits)
         seconds += max(image.info.get("duration", 0), 20) / 1000  # as browsers do: no frame is shorter
         if seconds * fps >= len(frames) + 1 or index == 0:
             frame_HWC = fit_picture(image.copy(), size_hw)
@@ -104,15 +116,22 @@ def fit_picture(image: Image.Image, size_hw: tuple[int, int] | None) -> np.ndarr
     """The middle of an image as a uint8 (H, W, 3) frame of the given size; all of it if that is None."""
     if size_hw is not None:  # JPEG only: decode at a fraction of the size, never below twice what is needed
         image.draft("RGB", (2 * max(size_hw), 2 * max(size_hw)))
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):  # 16 and 32 bits a pixel: convert() would clip, not scale
-        grey = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if grey.max() > 255 else 255.0
-        image = Image.fromarray((grey / top * 255).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    pixels_HWC = np.array(image.convert("RGB"))
+    ImageOps.exif_transpose(image, in_place=True)
+    image.load()
+    width, height = image.size
+    # 16 bits a pixel: convert() would clip, not scale.
+    brightest = np.asarray(image).max() if image.mode.startswith("I") else None
+    pixels_HWC = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, BAND):  # conversions of the whole picture would take several times its memory
+        band = image.crop((0, top, width, min(top + BAND, height)))
+        if brightest is not None:
+            most = 65535 if brightest > 255 else 255
+            grey = np.asarray(band).clip(0, most).astype(np.uint32)
+            band = Image.fromarray((grey * 255 // most).astype(np.uint8))
+        if band.has_transparency_data:
+            band = band.convert("RGBA")
+            band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band)
+        pixels_HWC[top : top + BAND] = np.asarray(band.convert("RGB"))
     return pixels_HWC if size_hw is None else crop_resize(pixels_HWC[None], size_hw)[0]
 
 

@@ -35,6 +35,9 @@ class Limits:
     max_upload_bytes: int = 4 * 2**20  # bytes of an uploaded picture
     max_picture_pixels: int = 32 * 10**6  # of an uploaded picture, all frames of an animation together
     max_animation_frames: int = 1000  # frames of an uploaded animation
+    max_decodes: int = 2  # pictures that are decoded at a time, one for each network address
+    decode_seconds: float = 10.0  # time in which a picture must be decoded
+    decode_bytes: int = 768 * 2**20  # memory of a process that decodes pictures
     max_film_bytes: int = 48 * 2**20  # bytes of a film's uncompressed frames
     max_films: int = 2  # films that are encoded at a time
     film_upload_seconds: float = 60.0  # time in which the frames of a film must arrive
@@ -54,7 +57,9 @@ class Limits:
     max_parked: int = 32  # sessions without a connection that can be resumed
     parked_seconds: float = 120.0  # time for which they can be resumed
     parked_states: int = 3  # states that are cached for each of them
+    parked_bytes: int = 256 * 2**20  # memory of all of them
     history_bytes: int = 32 * 2**20  # memory for the cached states of one session
+    all_history_bytes: int = 2 * 2**30  # the same for all sessions that play; each has its share
 
 
 DEFAULT_LIMITS = Limits()

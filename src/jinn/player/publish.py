@@ -30,11 +30,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from jinn.errors import JinnError
 from jinn.files import replacing
 from jinn.player.api import STATIC, describe_world
+from jinn.player.decoders import Decoders
 from jinn.player.pictures import to_png
 from jinn.player.preview import draw_icon, draw_preview
 from jinn.player.protocol import Limits
 from jinn.player.runtime import PACKAGE, SCRIPT, WASM, Runtime
-from jinn.player.session import Shared
+from jinn.player.shared import Shared
 from jinn.world.web import WebWorld
 from jinn.world.world import World
 
@@ -160,7 +161,9 @@ def describe(world: World, title: str = "") -> dict[str, Any]:
         steps_range=(own.steps, own.steps),
         temperature_range=(own.temperature, own.temperature),
     )
-    shared = Shared(world, limits, [frame_HWC[None, None] for frame_HWC in world.prompts], None)
+    shared = Shared(
+        world, limits, [frame_HWC[None, None] for frame_HWC in world.prompts], None, Decoders(limits)
+    )
     shared.scheduler.close()
     tokens_PN = world.tokenizer.encode(world.prompts[:, None])[:, 0]
     state, _ = world.reset(world.prompts[:1, None])

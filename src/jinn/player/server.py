@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import secrets
@@ -17,19 +18,21 @@ from urllib.parse import quote
 import numpy as np
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jinn.errors import JinnError
 from jinn.player.api import create_app
 from jinn.player.auth import is_loopback
 from jinn.player.gallery import GalleryWorld
 from jinn.player.protocol import DEFAULT_LIMITS, Limits
-from jinn.player.session import TextToImage
+from jinn.player.shared import TextToImage
 from jinn.world.world import World
 
 USUAL_PORT = 7860
 # Larger than any picture that is accepted: one a little too large is answered with a sentence, not a closed socket.
 MAX_MESSAGE_BYTES = 4 * DEFAULT_LIMITS.max_upload_bytes
 MAX_SOCKETS = 65_536
+HEADER_SECONDS = 20.0  # in which a client must send the whole head of its request
 SOCKETS_PER_ADDRESS = 16  # where other machines may play
 
 
@@ -42,6 +45,7 @@ def serve(
     token: str | None = None,
     players: int = 64,
     text_to_image: TextToImage | None = None,
+    allow_hosts: Sequence[str] = (),
 ) -> None:
     """Serve worlds to browsers until Ctrl-C or SIGTERM; then sockets are closed and pending frames finished.
 
@@ -57,15 +61,18 @@ def serve(
             part of the address that is printed.
         players: number of players of a world at a time; others wait in its queue.
         text_to_image: makes pictures of texts, such as `jinn.player.text.TextToImage`.
+        allow_hosts: names by which a proxy is addressed (docs/proxies.md), such as "play.example.com"; with a port,
+            such as "play.example.com:8443", only at that port.
 
     Raises:
-        JinnError: the address cannot be used.
+        JinnError: the address cannot be used, the token is empty, or a name is none.
     """
     alone = is_loopback(host)
     if token is None and not alone:
         token = secrets.token_urlsafe(12)
-    limits = Limits(players=players, sockets_per_address=None if alone else SOCKETS_PER_ADDRESS)
-    app = create_app(worlds, prompt, limits, token, text_to_image)
+    only_here = alone and not allow_hosts
+    limits = Limits(players=players, sockets_per_address=None if only_here else SOCKETS_PER_ADDRESS)
+    app = create_app(worlds, prompt, limits, token, text_to_image, allow_hosts)
     with listen(host, port) as listener:
         address = _address(listener) + (f"/?token={quote(token)}" if token else "")
         names = worlds.name if isinstance(worlds, World) else ", ".join(world.name for world in worlds)
@@ -110,6 +117,38 @@ def listen(host: str, port: int | None) -> socket.socket:
         raise JinnError(f"cannot listen at {host} port {wanted} ({why}): choose another --port") from None
 
 
+class PatientProtocol(H11Protocol):
+    """HTTP that hangs up if no whole request comes: uvicorn waits for ever for the end of one that is half sent."""
+
+    patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._wait_for_request()
+
+    def on_response_complete(self) -> None:
+        """Wait for another request."""
+        super().on_response_complete()
+        self._wait_for_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        super().connection_lost(exc)
+        if self.patience is not None:
+            self.patience.cancel()
+
+    def _wait_for_request(self) -> None:
+        if self.patience is not None:
+            self.patience.cancel()
+        self.patience = self.loop.call_later(HEADER_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if not answering and self.transport.get_protocol() is self:  # not if it became a WebSocket
+            self.transport.close()
+
+
 def _allow_many_sockets() -> None:
     """Unix lets a process open as many files as it asks for, up to a limit; the usual is a thousand."""
     with suppress(ImportError, ValueError, OSError):
@@ -130,6 +169,8 @@ def _config(app: Starlette) -> uvicorn.Config:
     _allow_many_sockets()
     return uvicorn.Config(
         app,
+        http=PatientProtocol,
+        forwarded_allow_ips=["127.0.0.1", "::1"],  # a proxy on this machine tells whom it speaks for
         log_level="warning",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_max_queue=8,

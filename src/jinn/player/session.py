@@ -9,71 +9,38 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from torch import Tensor
 
 from jinn.errors import JinnError
-from jinn.player.admission import AdmissionQueue, MessageRate, refuse, send, tell
+from jinn.player.admission import MessageRate, refuse, send, tell
 from jinn.player.control import RolloutControl
 from jinn.player.history import History
-from jinn.player.pictures import read_pictures
-from jinn.player.protocol import NO_ACTION, FrameHeader, FrameKind, Limits, Message, parse
-from jinn.player.scheduler import Frame, ModelError, Scheduler
-from jinn.world.world import World
+from jinn.player.protocol import NO_ACTION, FrameHeader, FrameKind, Message, parse
+from jinn.player.scheduler import Frame, ModelError
+from jinn.player.shared import Shared
 
-IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")  # actions of these names stand for doing nothing
 SAMPLING = ("steps", "temperature", "doubt")  # the values of `SamplingConfig` that players may set
 POLICY_VIOLATION, INTERNAL_ERROR = 1008, 1011  # codes with which a WebSocket is closed
 NO_TEXT_MODEL = (
     "this server has no text-to-image model: start it with jinn play --text MODEL, a model of diffusers"
 )
 
-# Makes a uint8 (H, W, 3) picture of a text, of the given height and width; raises `JinnError`.
-TextToImage = Callable[[str, tuple[int, int]], Awaitable[np.ndarray]]
+NO_ROLLOUT = 'there is no roll-out yet: send {"type": "start", "prompt": 0} first'
 
 
-class Button(NamedTuple):
-    """A button of the page, and the action that it plays."""
+class Request(NamedTuple):
+    """A frame that does not wait for the beat: the first of a roll-out, or one to go back to."""
 
-    name: str
-    action: int
-
-
-def buttons(world: World) -> list[Button]:
-    """The keys of a taught world, else its actions. What never occurred in labelled play has no button."""
-    if world.keys:
-        return [Button(key.name, key.latent) for key in world.keys if key.count]
-    names = world.action_names or [f"action {number}" for number in range(1, world.num_actions + 1)]
-    return [Button(name, action) for action, name in enumerate(names)]
-
-
-class Shared:
-    """What all sessions and addresses of a world share. Prompts are uint8 ``frames_BTHWC`` with B = T = 1."""
-
-    def __init__(
-        self, world: World, limits: Limits, prompts: list[Tensor], text_to_image: TextToImage | None
-    ) -> None:
-        self.world, self.limits, self.prompts, self.text_to_image = world, limits, prompts, text_to_image
-        self.description: dict[str, Any] = {}  # what clients are told of the world
-        self.scheduler = Scheduler(world)
-        self.admission = AdmissionQueue(limits)
-        self.parked: dict[str, History] = {}  # of players who lost their connection, by session name
-        self.film_slots = asyncio.Semaphore(limits.max_films)
-        self.filming: set[str] = set()  # the network addresses whose films are being made
-        low, high = limits.fps_range
-        self.fps = min(max(world.fps, low), high)  # at first
-        self.buttons = buttons(world)
-        # What is played at first while no key is down; None: the world waits.
-        idle = (b.action for b in self.buttons if b.name.strip().lower() in IDLE_NAMES)
-        self.idle = next(idle, None)
+    kind: FrameKind
+    compute: Callable[[], Coroutine[Any, Any, Frame]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +58,9 @@ class Session:
 
     def __init__(self, socket: WebSocket, shared: Shared) -> None:
         self.socket, self.shared, self.limits = socket, shared, shared.limits
-        self.control = RolloutControl(shared.world, shared.scheduler, shared.limits.history_bytes)
+        self.address = socket.client.host if socket.client else ""
+        memory = min(self.limits.history_bytes, self.limits.all_history_bytes // self.limits.players)
+        self.control = RolloutControl(shared.world, shared.scheduler, memory)
         self.name = secrets.token_urlsafe(16)
         # Done when the session may play.
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -99,8 +68,9 @@ class Session:
         self.held: int | None = None
         self.pressed: int | None = None  # an action to play once, even if its key is up again
         self.key_id = 0
-        # A frame that does not wait for the beat: the first of a roll-out, or one to go back to.
-        self.request: tuple[FrameKind, Callable[[], Awaitable[Frame]]] | None = None
+        self.request: Request | None = None
+        self.answer: asyncio.Task[Frame] | None = None  # the frame of the last request, computed or to be
+        self.prompt_BTHWC: Tensor | None = None  # of the roll-out that was requested last
         self.uploads = 0  # that belong together
         self.seed: int | None = None  # of the roll-out that starts from them
         self.clip: list[Tensor] = []  # those of them that have arrived
@@ -125,19 +95,9 @@ class Session:
             tasks |= {task for task in (self.control.what_if_task, self.text_task) if task}
             for task in tasks:
                 task.cancel()
-            self._park()
+            if self.control.history is not None:  # it can be resumed after a lost connection
+                self.shared.parking.park(self.name, self.address, self.control.history)
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _park(self) -> None:
-        """Keep the roll-out for a while, so that it can be resumed after a lost connection."""
-        history, parked = self.control.history, self.shared.parked
-        if history is None:
-            return
-        while len(parked) >= self.limits.max_parked:
-            parked.pop(next(iter(parked)))
-        history.thin_out(self.limits.parked_states)
-        parked[self.name] = history
-        asyncio.get_running_loop().call_later(self.limits.parked_seconds, parked.pop, self.name, None)
 
     async def _queue_and_play(self) -> None:
         try:
@@ -204,14 +164,47 @@ class Session:
 
     async def _compute(self) -> tuple[Frame, FrameKind, int, bool]:
         """The next frame, its kind, the action that led to it, and whether it was computed already."""
-        if self.request is not None:
+        while self.request is not None:
             (kind, compute), self.request = self.request, None
-            return await compute(), kind, NO_ACTION, False
+            self.answer = asyncio.create_task(compute())
+            try:
+                return await self.answer, kind, NO_ACTION, False
+            except asyncio.CancelledError:
+                if self.request is None or self._is_ending():
+                    raise
         action = self.next_action()
         assert action is not None  # or it would not be our turn
         self.pressed = None
         frame, ready = await self.control.step(action)
         return frame, FrameKind.NEXT, action, ready
+
+    @staticmethod
+    def _is_ending() -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
+    def _ask(self, kind: FrameKind, compute: Callable[[], Coroutine[Any, Any, Frame]]) -> None:
+        """Let a frame be the next one; the latest counts, and ends one that is still computed."""
+        self.request = Request(kind, compute)
+        if self.answer is not None:
+            self.answer.cancel()
+
+    async def _back(self, history: History, step: int) -> Frame:
+        """The frame of an earlier step; the client is told how far it is, where that takes long."""
+        told = False
+
+        async def report(done: int, total: int) -> None:
+            nonlocal told
+            told = True
+            sentence = f"Going back: {done} of {total} frames are computed again."
+            await tell(self.socket, "note", message=sentence)
+
+        try:
+            return await self.control.back(history, step, report)
+        finally:
+            if told:
+                with suppress(WebSocketDisconnect):
+                    await tell(self.socket, "note", message="")
 
     async def _start(self, frames_BTHWC: Tensor, seed: int | None, show: bool) -> Frame:
         """The first frame of a roll-out; with ``show``, its prompt is sent to the client too."""
@@ -267,7 +260,9 @@ class Session:
             case "start":
                 self._request_start(self.shared.prompts[message.prompt], message.seed)
             case "reset":
-                self._request_start(self._history().prompt_BTHWC, message.seed)
+                if self.prompt_BTHWC is None:
+                    raise JinnError(NO_ROLLOUT)
+                self._request_start(self.prompt_BTHWC, message.seed)
             case "clip":
                 self.uploads, self.seed, self.clip = message.frames, message.seed, []
             case "text":
@@ -282,7 +277,7 @@ class Session:
                 if step > history.step:
                     raise JinnError(f"step must be a whole number from 0 to {history.step}")
                 self.held = self.pressed = None
-                self.request = FrameKind.BACK, partial(self.control.back, history, step)
+                self._go_back(history, step)
             case "what_if":
                 self._history()
                 what_if = partial(self.control.what_if, message.depth, self._show_what_if)
@@ -290,10 +285,10 @@ class Session:
             case "settings":
                 self._apply(message.settings)
             case "resume":
-                parked = self.shared.parked.pop(message.session, None)
+                parked = self.shared.parking.take(message.session)
                 if parked is None:
                     return await tell(self.socket, "gone")
-                self.request = FrameKind.BACK, partial(self.control.back, parked, parked.step)
+                self._go_back(parked, parked.step)
         if message.id is not None:
             self.key_id = message.id
 
@@ -318,9 +313,8 @@ class Session:
     async def _take_upload(self, data: bytes) -> None:
         self.last_input = time.monotonic()
         world, most = self.shared.world, self.limits.max_clip_frames
-        # Decoding takes a while, and the messages of other players must not wait for it.
         try:
-            read = await asyncio.to_thread(read_pictures, data, world.size_hw, most, world.fps, self.limits)
+            read = await self.shared.decoders.read(self.address, data, world.size_hw, most, world.fps)
         except JinnError:
             self.uploads, self.clip = 0, []
             raise
@@ -348,10 +342,15 @@ class Session:
         self.text_task = asyncio.create_task(self._aside(generate_and_start))
 
     def _request_start(self, frames_BTHWC: Tensor, seed: int | None, show: bool = False) -> None:
-        self.request = FrameKind.START, partial(self._start, frames_BTHWC, seed, show)
+        self._ask(FrameKind.START, partial(self._start, frames_BTHWC, seed, show))
+        self.prompt_BTHWC = frames_BTHWC
         self.pressed = self.seed = None
+
+    def _go_back(self, history: History, step: int) -> None:
+        self._ask(FrameKind.BACK, partial(self._back, history, step))
+        self.prompt_BTHWC = history.prompt_BTHWC
 
     def _history(self) -> History:
         if self.control.history is None:
-            raise JinnError('there is no roll-out yet: send {"type": "start", "prompt": 0} first')
+            raise JinnError(NO_ROLLOUT)
         return self.control.history

@@ -1,4 +1,4 @@
-"""Text prompts: pictures by a pipeline of diffusers; the player knows only `jinn.player.session.TextToImage`."""
+"""Text prompts: pictures by a pipeline of diffusers; the player knows only `jinn.player.shared.TextToImage`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,82 @@
+"""The limits of the server are those of the docs, and what happens beyond those that no other test passes."""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import asdict, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from helpers_player import PATIENCE, Player, wait_for
+from jinn.player.api import create_app
+from jinn.player.protocol import Limits
+from jinn.player.server import MAX_MESSAGE_BYTES, SOCKETS_PER_ADDRESS, running
+from jinn.world.world import World
+
+pytest_plugins = ["helpers_player"]
+UNITS = {"MB": 2**20, "GB": 2**30}
+
+
+def test_the_docs_have_every_limit() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([-\d.,]+)(?: to ([-\d.,]+))? ?(\w*)", page.partition("## Limits")[2], re.M
+    )
+    table: dict[str, object] = {}
+    for name, first, last, unit in rows:
+        low, high = (
+            float(text.replace(",", "")) * UNITS.get(unit, 1) if text else None for text in (first, last)
+        )
+        table[name] = low if high is None else (low, high)
+    limits = asdict(replace(Limits(), sockets_per_address=SOCKETS_PER_ADDRESS))
+    assert table == {name: limits[name] for name in limits if name not in ("actions", "prompts")}
+    assert f"{MAX_MESSAGE_BYTES // 2**20} MB the socket is closed" in page
+
+
+def test_a_message_that_no_client_needs_closes_the_socket(address: str) -> None:
+    with Player(address) as player:
+        length = (MAX_MESSAGE_BYTES + 1).to_bytes(8, "big")
+        player.socket.socket.sendall(b"\x82\xff" + length + bytes(4))  # the head of a binary message
+        assert player.hear()["type"] == "session"
+        with pytest.raises(ConnectionClosed):
+            player.hear()
+        assert player.socket.close_code == 1009
+
+
+def post_without_end(address: str, path: str) -> socket.socket:
+    """A request whose body never comes."""
+    where = urlsplit(address)
+    client = socket.create_connection((where.hostname, where.port), timeout=PATIENCE)
+    client.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n".encode())
+    return client
+
+
+def test_frames_of_a_film_must_arrive_soon(world: World) -> None:
+    app = create_app(world, limits=Limits(film_upload_seconds=0.0))
+    with running(app) as address, post_without_end(address, "/api/film.gif") as client:
+        assert client.recv(99).startswith(b"HTTP/1.1 408")
+
+
+def test_a_network_address_makes_one_film_at_a_time(world: World) -> None:
+    app = create_app(world)
+    with running(app) as address, post_without_end(address, "/api/film.gif"):
+        wait_for(lambda: app.state.lazy.shared and app.state.lazy.shared.filming)
+        with post_without_end(address, "/api/film.mp4") as second:
+            assert second.recv(99).startswith(b"HTTP/1.1 429")
+
+
+def test_a_session_can_be_resumed_only_for_a_while(world: World) -> None:
+    app = create_app(world, limits=Limits(parked_seconds=0.0))
+    with running(app) as address:
+        with Player(address) as lost:
+            lost.rollout([0])
+            [name] = [told["session"] for told in lost.messages]
+        with Player(address) as found:
+            wait_for(lambda: len(app.state.lazy.shared.admission.playing) == 1)  # it has noticed
+            found.send("resume", session=name)
+            assert found.hear()["type"] == "session"
+            assert found.hear() == {"type": "gone"}
