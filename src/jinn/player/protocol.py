@@ -110,6 +110,7 @@ FIELDS = {
     "settings": ("fps", "paused", "look_ahead", "idle", "steps", "temperature", "doubt"),
     "resume": ("session",),
     "ack": ("frame",),
+    "ping": (),
 }
 
 
