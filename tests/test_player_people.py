@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,8 +78,15 @@ def test_a_screen_reader_hears_what_matters(open_page: OpenPage) -> None:
     assert {colour: page.evaluate(name_of % colour) for colour in colours} == colours
 
 
-def test_a_first_time_player_reads_what_it_is(open_page: OpenPage) -> None:
+def test_a_first_time_player_reads_what_it_is(open_page: OpenPage, world: World, tmp_path: Path) -> None:
+    shown = copy.copy(world)
+    shown.folder = tmp_path
+    (tmp_path / "README.md").write_text("---\nx: y\n---\n\n# Tiny\n\nA game\nof *noise*.\n\n- More\n")
+    with running(create_app(shown)) as address:
+        page = open_page(address)
+        assert page.locator("#world-about").inner_text() == "A game of *noise*."
     page = open_page()
+    assert page.locator("#world-about").is_hidden()
     text = page.evaluate("document.body.textContent")
     for told in ("no goal", "neural network", "your picture becomes", "left to chance"):
         assert told in text
@@ -151,8 +159,8 @@ def test_everything_is_in_reach_on_a_small_phone(
         page.locator("#what-if").tap()
         until(page, "document.querySelectorAll('#branches canvas').length === 8")
         are_seen()
-        box = page.locator("#branches").bounding_box()
-        assert box["y"] < height - 60
+        strip = page.locator("#branches").bounding_box()["y"]
+        assert max(box["bottom"] for box in page.evaluate(boxes)) <= strip < height - 60
         page.locator("#save").scroll_into_view_if_needed()
         screen = page.locator("#screen").bounding_box()
         assert screen["y"] >= 0

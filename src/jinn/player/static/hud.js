@@ -110,6 +110,7 @@ function fit() {
 
 document.title = world.title || `${world.name} · jinn`;
 $("name").textContent = world.name;
+$("world-about").textContent = world.about;
 $("panel").inert = false;
 fit();
 addEventListener("resize", fit);
