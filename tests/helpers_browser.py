@@ -113,32 +113,62 @@ def download(page: Any, button: str) -> bytes:
     return Path(waiting.value.path()).read_bytes()
 
 
-@contextmanager
-def cable(address: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A second address of a server, and a function that closes all connections through it."""
-    ends: list[socket.socket] = []
+class Cable:
+    """A second address of a server, whose connections can go wrong.
 
-    def carry(source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        cut((source, target))
+    Attributes:
+        address: the second address.
+        server: the address of the server that new connections lead to; None: to none.
+    """
 
-    def cut(some: Iterable[socket.socket]) -> None:
-        for end in some:
+    def __init__(self, server: str) -> None:
+        self.server: str | None = server
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.ends: list[socket.socket] = []
+        self.muted: set[socket.socket] = set()  # ends from which nothing comes any more
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def cut(self) -> None:
+        """Close all connections."""
+        self._close(self.ends)
+
+    def mute(self) -> None:
+        """Lose in silence whatever the server sends through the present connections."""
+        self.muted.update(self.ends[1::2])
+
+    def _close(self, ends: Iterable[socket.socket]) -> None:
+        for end in list(ends):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
-    def listen() -> None:
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if source not in self.muted:
+                    target.sendall(data)
+        self._close((source, target))
+
+    def _listen(self) -> None:
         with suppress(OSError):
             while True:
-                near, _ = listener.accept()
-                far = socket.create_connection((urlsplit(address).hostname, urlsplit(address).port))
-                ends.extend((near, far))
+                near, _ = self.listener.accept()
+                if self.server is None:
+                    near.close()
+                    continue
+                server = urlsplit(self.server)
+                far = socket.create_connection((server.hostname, server.port))
+                self.ends.extend((near, far))
                 for pair in ((near, far), (far, near)):
-                    threading.Thread(target=carry, args=pair, daemon=True).start()
+                    threading.Thread(target=self._carry, args=pair, daemon=True).start()
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=listen, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", lambda: cut(list(ends))
-        cut([listener, *ends])
+
+@contextmanager
+def cable(server: str) -> Iterator[Cable]:
+    """A `Cable` that is closed at the end."""
+    made = Cable(server)
+    yield made
+    made.cut()
+    with suppress(OSError):
+        made.listener.shutdown(socket.SHUT_RDWR)
+    made.listener.close()

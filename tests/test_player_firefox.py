@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 
 import numpy as np
 from PIL import Image
@@ -41,6 +42,19 @@ def test_firefox_plays() -> None:
         page.key("1", down=False)
         page.until(f"jinn.tape.step > {step} && jinn.action === 0", STATE)
         assert page.evaluate("jinn.shown.join() !== " + repr(",".join(map(str, first))))
+        page.key("p", down=True)
+        page.key("p", down=False)
+        page.key("2", down=True)
+        page.until("jinn.tape.step > 8", STATE)
+        page.evaluate("document.getElementById('scrub').value = 4")
+        page.evaluate("document.getElementById('scrub').dispatchEvent(new Event('input'))")
+        time.sleep(0.2)  # a frame that was on its way changes nothing
+        assert page.evaluate("[jinn.viewing, jinn.shown === jinn.tape.frames[4]]") == [4, True]
+        frames = page.evaluate("jinn.frames")
+        page.evaluate("document.getElementById('newest').click()")
+        page.until(f"jinn.frames > {frames + 2}", STATE)  # the key is still down
+        page.key("2", down=False)
+        page.until("jinn.held.size === 0", STATE)
         assert page.evaluate("jinn.error") == ""
         page.evaluate("document.getElementById('veil').hidden = true")
         shown = np.array(page.evaluate("[...jinn.shown]"), np.uint8).reshape(32, 32, 3)

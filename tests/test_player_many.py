@@ -158,6 +158,21 @@ def test_idle_players_lose_their_slot_and_may_go_on(world: World) -> None:
             assert np.array_equal(again.frame().pixels_HWC, frames[-1])
 
 
+def test_a_ping_is_answered_in_the_queue_too_and_is_no_input(world: World) -> None:
+    limits = Limits(players=1, idle_seconds_when_full=0.5)
+    with running(create_app(world, limits=limits)) as address, ExitStack() as stack:
+        first, second = (stack.enter_context(Player(address)) for _ in range(2))
+        assert [first.hear()["type"], second.hear()["type"]] == ["session", "queue"]
+        for player in (first, second):
+            player.send("ping")
+            assert player.hear() == {"type": "pong"}
+        first.rollout([1])
+        first.send("ping")
+        while (told := first.hear())["type"] == "pong":
+            first.send("ping")
+        assert "not played for a while" in told["message"]
+
+
 def test_a_lost_connection_is_resumed(address: str) -> None:
     keys = [0, 1, 2, 3]
     with Player(address) as undisturbed:

@@ -82,8 +82,8 @@ def test_what_a_published_page_cannot_do_is_said(open_page: OpenPage) -> None:
     page = open_page()
     assert page.title() == "A tiny world"
     assert page.locator("#words").is_hidden()
-    assert "jinn play --text" in page.locator("#text-why-not").inner_text()
     page.locator("#sampling summary").click()
+    assert "jinn play --text" in page.locator("#text-why-not").inner_text()
     assert page.locator("#steps").is_disabled()
     assert page.locator("#doubt").is_enabled()
 

@@ -43,6 +43,7 @@ from jinn.world.world import World
 T = TypeVar("T")
 
 STATIC = Path(__file__).parent / "static"
+MAX_ABOUT = 400  # characters of a world's description
 REPORTED_LIMITS = (
     "actions prompts fps_range steps_range temperature_range doubt_range max_clip_frames max_what_if_frames max_text "
     "max_upload_bytes"
@@ -123,6 +124,7 @@ def describe_world(shared: Shared) -> dict[str, Any]:
     return {
         **{name: getattr(limits, name) for name in REPORTED_LIMITS.split()},
         "name": world.name,
+        "about": _about(world.folder),
         "id": f"{digest[:16]}-{world.backend.name}",
         "legend": [asdict(meaning) for meaning in world.legend] if world.legend else None,
         "buttons": [button._asdict() for button in shared.buttons],
@@ -271,6 +273,16 @@ async def read_body(request: Request, max_bytes: int) -> bytearray:
 def refusal(status: int, sentence: str) -> Response:
     """An error as this server's addresses report it."""
     return JSONResponse({"error": sentence}, status)
+
+
+def _about(folder: Path | None) -> str:
+    """The first paragraph of a world's card (README.md in its folder); empty if there is none."""
+    card = folder / "README.md" if folder else None
+    if card is None or not card.is_file():
+        return ""
+    paragraphs = card.read_text(encoding="utf-8", errors="replace").split("\n\n")
+    first = next((text for text in paragraphs if text.strip() and not text.startswith(("#", "---"))), "")
+    return " ".join(first.split())[:MAX_ABOUT]
 
 
 def _prompts(world: World, prompt: np.ndarray | None) -> list[Tensor]:

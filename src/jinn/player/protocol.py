@@ -115,6 +115,7 @@ FIELDS = {
     "settings": ("fps", "paused", "look_ahead", "idle", "steps", "temperature", "doubt"),
     "resume": ("session",),
     "ack": ("frame",),
+    "ping": (),
 }
 
 

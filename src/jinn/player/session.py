@@ -240,13 +240,17 @@ class Session:
                     most = self.limits.messages_per_second
                     sentence = f"more than {most} messages a second are too many"
                     return await refuse(self.socket, sentence, POLICY_VIOLATION)
-            if not self.admitted.done():
-                continue  # messages of a client in the queue are ignored
+            data = received.get("bytes")
             try:
-                if (data := received.get("bytes")) is not None:
+                message = parse(received.get("text") or "", self.limits) if data is None else None
+                if message is not None and message.type == "ping":
+                    await tell(self.socket, "pong")
+                elif not self.admitted.done():
+                    continue  # other messages of a client in the queue are ignored
+                elif message is not None:
+                    await self.handle(message)
+                elif data is not None:
                     await self._take_upload(data)
-                else:
-                    await self.handle(parse(received.get("text") or "", self.limits))
             except JinnError as error:
                 await tell(self.socket, "error", message=str(error))
             self.changed.set()

@@ -21,15 +21,31 @@ function actionButton({ name, action }, k) {
   button.onpointerdown = (event) => {
     event.preventDefault();
     button.setPointerCapture(event.pointerId);
-    press(`pointer ${event.pointerId}`, { button: k }, event.timeStamp);
+    point(event, button);
   };
-  button.onlostpointercapture = (event) => release(`pointer ${event.pointerId}`);
+  // A finger may slide from one button to the next.
+  button.onpointermove = (event) => {
+    if (button.hasPointerCapture(event.pointerId)) point(event, document.elementFromPoint(event.clientX, event.clientY));
+  };
+  button.onlostpointercapture = (event) => point(event, null);
   button.oncontextmenu = (event) => event.preventDefault(); // a long touch should open no menu
   button.onkeydown = (event) => {
     if ([" ", "Enter"].includes(event.key)) press(event.code, { button: k }, event.timeStamp);
   };
   button.onblur = () => ["Space", "Enter", "NumpadEnter"].forEach(release);
   return button;
+}
+
+const pointed = new Map(); // what a finger or a mouse holds -> the number of its button
+
+/** A finger or a mouse is down, over an element; null: it is up again. */
+function point({ pointerId, timeStamp }, element) {
+  const source = `pointer ${pointerId}`;
+  const k = [...$("actions").children].indexOf(element?.closest(".action"));
+  if (pointed.get(source) === k) return;
+  release(source);
+  pointed.set(source, k);
+  if (k >= 0) press(source, { button: k }, timeStamp);
 }
 
 /** Where the player's figure went while the action was taken, as an arrow; its length is its speed among all actions. */

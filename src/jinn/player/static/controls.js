@@ -1,6 +1,5 @@
 // The controls beside the screen: pause, speed, and how frames are sampled; and the buttons that close a dialog.
 
-import { sendSettings } from "./connection.js";
 import { $ } from "./dom.js";
 import { state, update, world } from "./state.js";
 
@@ -11,10 +10,7 @@ $("auto").parentElement.title = world.idle !== null
   ? "While nothing is held, the world plays the action that does nothing"
   : "While nothing is held, the last action goes on";
 for (const id of ["speed", "auto", "look-ahead"]) {
-  $(id).oninput = () => {
-    sendSettings();
-    update({});
-  };
+  $(id).oninput = () => update({});
 }
 $("doubt").parentElement.hidden = !("doubt" in world.sampling);
 for (const id of Object.keys(world.sampling)) {
@@ -24,14 +20,11 @@ for (const id of Object.keys(world.sampling)) {
   field.value = world.sampling[id];
   field.onchange = () => {
     if (!field.checkValidity()) field.value = world.sampling[id];
-    sendSettings();
+    update({});
   };
 }
 $("seed").onchange = () => ($("keep-seed").checked = true);
-$("pause").onclick = () => {
-  update({ paused: !state.paused });
-  sendSettings();
-};
+$("pause").onclick = () => update({ paused: !state.paused });
 for (const button of document.querySelectorAll("[data-close]")) button.onclick = () => button.closest("dialog").close();
 // After a mouse click the space bar should play again; players who use the keyboard keep the focus.
 addEventListener("click", (event) => {

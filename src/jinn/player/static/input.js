@@ -1,13 +1,13 @@
 // What is held: keys, fingers and buttons of a gamepad. They mean a button of the page, and the server is told of its
 // action.
 
-import { send, sendSettings } from "./connection.js";
+import { send } from "./connection.js";
 import { $ } from "./dom.js";
 import { keyOf } from "./keys.js";
 import { branchOff, stopReplay } from "./replay.js";
 import { state, update, world } from "./state.js";
 
-const SHORTCUTS = { r: "reset", p: "pause", " ": "pause", ".": "again", "/": "what-if" };
+const SHORTCUTS = { r: "reset", p: "pause", " ": "pause", ".": "again", "/": "what-if", f: "full" };
 
 /** The button that everything held means together; null: nothing is held. */
 export const heldButton = () => state.keys.resolve([...state.held.values()]);
@@ -17,7 +17,7 @@ const actionOf = (button) => world.buttons[button]?.action ?? null;
 
 /** Something went down: `source` is what, `pressed` a press of keys.js, `time` of `performance.now`. */
 export function press(source, pressed, time) {
-  if (!state.connected || !pressed || state.held.has(source)) return; // the keyboard repeats itself
+  if (!state.connected || state.recovering || !pressed || state.held.has(source)) return; // the keyboard repeats itself
   stopReplay();
   branchOff();
   state.held.set(source, pressed);
@@ -27,8 +27,7 @@ export function press(source, pressed, time) {
   send({ type: "action", action, id }); // so that even the shortest press is played
   send({ type: "keys", action, id });
   const unanswered = [...state.unanswered, { id, time: performance.timeOrigin + time }];
-  update({ keyId: id, lastButton: button, unanswered });
-  if (world.idle === null && $("auto").checked) sendSettings(); // without an idle action, the last one goes on
+  update({ keyId: id, lastButton: button, unanswered, error: "" });
 }
 
 export function release(source) {
@@ -63,7 +62,7 @@ addEventListener("keyup", (event) => release(event.code));
 addEventListener("blur", releaseAll);
 document.addEventListener("visibilitychange", () => {
   releaseAll();
-  sendSettings(); // a page that nobody sees does not keep the model busy
+  update({}); // a page that nobody sees does not keep the model busy
 });
 $("again").onclick = () => {
   press("again", { button: state.lastButton }, performance.now());

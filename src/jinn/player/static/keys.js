@@ -54,9 +54,12 @@ export function bindKeys(own, names) {
     resolve(presses) {
       const last = presses.at(-1);
       if (!last) return null;
+      // Two fingers on "left" and "up" mean "up-left", as two arrow keys do.
+      const all = presses.map(({ word, button }) => (word ? [word] : [...words[button]]));
+      const together = all.every((some) => some.length > 0) ? exactly(new Set(all.flat())) : -1;
+      const alreadyAlone = last.button !== undefined && (presses.length === 1 || exactly(words[last.button]) === together);
+      if (together >= 0 && !alreadyAlone) return together;
       if (last.button !== undefined) return last.button;
-      const together = exactly(new Set(presses.flatMap((press) => press.word ?? [])));
-      if (together >= 0) return together;
       const alone = exactly(new Set([last.word]));
       return alone >= 0 ? alone : words.findIndex((set) => set.has(last.word));
     },

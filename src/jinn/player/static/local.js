@@ -3,26 +3,22 @@
 
 import { loadModel } from "./model.js";
 import { stored } from "./packs.js";
-import { paint } from "./paint.js";
 import { Session } from "./session.js";
+import { showFrame, takeScreen, tell, tellPage } from "./stage.js";
 
 const site = new URL("..", import.meta.url);
 
-let canvas;
 let session;
 
 onmessage = ({ data }) => {
+  if (data.canvas || data.paint) takeScreen(data);
   if (data.canvas) begin(data);
-  else if (data.paint) paint(canvas, data.paint);
-  else if (!session) return; // the page sends nothing that matters before it hears of a session
-  else if (data.send instanceof Blob) session.take(data.send);
+  if (!session || !data.send) return; // the page sends nothing that matters before it hears of a session
+  if (data.send instanceof Blob) session.take(data.send);
   else session.handle(data.send);
 };
 
-const tell = (detail) => postMessage({ event: "message", detail });
-
-async function begin({ canvas: screen, world, page }) {
-  canvas = screen;
+async function begin({ world, page }) {
   try {
     const model = await loadModel(world, site, page, (fraction) => tell({ type: "loading", fraction }));
     session = new Session(world, model, show, tell);
@@ -35,7 +31,6 @@ async function begin({ canvas: screen, world, page }) {
 }
 
 function show(frame) {
-  if (!["prompt", "what if"].includes(frame.kind)) paint(canvas, frame.pixels);
-  const detail = { ...frame, shownAt: performance.timeOrigin + performance.now() };
-  postMessage({ event: "frame", detail }, [frame.pixels.buffer]);
+  if (!["prompt", "what if"].includes(frame.kind)) showFrame(frame.kind, frame.pixels);
+  tellPage("frame", { ...frame, shownAt: performance.timeOrigin + performance.now() }, [frame.pixels.buffer]);
 }

@@ -6,6 +6,8 @@ import { openSession } from "./saving.js";
 import { startFrom } from "./starts.js";
 import { update, world } from "./state.js";
 
+const LONGEST = 1024; // pixels of the longer side of a picture that is sent: enough for any world
+
 const CAMERA_ERRORS = {
   NotFoundError: "There is no camera.",
   TypeError: "Browsers allow the camera only on pages of this machine or of https.", // elsewhere there is no mediaDevices
@@ -27,12 +29,13 @@ async function receive(files) {
 
 /** A picture; one that is too large to send, such as a phone's photo, at a size that is enough for any world. */
 async function shrink(file) {
-  if (file.size <= world.max_upload_bytes) return file;
+  if (file.size <= world.max_upload_bytes) return file; // whoever reads it will say if something is wrong with it
   try {
     const image = await createImageBitmap(file);
-    return await toPng(image, image.width, image.height, 1024);
+    return await toPng(image, image.width, image.height, LONGEST);
   } catch {
-    return file; // the server will say what is wrong with it
+    const most = Math.floor(world.max_upload_bytes / 1e6);
+    throw new Error(`“${file.name}” has more than ${most} MB and is no picture that your browser can read: choose a PNG, JPEG or WebP.`);
   }
 }
 
@@ -107,7 +110,7 @@ $("camera").onclick = async () => {
   $("photo").showModal();
 };
 $("start-photo").onclick = async () => {
-  const picture = await toPng($("video"), $("video").videoWidth, $("video").videoHeight);
+  const picture = await toPng($("video"), $("video").videoWidth, $("video").videoHeight, LONGEST);
   $("photo").close();
   startFrom({ pictures: [picture] });
 };

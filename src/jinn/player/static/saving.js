@@ -3,8 +3,9 @@
 import { $, make } from "./dom.js";
 import { makeGif, makeVideo, videoKind } from "./film.js";
 import { painted } from "./paint.js";
+import { sentenceOf } from "./sentences.js";
 import { startFrom, toBlob } from "./starts.js";
-import { state, update, world } from "./state.js";
+import { onChange, state, update, world } from "./state.js";
 import { readSession } from "./tape.js";
 
 /** Hand a Blob to the player as a file. */
@@ -36,11 +37,25 @@ async function saveFilm(kind, makeFilm) {
   }
 }
 
+// The films that the server makes: a connection that went silent would let the page wait for them for ever.
+let asking = new AbortController();
+onChange(() => {
+  if (state.connected) return;
+  asking.abort();
+  asking = new AbortController();
+});
+
 /** The server's film of frames. */
 const ask = (kind) => async (frames, fps) => {
-  const answer = await fetch(`api/film.${kind}?fps=${fps}`, { method: "POST", body: new Blob(frames) });
-  if (!answer.ok) throw new Error((await answer.json()).error);
-  return answer.blob();
+  const { signal } = asking;
+  let answer;
+  try {
+    answer = await fetch(`api/film.${kind}?fps=${fps}`, { method: "POST", body: new Blob(frames), signal });
+    if (answer.ok) return await answer.blob();
+  } catch {
+    throw new Error("The film was not made, for the server does not answer: try again when the page is connected.");
+  }
+  throw new Error(await sentenceOf(answer));
 };
 
 $("gif").onclick = () => saveFilm("gif", world.model ? makeGif : ask("gif"));
@@ -52,7 +67,7 @@ if (world.model) {
 }
 
 $("save").onclick = () => {
-  const text = JSON.stringify(state.tape.toSession(world));
+  const text = JSON.stringify(state.tape.toSession(world, state.script, state.expected));
   save(new Blob([text], { type: "application/json" }), "session", "json");
 };
 
@@ -60,9 +75,9 @@ $("save").onclick = () => {
 export function openSession(text) {
   const opened = readSession(text, world);
   const { index, pictures } = opened.prompt;
-  startFrom(pictures ? { pictures: pictures.map(toBlob) } : state.starts[index], opened.seed);
+  startFrom(pictures ? { pictures: pictures.map(toBlob) } : state.starts[index], opened.seed, opened);
   const note = opened.same ? ""
     : opened.elsewhere ? "This session was played elsewhere, where numbers are rounded differently: the frames may differ."
       : "This session is of another world: the frames will differ.";
-  update({ opened, note });
+  update({ note });
 }

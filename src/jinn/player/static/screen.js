@@ -2,55 +2,97 @@
 // before it looks at what came over the network, and a frame should not wait for that. docs/protocol.md describes what
 // goes over the socket, connection.js is the page's end of this thread.
 
-import { paint } from "./paint.js";
+import { sentenceOf } from "./sentences.js";
+import { showFrame, takeScreen, tell, tellPage } from "./stage.js";
 
 const HEADER_BYTES = 24;
 const KINDS = ["next", "start", "prompt", "back", "what if"];
+const IDLE = 4000; // the code of a socket that was closed because nobody played
+const BEAT_MS = 1500; // of the watch over a connection that may have gone silent
+const SILENT_BEATS = 4; // after which it counts as lost; from the first one on the server is asked for an answer
+const REFUSED = "The server answers, but refuses the page's connection: a proxy between them must pass WebSockets on, and the Host of the page's address with them.";
 const address = new URL("../ws", location.href);
 address.protocol = address.protocol.replace("http", "ws");
 
-let canvas;
-let socket;
+let socket = null;
+let answered = false; // whether anything came through this socket
+let failures = 0; // attempts in a row that nothing came of
+let silence = 0; // beats since something came
 let wait = 250; // milliseconds before the next attempt to connect
+let attempt; // its timer
 
 onmessage = ({ data }) => {
-  if (data.canvas) {
-    canvas = data.canvas;
-    connect();
-  } else if (data.paint) paint(canvas, data.paint);
-  else if (socket.readyState === WebSocket.OPEN) {
+  if (data.canvas || data.paint) takeScreen(data);
+  if (data.canvas || data.connect) connect();
+  if (data.send && socket?.readyState === WebSocket.OPEN) {
     socket.send(data.send instanceof Blob ? data.send : JSON.stringify(data.send));
   }
 };
+setInterval(watch, BEAT_MS);
 
 function connect() {
+  clearTimeout(attempt);
+  if (socket) return;
   socket = new WebSocket(address);
   socket.binaryType = "arraybuffer";
-  socket.onmessage = ({ data }) => (typeof data === "string" ? receiveMessage(data) : receiveFrame(data));
-  socket.onclose = ({ code }) => {
-    if ([1011, 1013].includes(code)) wait = 5000; // the model failed, or all sessions are taken: leave time to read the error
-    postMessage({ event: "closed" });
-    if (code === 4000) return; // the session was idle for too long: it is for others now
-    setTimeout(connect, wait);
-    wait = Math.min(2 * wait, 5000);
+  answered = false;
+  silence = 0;
+  socket.onmessage = ({ data }) => {
+    answered = true;
+    failures = silence = 0;
+    if (typeof data === "string") receiveMessage(data);
+    else receiveFrame(data);
   };
+  socket.onclose = ({ code }) => lose(code);
+}
+
+/** The connection is lost: connect again, unless the server has given the place to others. */
+function lose(code) {
+  socket.onmessage = socket.onclose = null; // a silent network may close it minutes later
+  socket.close();
+  socket = null;
+  failures += answered ? 0 : 1;
+  tellPage("closed", { idle: code === IDLE });
+  if (code === IDLE) return;
+  if ([1008, 1011, 1013].includes(code)) wait = 5000; // the server has sent an error: leave time to read it
+  attempt = setTimeout(connect, wait);
+  wait = Math.min(2 * wait, 5000);
+  if (failures > 1) explain();
+}
+
+/** Browsers do not say why a WebSocket was refused: ask in another way. */
+async function explain() {
+  const answer = await fetch(new URL("../api/worlds", location.href)).catch(() => null);
+  const sentence = !answer ? "" : answer.ok ? REFUSED : await sentenceOf(answer);
+  if (failures > 1) tellPage("refused", sentence);
+}
+
+function watch() {
+  if (!socket) return;
+  silence += 1;
+  if (socket.readyState !== WebSocket.OPEN || answered) {
+    if (silence > SILENT_BEATS) return lose();
+  } // a server that loads a world says nothing at first
+  if (answered) socket.send(JSON.stringify({ type: "ping" }));
 }
 
 function receiveMessage(text) {
-  wait = 250;
-  postMessage({ event: "message", detail: JSON.parse(text) });
+  const message = JSON.parse(text);
+  if (message.type === "session") wait = 250;
+  if (message.type !== "pong") tell(message);
 }
 
 function receiveFrame(data) {
   const header = new DataView(data, 0, HEADER_BYTES);
   const number = header.getUint32(4, true);
+  const kind = KINDS[header.getUint8(0)];
   const pixels = new Uint8Array(data, HEADER_BYTES);
   if (number) {
-    paint(canvas, pixels);
+    showFrame(kind, pixels);
     socket.send(JSON.stringify({ type: "ack", frame: number })); // and now the server computes the next
   }
   const detail = {
-    kind: KINDS[header.getUint8(0)],
+    kind,
     ready: header.getUint8(1) === 1,
     action: header.getInt16(2, true),
     key: header.getUint32(8, true),
@@ -59,5 +101,5 @@ function receiveFrame(data) {
     shownAt: performance.timeOrigin + performance.now(),
     pixels,
   };
-  postMessage({ event: "frame", detail }, [data]);
+  tellPage("frame", detail, [data]);
 }

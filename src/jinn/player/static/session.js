@@ -100,17 +100,30 @@ export class Session {
   /** Do what there is to do, the most urgent first, for as long as the page is open. */
   async run() {
     for (let due = 0; ; ) {
-      const turn = performance.now();
-      const beat = 1000 / this.settings.fps;
-      // A key that goes down does not wait for the beat, up to the highest pace.
-      const early = this.pressed === null ? 0 : beat - 1000 / this.world.fps_range[1];
-      const wait = this.nextAction() === null ? Infinity : due - early - turn;
-      if (this.request || wait <= 0) {
-        await this.play();
-        due = (due <= turn && turn < due + beat / 2 ? due : turn) + beat;
-      } else if (!(await this.useTime(wait))) await this.pause(wait);
+      try {
+        due = await this.turn(due);
+      } catch (error) {
+        this.history = null;
+        this.forgetAhead();
+        this.tell({ type: "error", message: `The model failed (${error.message}): start again or reload the page.` });
+      }
       await breathe();
     }
+  }
+
+  /** Show the frame that is due, or use the time until then; returns when the next frame is due. */
+  async turn(due) {
+    const turn = performance.now();
+    const beat = 1000 / this.settings.fps;
+    // A key that goes down does not wait for the beat, up to the highest pace.
+    const early = this.pressed === null ? 0 : beat - 1000 / this.world.fps_range[1];
+    const wait = this.nextAction() === null ? Infinity : due - early - turn;
+    if (this.request || wait <= 0) {
+      await this.play();
+      return (due <= turn && turn < due + beat / 2 ? due : turn) + beat;
+    }
+    if (!(await this.useTime(wait))) await this.pause(wait);
+    return due;
   }
 
   pause(milliseconds) {
@@ -124,23 +137,19 @@ export class Session {
   async play() {
     const { request, keyId: key } = this;
     const action = this.nextAction();
-    try {
-      if (request) {
-        this.request = null;
-        this.forgetAhead();
-        const [kind, frame] = await request();
-        return this.present(kind, frame, { key });
-      }
-      this.pressed = null;
-      const known = this.ahead.get(action);
-      const frame = known ?? (await this.compute(this.history.now, action));
+    if (request) {
+      this.request = null;
       this.forgetAhead();
-      this.history.add({ action, doubt: this.settings.doubt }, frame);
-      this.present("next", frame, { action, key, ready: Boolean(known) });
-    } catch (error) {
-      this.history = null;
-      this.tell({ type: "error", message: `The model failed (${error.message}): start again or reload the page.` });
+      const [kind, frame] = await request();
+      return this.present(kind, frame, { key });
     }
+    this.pressed = null;
+    const { doubt } = this.settings; // it may change while the frame is computed
+    const known = this.ahead.get(action);
+    const frame = known ?? (await this.compute(this.history.now, action));
+    this.forgetAhead();
+    this.history.add({ action, doubt }, frame);
+    this.present("next", frame, { action, key, ready: Boolean(known) });
   }
 
   async compute({ state }, action, doubt = this.settings.doubt) {

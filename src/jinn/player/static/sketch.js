@@ -1,5 +1,6 @@
 // The sketch pad: what is drawn becomes the first frame.
 
+import { nameOf } from "./colours.js";
 import { $, make } from "./dom.js";
 import { releaseAll } from "./input.js";
 import { painted } from "./paint.js";
@@ -110,7 +111,7 @@ function offer(row, values, choose, propertiesOf) {
 offer($("colours"), world.palette, (chosen) => {
   colour = chosen;
   if (tool() === "eraser") $("tools").querySelector("[value=brush]").checked = true;
-}, (shade) => ({ className: "colour", title: shade, ariaLabel: `Colour ${shade}`, style: `background-color: ${shade}` }));
+}, (shade) => ({ className: "colour", title: shade, ariaLabel: nameOf(shade), style: `background-color: ${shade}` }));
 $("own-colour").oninput = () => {
   colour = $("own-colour").value;
   mark(null, $("colours"));

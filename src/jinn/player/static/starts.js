@@ -1,24 +1,40 @@
 // Starting a roll-out: from a prompt of the world, from pictures, or from a text.
 
-import { send } from "./connection.js";
+import { reconnect, send } from "./connection.js";
 import { $, make } from "./dom.js";
 import { releaseAll } from "./input.js";
 import { paint, painted } from "./paint.js";
 import { replay, stopReplay } from "./replay.js";
 import { state, update, world } from "./state.js";
 
-/** Request a start; without a seed, with the one in the page's field if it is kept, or else a random one. */
-export function startFrom(start, givenSeed = null) {
+/**
+ * Request a start; without a seed, with the one in the page's field if it is kept, or else a random one. `opened` is a
+ * session whose actions follow the first frame.
+ */
+export function startFrom(start, givenSeed = null, opened = null) {
   stopReplay();
-  if (givenSeed === null && !$("keep-seed").checked) $("seed").value = crypto.getRandomValues(new Uint32Array(1))[0];
-  const seed = givenSeed ?? Math.min(Math.max(0, Math.floor(Number($("seed").value)) || 0), Number($("seed").max));
-  $("seed").value = seed;
-  update({ error: "", opened: null, requested: start, generating: start.text ?? "", preprocessed: [], seed });
+  const seed = givenSeed ?? ($("keep-seed").checked ? typedSeed() : crypto.getRandomValues(new Uint32Array(1))[0]);
+  update({ error: "", opened, requested: start, generating: start.text ?? "", seed, jump: "start" });
+  if (state.ended) playOn();
+  requestStart();
+}
+
+const typedSeed = () => Math.min(Math.max(0, Math.floor(Number($("seed").value)) || 0), Number($("seed").max));
+
+/** Ask for the start that was requested last, for the first time or of a new connection. */
+export function requestStart() {
+  const { requested: start, seed } = state;
+  state.preprocessed = [];
   if (start.text) send({ type: "text", text: start.text, seed });
   else if (start.pictures) {
     send({ type: "clip", frames: start.pictures.length, seed });
     start.pictures.forEach(send);
   } else send({ type: "start", prompt: start.index, seed });
+}
+
+function playOn() {
+  update({ ended: false });
+  reconnect();
 }
 
 /** Start again from where the current roll-out started. */
@@ -41,11 +57,12 @@ export function hasStarted(pixels) {
     offer(started, painted(pixels, world).toDataURL(), "your picture");
   }
   starts.forEach((start, i) => ($("prompts").children[i].ariaPressed = start === started));
-  update({ started, opened: null, generating: "" });
+  $("seed").value = seed;
   if (opened) {
     releaseAll();
     replay(opened.script, opened.last);
   }
+  update({ started, opened: null, generating: "", error: "", jump: null });
 }
 
 /** A data URL as a Blob. (Fetching it would need a looser policy.) */
@@ -62,9 +79,10 @@ function offer(start, src, words) {
 state.starts.forEach((start, i) => offer(start, `api/prompts/${i}.png`, `picture ${i + 1}`));
 for (const id of ["preprocessed", "reconstruction"]) Object.assign($(id), { width: world.width, height: world.height });
 $("reset").onclick = restart;
+$("play-on").onclick = playOn;
 $("text").maxLength = world.max_text;
 $("text").disabled = $("generate").disabled = !world.text;
-$("words").hidden = Boolean(world.model);
+$("words").hidden = !world.text;
 $("text-why-not").textContent = world.text ? "" : `Text: ${world.text_why_not}.`;
 $("words").onsubmit = (event) => {
   event.preventDefault();

@@ -2,16 +2,25 @@
 // it is called by `onChange`.
 
 import { $ } from "./dom.js";
+import { sentenceOf } from "./sentences.js";
 import { Tape } from "./tape.js";
 
+/** Nothing fails in silence, though much may go on. */
+function tellOfFailure({ message, reason }) {
+  const error = `Something in the page failed (${reason?.message ?? reason ?? message}): reload it if it does not go on.`;
+  $("error").textContent = error;
+  if (window.jinn) window.jinn.error = error;
+}
+addEventListener("error", tellOfFailure);
+addEventListener("unhandledrejection", tellOfFailure);
+
 if (window.jinnCannotPlay) await new Promise(() => {}); // check.js has said why
-const answer = await fetch("api/world");
-if (!answer.ok) {
-  const text = await answer.text();
+const answer = await fetch("api/world").catch(() => null);
+if (!answer?.ok) {
   $("status").textContent = "not loaded";
   $("status").dataset.state = "lost";
   $("veil").textContent = "";
-  $("error").textContent = text.startsWith("{") ? JSON.parse(text).error : text;
+  $("error").textContent = answer ? await sentenceOf(answer) : "The server does not answer: reload the page when it does.";
   await new Promise(() => {}); // the rest of the page needs a world
 }
 history.replaceState(null, "", location.pathname); // a token should not be part of what one shows around
@@ -33,9 +42,10 @@ export const state = (window.jinn = {
   connected: false,
   queuePosition: 0, // 0: not in the queue
   loading: world.model ? 0 : null, // the fraction of a page's own model that has arrived, until it plays
-  failed: false, // whether the page's own model cannot be loaded
+  failed: false, // whether the thread that shows the frames has stopped, or the page's own model cannot be loaded
   session: null, // the server's name for this session
-  interrupted: false, // the connection was lost during play
+  ended: false, // whether the server gave our place to others, for nobody played
+  refusal: "", // why there is no connection, if that is known
   error: "", // a sentence for the player
   note: "", // what became of a file that was saved or opened
 
@@ -46,7 +56,8 @@ export const state = (window.jinn = {
   generating: "", // the text whose picture is being generated
   seed: 0, // of the requested start
   preprocessed: [], // the pixels of the prompt's pictures as the server cropped and resized them
-  opened: null, // a saved session whose first frame has not arrived yet
+  opened: null, // a session whose first frame has not arrived yet: {script, last}
+  jump: null, // what was asked for and has not arrived: "start", or the step that we go back to
 
   // Input
   keys: null, // which key presses which button: see keys.js
@@ -60,6 +71,7 @@ export const state = (window.jinn = {
   viewing: null, // the step on the screen; null: the newest
   script: [], // recorded actions to play, the next one first
   replaying: false,
+  recovering: false, // whether that is to come to where the player was before the connection was lost
   expected: null, // the fingerprint of the frame that the script should lead to
 
   // The newest frame, and measurements

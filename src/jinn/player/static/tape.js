@@ -45,16 +45,17 @@ export class Tape {
     this.frames[step] = pixels;
   }
 
-  /** All that is needed to play it again. */
-  toSession(world) {
+  /** All that is needed to play it again; `script` is what is still to come of a session that is played, if it is. */
+  toSession(world, script = [], expected = null) {
+    const rest = expected === null ? [] : script;
     const keys = [];
-    for (const input of this.inputs.slice(1)) {
+    for (const input of [...this.inputs.slice(1), ...rest]) {
       const { frames, ...last } = keys.at(-1) ?? {};
       if (JSON.stringify(last) === JSON.stringify(input)) keys.at(-1).frames += 1;
       else keys.push({ ...input, frames: 1 });
     }
     const { prompt, seed } = this;
-    const last = fingerprint(this.frames.at(-1));
+    const last = rest.length > 0 ? expected : fingerprint(this.frames.at(-1));
     return { format: FORMAT, version: 1, world: { name: world.name, id: world.id }, prompt, seed, keys, last };
   }
 }
