@@ -13,7 +13,7 @@ from jinn.models.quantize import FSQConfig
 from jinn.models.tokenizer import TokenizerConfig
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import tiny
-from jinn.world.config import WorldConfig
+from jinn.world.config import AnyTokenizerConfig, WorldConfig
 from jinn.world.legend import ActionMeaning
 from jinn.world.state import State
 from jinn.world.world import World
@@ -23,14 +23,15 @@ def make_world(kind: str = "frame-tokenizer", window: int = 4) -> World:
     """An untrained world of 32 x 32 pixels with one of three kinds of tokenizer."""
     torch.manual_seed(0)
     recipe = tiny()
-    tokenizer = recipe.tokenizer
-    if kind == "video-tokenizer":
-        model = TransformerConfig(layers=2, width=32, heads=4, window=3)
-        assert isinstance(tokenizer, TokenizerConfig)
-        tokenizer = replace(tokenizer, encoder=model, decoder=model)
-    elif kind == "conv-tokenizer":
+    tokenizer: AnyTokenizerConfig
+    if kind == "conv-tokenizer":
         sizes = ConvConfig(8, 16, 1, 1)
         tokenizer = ConvTokenizerConfig((32, 32), 2, sizes, sizes, FSQConfig((8, 5, 5, 5)))
+    else:
+        model = TransformerConfig(layers=1, width=64, heads=4, feedforward=2.0, temporal_every=0)
+        if kind == "video-tokenizer":
+            model = TransformerConfig(layers=2, width=32, heads=4, window=3)
+        tokenizer = TokenizerConfig((32, 32), 4, model, model, FSQConfig((8, 5, 5)))
     transformer = replace(recipe.dynamics.transformer, window=window)
     dynamics = replace(recipe.dynamics, transformer=transformer, doubt=0.0)
     prompts = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)

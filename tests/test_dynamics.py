@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +21,7 @@ from helpers_models import (
     seeded,
     small_tokenizer,
 )
+from jinn.models.maskgit import SamplingConfig, fill
 from jinn.models.ours.previous_frame import (
     PreviousFrame,
     PreviousFrameDynamics,
@@ -82,15 +86,28 @@ def test_a_self_rollout_feeds_back_sampled_tokens(kind: str) -> None:
     model = dynamics_of(kind)
     tokens = torch.randint(0, 32, (4, 6, 16), generator=seeded())
     actions = torch.randint(0, 5, (4, 5), generator=seeded(1))
-    loss, report = self_rollout_loss(model, tokens, actions, generators(4), temperature=0.0)
+    play = SamplingConfig(steps=3, temperature=0.0, choice_temperature=0.0)
+    loss, report = self_rollout_loss(model, tokens, actions, generators(4), play)
     ends = 1 + torch.stack([torch.rand(1, generator=g) * 5 for g in generators(4)]).long()
     assert len(ends.unique()) > 1
     seen, nll = tokens[:, :1], []
     for t in range(1, 6):
-        hidden = torch.cat([seen, torch.full_like(tokens[:, :1], model.mask_token)], dim=1)
-        x_BND = model(hidden, actions[:, :t], torch.cat([seen, tokens[:, t : t + 1]], dim=1))[:, -1]
+
+        def predicted(tokens_BN: Tensor, t: int = t, seen: Tensor = seen) -> Tensor:
+            hidden = torch.cat([seen, tokens_BN.unsqueeze(1)], dim=1)
+            return model(hidden, actions[:, :t], torch.cat([seen, tokens[:, t : t + 1]], dim=1))[:, -1]
+
+        def sample(
+            tokens_BN: Tensor,
+            uniform_BNQ: Tensor,
+            predicted: Callable[[Tensor], Tensor] = predicted,
+        ) -> tuple[Tensor, Tensor]:
+            return model.digits.sample(predicted(tokens_BN), uniform_BNQ, 0.0)
+
+        x_BND = predicted(torch.full_like(tokens[:, 0], model.mask_token))
         nll.append(model.digits.nll(x_BND.flatten(0, 1), tokens[:, t].flatten())[0].mean())
-        drawn, _ = model.digits.sample(x_BND, torch.zeros(4, 16, len(model.levels)), 0.0)
+        noise_SBNU = torch.zeros(3, 4, 16, len(model.levels) + 1)
+        drawn = fill(sample, noise_SBNU, model.mask_token, play)
         seen = torch.cat([seen, torch.where(t < ends, tokens[:, t], drawn).unsqueeze(1)], dim=1)
     assert not torch.equal(seen, tokens)
     torch.testing.assert_close(loss, torch.stack(nll).mean())
@@ -105,7 +122,7 @@ def test_the_self_rollout_loss_is_a_mean_over_independent_clips() -> None:
     actions = torch.randint(0, 5, (4, 5), generator=seeded(1))
 
     def played(rows: slice, given: list[torch.Generator]) -> Tensor:
-        return self_rollout_loss(model, tokens[rows], actions[rows], given[rows], temperature=1.0)[0]
+        return self_rollout_loss(model, tokens[rows], actions[rows], given[rows], SamplingConfig(steps=2))[0]
 
     whole = played(slice(4), generators(4))
     parts = [played(slice(i, i + 1), generators(4)) for i in range(4)]
@@ -123,10 +140,17 @@ def test_masks_follow_the_paper_or_our_recipe() -> None:
     assert not paper[:, 0].any()
     assert 0.72 < paper[:, 1:].mean() < 0.78  # mean of a rate uniform in [0.5, 1]
     assert paper[:, 1:].std(1).mean() < 0.15  # one rate a clip
-    ours = dynamics_of("ours").sample_mask(6, 16, generators(400)).double().mean(2)
+    ours = dynamics_of("ours").sample_mask(6, 1024, generators(400)).double().mean(2)
     clean = (ours[:, 1:-1] == 0).double().mean()
     assert 0.45 < clean < 0.55
-    assert (ours[:, -1] > 0).all()
+    last = ours[:, -1]
+    assert (
+        0.5 < (last > 0.45).double().mean() < 0.62
+    )  # half at a rate of at least 0.5, and a tenth of the others
+    assert (
+        0.05 < (last < 4 / 1024).double().mean() < 0.15
+    )  # N^-u: a fifth of the others, less those clean by chance
+    assert (last > 0).double().mean() > 0.9
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -232,7 +256,7 @@ def test_doubt_is_part_of_both_losses_and_splits_with_the_batch() -> None:
     actions = torch.randint(0, 5, (6, 4), generator=seeded())
     for loss in (
         model.loss,
-        lambda *arguments: self_rollout_loss(model, *arguments, temperature=0.0),
+        partial(self_rollout_loss, model, sampling=SamplingConfig(steps=1, temperature=0.0)),
     ):
         whole, _ = loss(tokens, actions, generators(6))
         parts = [

@@ -81,6 +81,25 @@ def test_planted_failures_are_outside_and_real_frames_inside(failure: str, typic
     assert typical.inside(looked_at(prompts, PLANTED[failure](real))).float().mean() < 0.1
 
 
+def test_what_nobody_sees_on_a_static_background_stays_inside() -> None:
+    """Real frames repeat the background to the last bit, and a tokenizer does not."""
+    torch.manual_seed(0)
+
+    def pairs(seeds: range) -> tuple[Tensor, Tensor]:
+        frames = torch.stack([level(seed)[:, :64] for seed in seeds]).unsqueeze(1).repeat(1, 2, 1, 1, 1)
+        for video in frames:
+            for frame in video:
+                x, y = torch.randint(56, (2,)).tolist()
+                frame[y : y + 8, x : x + 8] = torch.tensor([240, 220, 30], dtype=torch.uint8)
+        return frames[:, 0], frames[:, 1]
+
+    typical = fit_typical(looked_at(*pairs(range(200))), looked_at(*pairs(range(200, 400))))
+    prompts, real = pairs(range(400, 500))
+    for noise, least, most in ((0, 0.85, 1.0), (0.7, 0.8, 1.0), (20, 0.0, 0.1)):
+        frames = (real + noise * torch.randn(real.shape)).round().clamp(0, 255).to(torch.uint8)
+        assert least <= typical.inside(looked_at(prompts, frames)).float().mean() <= most
+
+
 def test_a_frame_is_looked_at_alone(typical: Typical) -> None:
     prompts, frames = windows(range(8))
     together = appearance(prompts, torch.stack([frames, frames.flip(1)], dim=1))

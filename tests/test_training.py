@@ -85,9 +85,9 @@ def test_the_sprite_stays_whole_whatever_is_pressed(trained: tuple[World, Path])
     for actions_B in actions_BT.unbind(1):
         state, frame_BHWC = world.step(state, actions_B)
     random, constant = np.split(sprite_is_whole(frame_BHWC.numpy()), 2)
-    # Of 40 and 40. Trainings differ much (docs/research-log.md); without doubt it is 20%, and none.
-    assert constant.mean() >= 0.75
-    assert random.mean() >= 0.25
+    # Of 40 and 40. With tokens that see more than their own patch some seeds keep none (docs/research-log.md).
+    assert constant.mean() >= 0.95
+    assert random.mean() >= 0.95
 
 
 @pytest.mark.slow

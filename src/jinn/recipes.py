@@ -41,7 +41,14 @@ def tiny() -> Recipe:
     frame_by_frame = TransformerConfig(layers=1, width=64, heads=4, feedforward=2.0, temporal_every=0)
     training = partial(TrainingConfig, final_learning_rate=1e-4, warmup=30)
     return Recipe(
-        tokenizer=TokenizerConfig(size_hw, 4, frame_by_frame, frame_by_frame, FSQConfig(levels=(8, 5, 5))),
+        # Tokens of 4 x 4 pixels, which see nothing else: the board's stay the same while the player walks past.
+        tokenizer=ConvTokenizerConfig(
+            size_hw,
+            cell=2,
+            encoder=ConvConfig(fine=32, coarse=64, fine_blocks=1, coarse_blocks=1, kernel=1),
+            decoder=ConvConfig(fine=32, coarse=64, fine_blocks=1),
+            quantizer=FSQConfig(levels=(8, 5, 5)),
+        ),
         latent_actions=MotionLatentActionsConfig(
             size_hw=size_hw,
             patch=2,
@@ -55,12 +62,13 @@ def tiny() -> Recipe:
             TransformerConfig(layers=2, width=64, heads=2, feedforward=2.0, window=4),
             clean_frames=0.3,
             doubt=1.0,
+            digit_hidden=64,
         ),
         # A player who runs into a wall is in one of a few places: the last tokens are revealed one by one.
         sampling=SamplingConfig(
             6, temperature=0.0, choice_temperature=0.0, schedule="exponential", doubt=0.3
         ),
-        tokenizer_training=training(steps=500, batch=32, frames=1, learning_rate=3e-3),
+        tokenizer_training=training(steps=500, batch=32, frames=1, learning_rate=3e-3, optimizer="muon"),
         latent_action_training=training(steps=600, batch=40, frames=2, learning_rate=3e-3),
         dynamics_training=training(
             steps=1_500, batch=16, frames=4, learning_rate=4e-3, hold=0.6, optimizer="muon"

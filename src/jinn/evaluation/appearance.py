@@ -25,7 +25,10 @@ from jinn.evaluation.estimate import Records
 PATCH = 8  # side of a patch, pixels of the downsampled frame
 PAIRS = 1000  # real pairs that the features are fitted on, and as many for the limit
 LAG = 30  # frames between the frames of a real pair, at least
-VARIANCE = 1e-4  # is added to every variance: features are logarithms, so this is a hundredth of a value
+# Where the camera stands still, real frames repeat their background to the last bit. A tokenizer never does, and nobody
+# sees the difference: errors of a patch count beside this many grey levels, and features by at least this deviation.
+INVISIBLE = 4.0
+DEVIATION = 0.15  # features are logarithms, so this is 15% of a value
 
 
 class Typical(NamedTuple):
@@ -33,7 +36,8 @@ class Typical(NamedTuple):
 
     Attributes:
         mean_D: mean features of real pairs.
-        whitening_DD: a whitened feature vector has unit covariance over real pairs.
+        whitening_DD: a whitened feature vector has unit covariance over real pairs, and less in directions in which
+            they hardly differ.
         limit: 95th percentile of the squared distance from the mean, of held-out real pairs.
     """
 
@@ -53,8 +57,8 @@ class Typical(NamedTuple):
 def fit_typical(features_XD: Tensor, held_out_XD: Tensor) -> Typical:
     """Fit the mean and covariance on some real pairs, and the limit on pairs of other levels or videos."""
     features_XD = features_XD.double()
-    covariance_DD = torch.cov(features_XD.T) + VARIANCE * torch.eye(features_XD.shape[1], dtype=torch.double)
-    whitening_DD = torch.linalg.cholesky(torch.linalg.inv(covariance_DD))
+    variance_D, direction_DD = torch.linalg.eigh(torch.cov(features_XD.T))
+    whitening_DD = direction_DD * variance_D.clamp_min(DEVIATION**2).rsqrt()
     typical = Typical(features_XD.mean(0), whitening_DD, 0.0)
     return typical._replace(limit=float(typical.distance(held_out_XD).quantile(0.95)))
 
@@ -155,4 +159,4 @@ def _self_similarity(pixels_BCHW: Tensor) -> Tensor:
 
 def _statistics(errors: Tensor, *quantiles: float) -> Tensor:
     found = errors.quantile(torch.tensor(quantiles, device=errors.device), dim=-1).movedim(0, -1)
-    return torch.cat([errors.mean(-1, keepdim=True), found], dim=-1).add(1).log()
+    return torch.cat([errors.mean(-1, keepdim=True), found], dim=-1).add(INVISIBLE).log()

@@ -191,9 +191,9 @@ class SelfRolloutStage(DynamicsStage):
     """The dynamics learn on pasts that they sampled themselves (our own last phase)."""
 
     def loss(self, clips: Batch, generators: Generators) -> Loss:
-        """The loss of `jinn.models.ours.self_rollout`, at the temperature of play."""
-        temperature = self.world.config.sampling.temperature
-        return self.world.dynamics.call(self_rollout_loss, *self.encode(clips), generators, temperature)
+        """The loss of `jinn.models.ours.self_rollout`, whose frames are sampled as in play."""
+        sampling = self.world.config.sampling
+        return self.world.dynamics.call(self_rollout_loss, *self.encode(clips), generators, sampling)
 
 
 def exact(frames_BTHWC: Tensor) -> torch.autocast:

@@ -1,12 +1,16 @@
 """Our own dynamics model: conditioned on the previous frame, and masked in training as it is in play.
 
-Four changes to the paper's model (`jinn.models.dynamics`), each with a row in docs/research-log.md:
+Five changes to the paper's model (`jinn.models.dynamics`), each with a row in docs/research-log.md:
 
 * **Previous-frame conditioning.** Each token is conditioned on the 3 x 3 neighbourhood of tokens in the previous
   frame, gated by the action. A frame that scrolls by less than a patch can be read off there, and a model that
   need not discover this by attention learns the rest sooner.
 * **Clean frames.** The paper masks all frames of a clip at one rate, but in play the past frames are clean.
   Here every frame has a rate of its own, and a fraction of the frames is not masked at all.
+* **Late masks.** The paper masks at least half of a frame, but the last steps of MaskGIT reveal a few tokens of a
+  frame that is known otherwise. A model that has never seen such a frame leaves its last place empty, though the
+  object that belongs there is nowhere else. Here half of the frames are masked as the exponential schedule of play
+  masks them (`jinn.models.maskgit.masked_after`): at a rate N^-u, u uniform in [0, 1], down to a single token.
 * **Doubt about the action.** A latent action says how the picture changes, and in most states most changes are
   impossible: no video shows a player who sinks into the ground. A model that always trusts the action obeys all the
   same. Here an action is a belief: a distribution over the actions. In training, each clip has a doubt d; each of its
@@ -118,8 +122,10 @@ class PreviousFrameDynamics(Dynamics):
         return super().loss(tokens_BTN, self.perceive(actions_BTm1, generators), generators)
 
     def sample_mask(self, frames: int, tokens: int, generators: Generators) -> Tensor:
-        """As in `Dynamics`: every frame has its own rate in [0.5, 1], and some frames stay clean."""
-        rate_BT1 = 0.5 + 0.5 * uniform(generators, frames, 1)
+        """As in `Dynamics`, but every frame has its own rate, early or late, and some frames stay clean."""
+        is_late_BT1 = uniform(generators, frames, 1) < 0.5
+        uniform_BT1 = uniform(generators, frames, 1)
+        rate_BT1 = torch.where(is_late_BT1, float(tokens) ** -uniform_BT1, 0.5 + 0.5 * uniform_BT1)
         clean_BT1 = uniform(generators, frames, 1) < self.clean_frames
         # No frame follows the last one: clean, it would teach nothing.
         clean_BT1[:, -1] = False

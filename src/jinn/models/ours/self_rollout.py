@@ -14,8 +14,9 @@ from torch import Tensor
 
 from jinn.contracts import Generators, to_device, uniform
 from jinn.models.dynamics import Dynamics
+from jinn.models.maskgit import SamplingConfig, fill
 from jinn.models.ours.previous_frame import PreviousFrameDynamics
-from jinn.models.transformer import Loss
+from jinn.models.transformer import KVCache, Loss
 
 
 def self_rollout_loss(
@@ -23,7 +24,7 @@ def self_rollout_loss(
     tokens_BTN: Tensor,
     actions_BTm1: Tensor,
     generators: Generators,
-    temperature: float,
+    sampling: SamplingConfig,
 ) -> Loss:
     """Cross-entropy of whole frames, predicted one after another as in play.
 
@@ -32,7 +33,7 @@ def self_rollout_loss(
         tokens_BTN: int64 targets; T may be longer than the window, as in play.
         actions_BTm1: int64, as for `Dynamics.loss`.
         generators: one per clip, for the frame where truth ends and for the sampled tokens.
-        temperature: of the samples, which take one MaskGIT step per frame. They carry no gradient.
+        sampling: how frames are sampled in play, and here too. Samples carry no gradient.
 
     Returns:
         The loss, and for the log ``nll`` and ``accuracy`` as of `Dynamics.loss`.
@@ -51,10 +52,23 @@ def self_rollout_loss(
         nll.append(nll_X.mean())
         right.append(right_X.float().mean())
         if t + 1 < T:
-            noise_BNQ = to_device(uniform(generators, N, len(dynamics.levels)), device)
-            with torch.no_grad():
-                sampled_BN, _ = dynamics.digits.sample(x_BND, noise_BNQ, temperature)
+            noise_BSNU = uniform(generators, sampling.steps, N, len(dynamics.levels) + 1)
+            noise_SBNU = to_device(noise_BSNU.transpose(0, 1), device)
+            sampled_BN = sample_frame(dynamics, condition_BND, cache, noise_SBNU, sampling)
             previous_BN = torch.where(t < last_true_B1, tokens_BTN[:, t], sampled_BN)
             cache = dynamics.commit(previous_BN, condition_BND, cache)
     loss = torch.stack(nll).mean()
     return loss, {"nll": loss.detach(), "accuracy": torch.stack(right).mean()}
+
+
+@torch.no_grad()
+def sample_frame(
+    dynamics: Dynamics, condition_BND: Tensor, cache: KVCache, noise_SBNU: Tensor, sampling: SamplingConfig
+) -> Tensor:
+    """Tokens of the next frame as play samples them, int64 ``BN``."""
+
+    def sample(tokens_BN: Tensor, uniform_BNQ: Tensor) -> tuple[Tensor, Tensor]:
+        x_BND = dynamics.next_frame(tokens_BN, condition_BND, cache)
+        return dynamics.digits.sample(x_BND, uniform_BNQ, sampling.temperature)
+
+    return fill(sample, noise_SBNU, dynamics.mask_token, sampling)
