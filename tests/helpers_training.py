@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from jinn.models.ours.conv_tokenizer import ConvConfig, ConvTokenizerConfig
 from jinn.models.ours.motion_latent_actions import MotionLatentActionsConfig
-from jinn.models.tokenizer import TokenizerConfig
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import tiny
 from jinn.training.recipe import Recipe
@@ -16,7 +16,8 @@ def micro(**training: Any) -> Recipe:
     """`tiny` with the smallest models and four steps a phase; ``training`` changes values of all phases."""
     recipe = tiny()
     model = TransformerConfig(layers=1, width=16, heads=2, window=4)
-    assert isinstance(recipe.tokenizer, TokenizerConfig)
+    tokenizer = ConvConfig(fine=8, coarse=16, fine_blocks=1, coarse_blocks=1, kernel=1)
+    assert isinstance(recipe.tokenizer, ConvTokenizerConfig)
     assert isinstance(recipe.latent_actions, MotionLatentActionsConfig)
     values = {"steps": 4, "batch": 2, "warmup": 1, "checkpoint_every": 2, "log_every": 100} | training
     phases = {
@@ -25,9 +26,9 @@ def micro(**training: Any) -> Recipe:
     }
     return replace(
         recipe,
-        tokenizer=replace(recipe.tokenizer, encoder=model, decoder=model),
+        tokenizer=replace(recipe.tokenizer, encoder=tokenizer, decoder=tokenizer),
         latent_actions=replace(recipe.latent_actions, encoder=model, decoder=model),
-        dynamics=replace(recipe.dynamics, transformer=model),
+        dynamics=replace(recipe.dynamics, transformer=model, digit_hidden=16),
         **phases,
         self_rollout_training=None,
     )

@@ -140,8 +140,8 @@ def test_what_may_not_change_is_named(run: Path, game: FrameStore, tmp_path: Pat
     )
     with pytest.raises(JinnError, match=said):
         run_recipe(other, game, run, "x")
-    wider = replace(micro(), tokenizer=replace(micro().tokenizer, patch=8))
-    with pytest.raises(JinnError, match=r"with --seed 0, tokenizer\.patch=4:"):
+    wider = replace(micro(), tokenizer=replace(micro().tokenizer, cell=4))
+    with pytest.raises(JinnError, match=r"with --seed 0, tokenizer\.cell=2:"):
         run_recipe(wider, game, run, "x", seed=1)
     joint = replace(micro(), latent_action_training=None)
     with pytest.raises(JinnError, match=r"latent_action_training\.steps=4.*and so on"):

@@ -63,7 +63,7 @@ def test_files_that_are_no_states_are_reported(tmp_path: Path, world: World) -> 
 
 def test_a_world_describes_itself_in_a_line(world: World) -> None:
     assert repr(world) == (
-        "World('tiny', 32 x 32 pixels, 10 fps, 5 actions, 0.3M parameters, backend 'torch', on cpu)"
+        "World('tiny', 32 x 32 pixels, 10 fps, 5 actions, 0.4M parameters, backend 'torch', on cpu)"
     )
 
 

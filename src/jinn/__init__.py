@@ -30,7 +30,6 @@ def register_environment() -> None:
     register(ENVIRONMENT, "jinn.env:WorldEnv", vector_entry_point="jinn.env:WorldVectorEnv")
 
 
-if (
-    "gymnasium" in sys.modules
-):  # as for gymnasium.make("jinn:jinn/World-v0"); Gymnasium is not imported for nothing
+# As for gymnasium.make("jinn:jinn/World-v0"); Gymnasium is not imported for nothing.
+if "gymnasium.envs.registration" in sys.modules:
     register_environment()
