@@ -1,6 +1,6 @@
 """How well `jinn.evaluation.appearance` tells failures of a world from real frames, on a store of real videos.
 
-python scripts/planted_failures.py stores/test
+python scripts/planted_failures.py stores/test --world coinrun
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from torch import Tensor
 from jinn.data.store import FrameStore
 from jinn.evaluation.appearance import PAIRS, appearance, fit_typical, real_pairs
 from jinn.evaluation.estimate import bootstrap
+from jinn.world.world import World
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("store", type=Path, help="frame store, with levels if the game has any")
     parser.add_argument("--frames", type=int, default=300, help="number of frames of each failure")
+    parser.add_argument("--world", help="a world whose tokenizer encodes and decodes real frames")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     store, seed = FrameStore.open(options.store), options.seed
@@ -33,7 +35,10 @@ def main() -> None:
     )
     prompts, real = real_pairs(store, held_out, options.frames, seed + 2)
     print(f"| {options.frames} frames of {options.store} | called outside |\n|---|---|")
-    for name, frames in failures(real, seed).items():
+    shown = failures(real, seed)
+    if options.world:
+        shown |= {"real frames after the tokenizer": reconstructed(World.load(options.world), real)}
+    for name, frames in shown.items():
         found = bootstrap(1 - typical.inside(features(prompts, frames)).double(), seed)
         print(f"| {name} | {found.value:.0%} [{found.low:.0%}, {found.high:.0%}] |")
 
@@ -41,6 +46,13 @@ def main() -> None:
 def features(prompts_BHWC: Tensor, frames_BHWC: Tensor) -> Tensor:
     """`appearance` of one frame beside each prompt, ``BD``."""
     return appearance(prompts_BHWC, frames_BHWC[:, None]).squeeze(1)
+
+
+@torch.inference_mode()
+def reconstructed(world: World, real_BHWC: Tensor) -> Tensor:
+    """Real frames as the world's tokenizer shows them."""
+    tokenizer = world.tokenizer
+    return torch.cat([tokenizer.decode(tokenizer.encode(x[:, None]))[:, 0] for x in real_BHWC.split(50)])
 
 
 def failures(real_BHWC: Tensor, seed: int) -> dict[str, Tensor]:
