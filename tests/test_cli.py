@@ -22,7 +22,7 @@ from jinn.files import read_tensors
 from jinn.world.folder import BUILT_IN
 from jinn.world.world import World
 
-COMMANDS = ("play", "data", "train", "plan", "eval", "label", "teach", "export", "info")
+COMMANDS = ("play", "publish", "data", "train", "plan", "eval", "label", "teach", "export", "info")
 
 
 def help_of(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:
@@ -109,22 +109,45 @@ def test_user_errors_are_one_sentence_with_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
+# The modules that the extras bring, without `cli`, which brings the commands.
+OPTIONAL = "av PIL tensorboard matplotlib starlette uvicorn websockets diffusers transformers onnx onnxscript"
+OPTIONAL += " onnxruntime envpool gymnasium huggingface_hub"
+
+
+def hide(modules: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let modules seem not installed, also to parts of jinn that are imported already."""
+    for name in list(sys.modules):
+        if name.startswith(("jinn.player", "jinn.evaluation")) or name.partition(".")[0] in modules.split():
+            monkeypatch.delitem(sys.modules, name)
+    for name in modules.split():
+        monkeypatch.setitem(sys.modules, name, None)
+
+
 @pytest.mark.parametrize(
-    ("command", "package", "extra"),
+    ("command", "missing", "extra"),
     [
+        ("play coinrun", OPTIONAL, "play"),
         ("play coinrun", "starlette", "play"),
+        ("play coinrun", "websockets", "play"),
         ("play coinrun", "PIL", "play"),
-        ("data nowhere.mp4 --out x", "av", "video"),
-        ("data envpool:CoinrunHard-v0 --out x", "envpool", "games"),
-        ("data gymnasium:CartPole-v1 --out x", "gymnasium", "games"),
+        ("play coinrun --text model", "diffusers", "text"),
+        ("publish coinrun --out x", OPTIONAL, "play"),
+        ("data nowhere.mp4 --out x", OPTIONAL, "video"),
+        ("data pictures --out x", OPTIONAL, "video"),
+        ("data envpool:CoinrunHard-v0 --out x", OPTIONAL, "games"),
+        ("data gymnasium:CartPole-v1 --out x", OPTIONAL, "games"),
+        ("train store --out x --recipe tiny --report quick", OPTIONAL, "train"),
+        ("train envpool:CoinrunHard-v0 --out x --recipe tiny", OPTIONAL, "games"),
+        ("eval coinrun store", OPTIONAL, "eval"),
         ("eval coinrun store", "PIL", "eval"),
-        ("export coinrun", "onnx", "export"),
+        ("teach coinrun envpool:CoinrunHard-v0 --out x", OPTIONAL, "games"),
+        ("export coinrun", OPTIONAL, "export"),
         ("export coinrun", "onnxscript", "export"),
     ],
 )
 def test_a_missing_extra_is_reported_in_one_sentence(
     command: str,
-    package: str,
+    missing: str,
     extra: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -132,31 +155,34 @@ def test_a_missing_extra_is_reported_in_one_sentence(
 ) -> None:
     write_game(tmp_path / "store", episodes=4, length=5, seed=0)
     save(tmp_path / "nowhere.mp4", shots(0, (32, 32)))
+    (tmp_path / "pictures").mkdir()
+    for number in range(16):
+        (tmp_path / f"pictures/{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     monkeypatch.chdir(tmp_path)
-    rooms = ("jinn.player", "jinn.evaluation", package)
-    for name in [name for name in sys.modules if name.startswith(rooms)]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, package, None)
+    hide(missing, monkeypatch)
     assert main(command.split()) == 2
-    said = capsys.readouterr().err
-    assert f"pip install 'jinn[{extra}]'" in said
-    assert len(said.strip().splitlines()) == 1
+    said = capsys.readouterr()
+    assert f"pip install 'jinn[{extra}]'" in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert said.out == ""  # before any work
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["info coinrun", "plan tiny", "label coinrun store --out x", "teach coinrun store --out x"],
+)
+def test_the_other_commands_need_no_extra(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_game(tmp_path / "store", episodes=4, length=5, seed=0, size_hw=(64, 64))
+    monkeypatch.chdir(tmp_path)
+    hide(OPTIONAL, monkeypatch)
+    assert main(command.split()) == 0
 
 
 def test_the_command_line_starts_without_any_extra() -> None:
     code = "import sys\nfor name in sys.argv[1:]: sys.modules[name] = None\nfrom jinn.cli import main\nmain(['info'])"
-    extras = [
-        "av",
-        "PIL",
-        "starlette",
-        "uvicorn",
-        "onnxruntime",
-        "onnx",
-        "tensorboard",
-        "envpool",
-        "gymnasium",
-    ]
-    done = subprocess.run([sys.executable, "-c", code, *extras], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, *OPTIONAL.split()], capture_output=True, text=True)
     assert "backends: torch" in done.stdout, done.stderr
 
 

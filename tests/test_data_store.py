@@ -244,7 +244,6 @@ def test_an_empty_store_is_not_left_behind(tmp_path: Path) -> None:
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    pytest.importorskip("fcntl")
     with StoreWriter(tmp_path / "s", SIZE, 10) as writer:
         add(writer, pictures(0, 3), "a")
         with pytest.raises(JinnError, match="another process"):

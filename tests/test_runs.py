@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -181,13 +183,27 @@ def test_a_folder_of_something_else_is_left_alone(game: FrameStore, tmp_path: Pa
 
 
 def test_one_process_trains_in_a_folder(game: FrameStore, tmp_path: Path) -> None:
-    pytest.importorskip("fcntl")
     run = tmp_path / "run"
     run.mkdir()
     with locked(run / LOCK, ""), pytest.raises(JinnError, match="another process trains in"):
         run_recipe(micro(), game, run, "x")
     with pytest.raises(Interrupted):  # the lock is free, and a folder with nothing else is no other's
         run_recipe(micro(), game, run, "x", on_step=press(signal.SIGTERM, "tokenizer", 1))
+
+
+def test_a_lock_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+
+    def locking(number: int, mode: str, count: int) -> None:
+        if held:
+            raise PermissionError
+        held.append(number)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK="at once"))
+    monkeypatch.setattr(sys, "platform", "win32")
+    with locked(tmp_path / LOCK, ""), pytest.raises(JinnError, match=r"^taken$"):
+        locked(tmp_path / LOCK, "taken")
+    assert len(held) == 1
 
 
 # What goes wrong

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import jinn
 from helpers_world import make_world, play, prompt
-from jinn.contracts import JinnError
+from jinn.contracts import JinnError, find_device
 from jinn.models.maskgit import SamplingConfig
 from jinn.models.ours.conv_tokenizer import ConvTokenizer
 from jinn.recipes import RECIPES
@@ -24,6 +24,8 @@ from jinn.world.folder import built_in_worlds, find_world, is_saved
 from jinn.world.motion import global_motion
 from jinn.world.state import stack, take
 from jinn.world.world import World
+
+MAPS = Path("/proc/self/maps")
 
 
 @pytest.fixture(scope="module", params=["frame-tokenizer", "video-tokenizer", "conv-tokenizer"])
@@ -219,6 +221,30 @@ def test_damaged_worlds_are_reported(tmp_path: Path) -> None:
 def test_a_device_that_is_not_here_is_one_sentence(name: str) -> None:
     with pytest.raises(JinnError, match=f"there is no device '{name}' here.*choose one of cpu"):
         World.load("coinrun", name)
+
+
+def test_a_device_without_float64_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apple's MPS, on which no frame could be computed."""
+
+    def zeros(*size: int, dtype: torch.dtype = torch.float32, device: object) -> torch.Tensor:
+        if dtype == torch.float64:
+            raise TypeError("the MPS framework doesn't support float64")
+        return torch.empty(*size)
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(JinnError, match=r"float64.*choose one of cpu") as error:
+        find_device("mps")
+    assert "of cpu, mps" not in str(error.value)
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="the system does not tell what is mapped")
+def test_a_loaded_world_maps_none_of_its_files(tmp_path: Path) -> None:
+    """Windows replaces no file that is mapped, so a run could not save while its world is played."""
+    World.load("coinrun").save(tmp_path)
+    world = World.load(tmp_path)
+    assert world.trained_on is not None
+    assert str(tmp_path) not in MAPS.read_text()
 
 
 def test_an_unknown_backend_is_one_sentence() -> None:

@@ -82,11 +82,11 @@ def find_device(name: torch.device | str) -> torch.device:
     """The device of a name such as cpu, cuda or cuda:1; raises `JinnError` if this machine cannot compute on it."""
     try:
         device = torch.device(name)
-        # A driver, the GPU of this number or its kernels may be missing.
-        (torch.zeros(1, device=device) + 1).item()
-    except (RuntimeError, AssertionError, ImportError) as error:
+        # A driver, the GPU of this number or its kernels may be missing. Models compute angles in float64, which
+        # Apple's MPS has not.
+        (torch.zeros(1, dtype=torch.float64, device=device) + 1).item()
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        here += ["mps"] * torch.backends.mps.is_available()
         why = shorten(str(error), 100)
         raise JinnError(
             f"there is no device {str(name)!r} here ({why}): choose one of {', '.join(here)}"

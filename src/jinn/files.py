@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -116,22 +116,28 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(folder)
 
 
-@contextmanager
-def locked(path: Path, sentence: str) -> Iterator[None]:
-    """Hold a lock file, which the system releases when the process ends, however it does.
+def locked(path: Path, sentence: str) -> IO[bytes]:
+    """Hold a lock file until it is closed or the process ends, however it does.
 
-    Raises `JinnError` with the sentence if another process holds it. On Windows nothing is locked.
+    Raises `JinnError` with the sentence if another process holds it.
     """
-    with path.open("ab") as file:
-        try:
+    file = path.open("ab")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)  # the byte that is locked is the one at the file's position
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            pass
-        except BlockingIOError:
+    except OSError as error:
+        file.close()
+        if isinstance(error, BlockingIOError | PermissionError):  # on Unix, on Windows
             raise JinnError(sentence) from None
-        yield
+        raise
+    return file
 
 
 def write_text(path: Path, text: str) -> None:

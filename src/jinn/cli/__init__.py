@@ -37,7 +37,7 @@ from jinn.errors import JinnError
 # Each command, and the extra of the package that it needs.
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "play": (play, "play"),
-    "publish": (publish, "all"),
+    "publish": (publish, "play"),
     "data": (data, "video"),
     "train": (train, "train"),
     "plan": (plan, "cli"),
@@ -59,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say_error("the disk is full: make room, and give the same command again" if full else str(error))
         return 2
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "jinn":
+        package, extra = (error.name or "jinn").partition(".")[0], COMMANDS[arguments[0]][1]
+        if package == "jinn":
             raise
-        extra = COMMANDS[arguments[0]][1]
-        say_error(f"jinn {arguments[0]} needs the package {error.name}: pip install 'jinn[{extra}]'")
+        say_error(f"jinn {arguments[0]} needs the package {package}: pip install 'jinn[{extra}]'")
         return 2
     except KeyboardInterrupt:
         say_error("the command was stopped")

@@ -59,11 +59,12 @@ def play(
     from jinn.player.server import serve
     from jinn.player.text import TextToImage
 
-    check_access(token, allow_host)  # now: loading may take minutes
+    # These now: loading may take minutes.
+    check_access(token, allow_host)
+    text_to_image = TextToImage(text, device) if text else None
     first, *others = gallery(worlds or built_in_worlds(), partial(load, device=device, backend=backend))
     loaded = first.load()  # now, so that a mistake is told here and not on the page
     picture = read_picture(prompt.read_bytes(), None) if prompt else None
-    text_to_image = TextToImage(text, device) if text else None
     serve(
         [replace(first, load=lambda: loaded), *others],
         host=host,

@@ -81,7 +81,10 @@ def labelled_play(
             raise JinnError("--frames and --env are for environments: a store is read whole, leave them out")
         yield FrameStore.open(source)
         return
-    with tempfile.TemporaryDirectory(prefix="jinn-teach-") as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="jinn-teach-",
+        ignore_cleanup_errors=True,  # Windows removes no file that is mapped, and the store's are
+    ) as folder:
         with progress() as show:
             ingest(
                 [with_options(source, options)],

@@ -59,6 +59,8 @@ def train(
     """
     if minutes is not None and minutes <= 0:
         raise JinnError("--minutes must be above zero")
+    if report:
+        import jinn.evaluation.report  # noqa: F401 now: if a package is missing, it is not to be told after the training
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     settings = read_settings(recipe, pairs)
     is_game = source.partition(":")[0] == "envpool"

@@ -105,7 +105,9 @@ def _envpool_fields(name: str) -> tuple[str, ...]:
         with redirect_stderr(io.StringIO()):  # it imports the old gym, which prints an advertisement
             import envpool
     except ImportError as error:
-        raise JinnError("EnvPool is not installed: run pip install 'jinn[games]' (Linux, x86-64)") from error
+        raise JinnError(
+            "EnvPool is not installed: run pip install 'jinn[games]' (it has packages for Linux on x86-64 only)"
+        ) from error
     name, _ = split_options(name)
     if name not in envpool.list_all_envs():
         raise JinnError(f"EnvPool has no {name!r}: try CoinrunHard-v0 (see envpool.list_all_envs())")

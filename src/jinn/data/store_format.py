@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from jinn.contracts import JinnError
-from jinn.files import replacing, write_json
+from jinn.files import locked, replacing, write_json
 
 VERSION = 1
 NO_SEED = np.iinfo(np.int64).min  # stands for "no level seed" in the column
@@ -171,17 +171,7 @@ def create(path: Path, layout: Layout) -> None:
 def lock_store(path: Path) -> IO[bytes]:
     """Lock the store for one writer, until the returned file is closed; `JinnError` if it is locked."""
     path.mkdir(parents=True, exist_ok=True)
-    file = (path / "writer.lock").open("wb")
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:
-        pass  # on Windows users must see to it that there is one writer
-    except OSError as error:
-        file.close()
-        raise JinnError(f"{path} is being written by another process: wait for it to end") from error
-    return file
+    return locked(path / "writer.lock", f"{path} is being written by another process: wait for it to end")
 
 
 def _damaged(file: Path) -> JinnError:

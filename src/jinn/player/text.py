@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from jinn.contracts import find_device
 from jinn.errors import JinnError
 from jinn.player.pictures import fit_picture
 from jinn.player.protocol import DEFAULT_LIMITS
@@ -24,13 +25,13 @@ class TextToImage:
     resized. The number of denoising steps is the pipeline's own if ``steps`` is None.
 
     Raises:
-        JinnError: diffusers is not installed.
+        JinnError: diffusers is not installed, or this machine has no such device.
     """
 
     def __init__(self, model: str, device: str | torch.device, steps: int | None = None) -> None:
         if importlib.util.find_spec("diffusers") is None:
             raise JinnError("text prompts need diffusers: pip install 'jinn[text]'")
-        self.model, self.device, self.steps = model, torch.device(device), steps
+        self.model, self.device, self.steps = model, find_device(device), steps
         self.pipeline: Any = None
         self.waiting = 0
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="text to image")

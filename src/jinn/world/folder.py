@@ -81,7 +81,8 @@ def read_world(folder: Path, kind: type[World]) -> World:
         groups = read_tensors(trained_on).get("groups")
         if groups is None or groups.dtype != torch.int64:
             raise JinnError(f"{trained_on} has no groups: restore it")
-        world.trained_on = groups.numpy().view(np.uint64)
+        # A copy: safetensors maps its files, and Windows replaces no file that is mapped.
+        world.trained_on = groups.clone().numpy().view(np.uint64)
     return world
 
 
@@ -135,7 +136,7 @@ def read_prompts(folder: Path, size_hw: tuple[int, int] | None = None) -> Tensor
     fits = frames_PHWC.ndim == 4 and frames_PHWC.shape[1:] == (*(size_hw or frames_PHWC.shape[1:3]), 3)
     if not fits or frames_PHWC.dtype != torch.uint8:
         raise JinnError(f"{path} does not fit the size of the world's frames: restore it")
-    return frames_PHWC
+    return frames_PHWC.clone()  # not mapped, see above
 
 
 def write_world(world: World, folder: Path, dtype: torch.dtype) -> None:
