@@ -35,8 +35,8 @@ def tiny() -> Recipe:
     ``jinn data synthetic:game --size 32 32 --frames 12000 --out stores/game``
     ``jinn train stores/game --out runs/game --recipe tiny``
 
-    Expect to find 90% of the true actions (the others run into walls), 41 dB after 20 frames, and a sprite that is whole
-    after 300 frames whatever is pressed.
+    Expect to find 90% of the true actions (the others run into walls), 41 dB after 20 frames, and a sprite that is
+    whole after 300 frames whatever is pressed.
     """
     size_hw = (32, 32)
     frame_by_frame = TransformerConfig(layers=1, width=64, heads=4, feedforward=2.0, temporal_every=0)
