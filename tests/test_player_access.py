@@ -70,8 +70,11 @@ def guarded(token: str | None = None, *allow_hosts: str) -> Starlette:
     async def get(request: object) -> PlainTextResponse:
         return PlainTextResponse("in")
 
+    world = Mount("/world", PlainTextResponse("a page whose cookie is for the other worlds too"))
     route = Route("/{path:path}", get, methods=["GET", "POST"])
-    return Starlette(routes=[route], middleware=[Middleware(Auth, token=token, allow_hosts=allow_hosts)])
+    return Starlette(
+        routes=[world, route], middleware=[Middleware(Auth, token=token, allow_hosts=allow_hosts)]
+    )
 
 
 def test_servers_on_one_host_have_cookies_of_their_own() -> None:
@@ -84,7 +87,7 @@ def test_servers_on_one_host_have_cookies_of_their_own() -> None:
 def test_the_cookie_fits_the_place_of_the_server() -> None:
     app = Starlette(routes=[Mount("/games", guarded("one"))])
     for address, secure in (("http://localhost:80", False), ("https://localhost:80", True)):
-        cookie = TestClient(app, base_url=address).get("/games/?token=one").headers["set-cookie"]
+        cookie = TestClient(app, base_url=address).get("/games/world/?token=one").headers["set-cookie"]
         assert "Path=/games/;" in cookie
         assert ("; Secure" in cookie) is secure
 

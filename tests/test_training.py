@@ -62,7 +62,8 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
     assert found.estimates["actions/nmi_true"].low >= 0.6
     assert found.estimates["actions/map_accuracy"].low >= 0.8
     assert found.curves["inferred/psnr"][19].low >= 30
-    assert found.curves["given/psnr"][19].low >= 30
+    # Lower, since a true action that a wall stops is mapped to a latent one that might not be.
+    assert found.curves["given/psnr"][19].low >= 25
     assert found.estimates["inferred/psnr"].low > found.estimates["inferred/psnr/copy_last"].high
     assert found.estimates["control/delta_psnr_4"].low > 0
     # Not 1: random actions run into walls.

@@ -91,11 +91,13 @@ class Auth:
             await socket.accept()
             return await refuse(socket, refusal)
 
+        mount = scope.get("root_path", "")  # of the server: below it a world's own is added to the scope
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *self.headers]
                 if self.token is not None and "token" in connection.query_params and not refusal:
-                    cookie = f"{_cookie(scope)}={quote(self.token)}; Path={scope.get('root_path', '')}/; "
+                    cookie = f"{_cookie(scope)}={quote(self.token)}; Path={mount}/; "
                     cookie += "HttpOnly; SameSite=Strict" + ("; Secure" if scope["scheme"] == "https" else "")
                     message["headers"].append((b"set-cookie", cookie.encode()))
             await send(message)

@@ -8,6 +8,7 @@ import { showFrame, takeScreen, tell, tellPage } from "./stage.js";
 const HEADER_BYTES = 24;
 const KINDS = ["next", "start", "prompt", "back", "what if"];
 const IDLE = 4000; // the code of a socket that was closed because nobody played
+const TRY_AGAIN_LATER = 1013; // of one that got no session
 const BEAT_MS = 1500; // of the watch over a connection that may have gone silent
 const SILENT_BEATS = 4; // after which it counts as lost; from the first one on the server is asked for an answer
 const REFUSED = "The server answers, but refuses the page's connection: a proxy between them must pass WebSockets on, and the Host of the page's address with them.";
@@ -17,6 +18,7 @@ address.protocol = address.protocol.replace("http", "ws");
 let socket = null;
 let answered = false; // whether anything came through this socket
 let failures = 0; // attempts in a row that nothing came of
+let refusal = ""; // the server's own sentence on why there is no session
 let silence = 0; // beats since something came
 let wait = 250; // milliseconds before the next attempt to connect
 let attempt; // its timer
@@ -36,6 +38,7 @@ function connect() {
   socket = new WebSocket(address);
   socket.binaryType = "arraybuffer";
   answered = false;
+  refusal = "";
   silence = 0;
   socket.onmessage = ({ data }) => {
     answered = true;
@@ -54,10 +57,11 @@ function lose(code) {
   failures += answered ? 0 : 1;
   tellPage("closed", { idle: code === IDLE });
   if (code === IDLE) return;
-  if ([1008, 1011, 1013].includes(code)) wait = 5000; // the server has sent an error: leave time to read it
+  if ([1008, 1011, TRY_AGAIN_LATER].includes(code)) wait = 5000; // the server has sent an error: leave time to read it
   attempt = setTimeout(connect, wait);
   wait = Math.min(2 * wait, 5000);
-  if (failures > 1) explain();
+  if (refusal && code === TRY_AGAIN_LATER) tellPage("refused", refusal);
+  else if (failures > 1) explain();
 }
 
 /** Browsers do not say why a WebSocket was refused: ask in another way. */
@@ -79,6 +83,7 @@ function watch() {
 function receiveMessage(text) {
   const message = JSON.parse(text);
   if (message.type === "session") wait = 250;
+  if (message.type === "error") refusal = message.message;
   if (message.type !== "pong") tell(message);
 }
 
