@@ -90,9 +90,11 @@ def coinrun_cpu() -> Recipe:
     64 tokens of six digits per frame; our own models. By the rates of undisturbed runs on two cores with AVX512-BF16:
     48 minutes (tokenizer 11, latent actions 1, dynamics 32, self-rollouts 4), measured before the dynamics'
     clips were encoded in float32, which takes longer; without such instructions expect some four hours.
-    ``platforms`` is made by it (``--set sampling.temperature=0``, and ``--env use_backgrounds=false --env
-    restrict_themes=true`` for both recordings: see its model card), ``coinrun`` by an earlier form. Where the
-    camera stands still, ``--set tokenizer.encoder.kernel=1`` lets a token see its patch alone.
+    ``platforms`` is made by it before it had late masks (``--set sampling.temperature=0``, and ``--env
+    use_backgrounds=false --env restrict_themes=true`` for both recordings: see its model card), ``coinrun`` by an
+    earlier form. Where the camera stands still, ``--set tokenizer.encoder.kernel=1`` lets a token see its patch alone;
+    where something moves by chance, ``self_rollout_training=none sampling.steps=5 sampling.temperature=1`` is better
+    (the card of ``boxing``).
     """
     motion = TransformerConfig(layers=2, width=128, heads=4, feedforward=4.0, temporal_every=0)
     training = partial(TrainingConfig, final_learning_rate=2e-5, optimizer="muon")
