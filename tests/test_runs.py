@@ -247,13 +247,14 @@ def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
 def test_a_closed_terminal_saves_the_run(game: FrameStore, tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):
-        run_recipe(micro(), game, tmp_path / "run", "x", on_step=press(signal.SIGHUP, "tokenizer", 1))
-    saved = newest(tmp_path / "run" / "checkpoints" / "tokenizer")
-    assert saved is not None
-    assert saved.name == "step-00000001"
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup themselves
     try:
+        with pytest.raises(Interrupted):
+            run_recipe(micro(), game, tmp_path / "run", "x", on_step=press(signal.SIGHUP, "tokenizer", 1))
+        saved = newest(tmp_path / "run" / "checkpoints" / "tokenizer")
+        assert saved is not None
+        assert saved.name == "step-00000001"
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
         run_recipe(micro(), game, tmp_path / "run", "x", on_step=press(signal.SIGHUP, "tokenizer", 2))
     finally:
         signal.signal(signal.SIGHUP, before)
