@@ -13,7 +13,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -240,11 +240,7 @@ def train(
             step += 1
             meter.count(prefetch.waited)
             if step % config.log_every == 0 or step == config.steps:
-                values = {
-                    key: float(value) for key, value in metrics.items()
-                }  # only here the host waits for the GPU
-                if not math.isfinite(values["loss"]):
-                    raise diverged(phase, step, run)
+                values = numbers(metrics, phase, step, run)  # only here the host waits for the GPU
                 if log:
                     log.scalars(step, {"learning_rate": learning_rate(config, step - 1), **values}, meter)
             if log:
@@ -259,6 +255,14 @@ def train(
         if ranks.any(stop.is_set()):  # while the last checkpoint was written
             raise Interrupted(step)
     training.close()
+
+
+def numbers(metrics: Mapping[str, Tensor], phase: Phase, step: int, run: Path) -> dict[str, float]:
+    """The figures of a step for the log; raises `JinnError` if the training has diverged."""
+    values = {key: float(value) for key, value in metrics.items()}
+    if not math.isfinite(values["loss"]):
+        raise diverged(phase, step, run)
+    return values
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

@@ -98,19 +98,24 @@ def run_recipe(
             ranks = replace(ranks, precision="bfloat16" if half else "float32")
             if ranks.any(time.monotonic() > deadline):
                 raise Interrupted(0)  # before a stream plays its test levels
-            world = new_world(recipe, source.previews[0], name, seed)
-            world.trained_on = source.trained_on
-            take_over(world, base)
-            name_known_actions(world, source)
+            world = untrained(recipe, source, name, seed, base)
             try:
                 train_phases(recipe, source, run, world, seed, ranks, on_step, base is None, deadline)
             finally:
                 source.close()
         if ranks.first:
-            world.to(ranks.device)
-            name_latent_actions(world, source)
+            name_latent_actions(world.to(ranks.device), source)
             world.save(run / "world")
     return world.eval()
+
+
+def untrained(recipe: Recipe, source: Source, name: str, seed: int, base: World | None) -> World:
+    """A world before its first step: of the base it has the tokenizer and the latent actions already."""
+    world = new_world(recipe, source.previews[0], name, seed)
+    world.trained_on = source.trained_on
+    take_over(world, base)
+    name_known_actions(world, source)
+    return world
 
 
 def train_phases(
