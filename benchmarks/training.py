@@ -132,7 +132,7 @@ def stepper(training: Training, device: torch.device, folder: Path) -> tuple[dic
 
     def clips(number: int, rows: range) -> Batch:
         frames_BTHWC = sampler.batch(number, len(rows))[:, :, :height, :width].contiguous()
-        return Batch(frames_BTHWC, torch.full((len(rows), config.frames - 1), -1))
+        return Batch(frames_BTHWC, torch.full((len(rows), config.frames - 1), -1), frames_BTHWC[:, 0])
 
     prefetch = Prefetch(clips, range(config.batch), step=0, steps=10**9)
     optimizers = make_optimizers(config, [training.model], fastest_precision(device))

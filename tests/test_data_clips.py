@@ -70,6 +70,20 @@ def test_every_clip_is_equally_likely(store: FrameStore) -> None:
     assert abs(chi2 - len(want)) < 5 * (2 * len(want)) ** 0.5
 
 
+def test_half_of_the_clips_have_a_first_frame_from_any_time_before(store: FrameStore) -> None:
+    sampler = ClipSampler(store, frames=5, seed=1, split="all")
+    numbers = range(20_000)
+    _, starts = sampler.locate(numbers)
+    firsts = sampler.firsts(numbers, starts)
+    assert ((firsts >= 0) & (firsts <= starts)).all()
+    for start in (3, 9):
+        count = np.bincount(firsts[starts == start], minlength=start + 1) / (starts == start).sum()
+        # Any frame equally often, the clip's own beside the half that begins with it.
+        np.testing.assert_allclose(count[:-1], 0.5 / (start + 1), atol=0.03)
+        assert abs(count[-1] - 0.5 - 0.5 / (start + 1)) < 0.03
+    assert np.array_equal(firsts[5:9], sampler.firsts(range(5, 9), starts[5:9]))
+
+
 def test_clip_positions_are_a_function_of_seed_and_number(store: FrameStore) -> None:
     def places(seed: int, step: int) -> list[list[int]]:
         return np.stack(ClipSampler(store, 5, seed, "all").locate(range(20 * step, 20 * (step + 1)))).tolist()

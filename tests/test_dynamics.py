@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -168,6 +169,31 @@ def test_dynamics_cached_equals_uncached(kind: str) -> None:
     condition = model.condition(tokens[:, -2:-1], actions[:, -1:]).squeeze(1)
     cached = model.next_frame(hidden[:, -1], condition, past)
     torch.testing.assert_close(cached, whole, atol=1e-4, rtol=1e-4)
+
+
+def test_a_first_frame_from_long_before_is_seen_as_in_play() -> None:
+    """One layer, since deeper ones remember more than the window."""
+    config = PreviousFrameDynamicsConfig(replace(ST, layers=1, temporal_every=1, window=4), keep_first=True)
+    model = config.build((32,), (4, 4), 5)
+    tokens_BTN = torch.randint(0, 32, (2, 9, 16), generator=seeded())
+    actions_BTm1 = torch.randint(0, 5, (2, 8), generator=seeded(1))
+    past = model.prefill(tokens_BTN[:, :1], actions_BTm1[:, :0])
+    for t in range(1, 8):
+        condition_BND = model.condition(tokens_BTN[:, t - 1 : t], actions_BTm1[:, t - 1 : t]).squeeze(1)
+        past = model.commit(tokens_BTN[:, t], condition_BND, past)
+    condition_BND = model.condition(tokens_BTN[:, 7:8], actions_BTm1[:, 7:8]).squeeze(1)
+    masks_BN = torch.full_like(tokens_BTN[:, 8], model.mask_token)
+    played_BND = model.next_frame(masks_BN, condition_BND, past)
+    clip_BTN, inputs_BTN = tokens_BTN[:, 5:], tokens_BTN[:, 5:].clone()
+    inputs_BTN[:, 0], inputs_BTN[:, -1] = tokens_BTN[:, 0], masks_BN
+    learned_BTND = model(inputs_BTN, actions_BTm1[:, 5:], clip_BTN)
+    torch.testing.assert_close(learned_BTND[:, -1], played_BND, atol=1e-4, rtol=1e-4)
+
+    def loss(first_BN: Tensor | None) -> Tensor:
+        return model.loss(clip_BTN, actions_BTm1[:, 5:], generators(2), first_BN)[0]
+
+    assert torch.equal(loss(clip_BTN[:, 0]), loss(None))
+    assert not torch.equal(loss(tokens_BTN[:, 0]), loss(None))
 
 
 def test_the_previous_frame_is_read_three_by_three_and_depends_on_the_action() -> None:

@@ -81,7 +81,8 @@ def known_world() -> World:
 
 def some_clips(store: FrameStore) -> Batch:
     places = np.arange(8), np.arange(8) * 3
-    return Batch(read_clips(store, *places, 4), read_actions(store, *places, 4))
+    frames_BTHWC = read_clips(store, *places, 4)
+    return Batch(frames_BTHWC, read_actions(store, *places, 4), frames_BTHWC[:, 0])
 
 
 # The model that infers actions
@@ -101,7 +102,7 @@ def test_a_short_training_infers_the_true_actions(trained: tuple[World, Path], t
 
 def test_unknown_actions_teach_nothing_and_a_batch_may_be_split(game: FrameStore) -> None:
     model = KnownActionsConfig((32, 32), patch=2, num_actions=5).build()
-    frames_BTHWC, actions_BTm1 = some_clips(game)
+    frames_BTHWC, actions_BTm1, _ = some_clips(game)
     whole = model.loss(frames_BTHWC, actions_BTm1)[0]
     halves = [model.loss(frames_BTHWC[part], actions_BTm1[part])[0] for part in (slice(4), slice(4, 8))]
     torch.testing.assert_close(whole, torch.stack(halves).mean())
@@ -128,14 +129,14 @@ def test_the_dynamics_see_the_true_actions_and_infer_those_that_are_unknown(game
     partly_BTm1[:, 1] = -1
     expected_BTm1 = clips.actions_BTm1.clone()
     expected_BTm1[:, 1] = inferred_BTm1[:, 1]
-    assert torch.equal(stage.encode(Batch(clips.frames_BTHWC, partly_BTm1))[1], expected_BTm1)
+    assert torch.equal(stage.encode(clips._replace(actions_BTm1=partly_BTm1))[1], expected_BTm1)
 
 
 def test_an_action_permuted_in_the_store_changes_the_loss(game: FrameStore) -> None:
-    frames_BTHWC, actions_BTm1 = some_clips(game)
+    frames_BTHWC, actions_BTm1, first_BHWC = some_clips(game)
     stage = DynamicsStage(known_world(), frames_BTHWC)
     losses = [
-        stage.loss(Batch(frames_BTHWC, given_BTm1), clip_generators(0, range(8)))[0].item()
+        stage.loss(Batch(frames_BTHWC, given_BTm1, first_BHWC), clip_generators(0, range(8)))[0].item()
         for given_BTm1 in (actions_BTm1, actions_BTm1.clone(), (actions_BTm1 + 1) % 5)
     ]
     assert losses[0] == losses[1] != losses[2]

@@ -146,7 +146,7 @@ def test_in_bfloat16_the_dynamics_learn_on_the_tokens_of_play() -> None:
     world = new_world(recipe).eval()
     frames_BTHWC = torch.stack([torch.from_numpy(game_rollout(seed, 4)[0]) for seed in range(4)])
     world.tokenizer.initialize_from_data(frames_BTHWC, torch.Generator().manual_seed(0))  # many codes
-    clips = Batch(frames_BTHWC, torch.full((4, 3), -1))
+    clips = Batch(frames_BTHWC, torch.full((4, 3), -1), frames_BTHWC[:, 0])
     played = world.tokenizer.encode(frames_BTHWC), world.latent_actions.encode(frames_BTHWC)
     with torch.autocast("cpu", torch.bfloat16):
         assert not torch.equal(world.tokenizer.encode(frames_BTHWC), played[0])

@@ -33,7 +33,7 @@ def test_ranks_divide_the_clips_of_one_and_their_number_may_change(game: FrameSt
     for step in (0, 1, 7):
         whole = clips(step, range(phase.batch))
         parts = [clips(step, Ranks(rank=rank, size=size).rows(phase.batch)) for rank in range(size)]
-        for kind in range(2):  # frames and actions
+        for kind in range(3):  # frames, actions and first frames
             assert torch.equal(torch.cat([part[kind] for part in parts]), whole[kind])
     sampler = ClipSampler(game, phase.frames, 3)
     batch = clips(2, range(phase.batch))

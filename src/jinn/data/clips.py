@@ -41,6 +41,12 @@ class ClipSampler:
         starts = index - np.where(row > 0, self._ends[row - 1], 0)
         return self._episodes[row], starts
 
+    def firsts(self, numbers: range, starts: np.ndarray) -> np.ndarray:
+        """A frame up to which the past of each clip goes back, int64 ``(B,)``: for half of the clips their own start,
+        for the others any frame of the episode up to it."""
+        shares = _hash(self.seed, numbers, stream=1) / 2.0**64
+        return starts - (np.maximum(2 * shares - 1, 0) * (starts + 1)).astype(np.int64)
+
     def batch(self, step: int, batch: int) -> Tensor:
         """uint8 ``frames_BTHWC`` of the clips of a step."""
         return read_clips(self.store, *self.locate(range(step * batch, (step + 1) * batch)), self.frames)
@@ -73,10 +79,13 @@ class Batch(NamedTuple):
     Attributes:
         frames_BTHWC: uint8.
         actions_BTm1: int64 true actions, -1 where they are unknown.
+        first_BHWC: uint8, a frame of the same video from before the clip, or its own first one (`ClipSampler.firsts`).
+            Only dynamics whose first frame stays in the window read it.
     """
 
     frames_BTHWC: Tensor
     actions_BTm1: Tensor
+    first_BHWC: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with both tensors changed in the same way: copied to a device, or cut into parts."""
@@ -140,10 +149,15 @@ def _long_enough(store: FrameStore, frames: int, split: str | np.ndarray) -> np.
     return episodes[lengths >= frames]
 
 
-def _hash(seed: int, numbers: range) -> np.ndarray:
-    """A uniform uint64 for each number: splitmix64 (Steele et al. 2014) as a counter-based generator."""
+def _hash(seed: int, numbers: range, stream: int = 0) -> np.ndarray:
+    """A uniform uint64 for each number: splitmix64 (Steele et al. 2014) as a counter-based generator.
+
+    Another ``stream`` gives other values for the same numbers.
+    """
     with np.errstate(over="ignore"):
         key = _mix(np.array([seed], np.int64).view(np.uint64) + _GOLDEN)
+        for _ in range(stream):
+            key = _mix(key + _GOLDEN)
         return _mix(key + (np.array(numbers, np.uint64) + np.uint64(1)) * _GOLDEN)
 
 

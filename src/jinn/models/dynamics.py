@@ -113,7 +113,13 @@ class Dynamics(nn.Module):
         rate_BT1[:, 0] = 0.0
         return uniform(generators, frames, tokens) < rate_BT1
 
-    def loss(self, tokens_BTN: Tensor, actions_BTm1: Tensor, generators: Generators) -> Loss:
+    def loss(
+        self,
+        tokens_BTN: Tensor,
+        actions_BTm1: Tensor,
+        generators: Generators,
+        first_BN: Tensor | None = None,
+    ) -> Loss:
         """Cross-entropy of the masked tokens: the mean over each clip's, and then the mean over clips.
 
         So every clip counts the same whichever others share its batch, and a batch may be split.
@@ -122,6 +128,8 @@ class Dynamics(nn.Module):
             tokens_BTN: int64 from the frozen tokenizer; these are the targets, and no mask ever touches them.
             actions_BTm1: int64 from the LAM. Indices carry no gradient: the paper's stop-gradient.
             generators: one per clip, for its masks.
+            first_BN: tokens that the transformer sees in place of the first frame, as in play where the first frame
+                of a roll-out stays in the window; what the second frame is conditioned on stays the first one.
 
         Returns:
             The loss, and for the log: ``nll`` in nats per token, and ``accuracy``, the fraction of masked
@@ -135,7 +143,9 @@ class Dynamics(nn.Module):
         weight_X = to_device(weight_B[masked_X // (T * N)], device)
         masked_X, masked_BTN = to_device(masked_X, device), to_device(masked_BTN, device)
         inputs_BTN = tokens_BTN.masked_fill(masked_BTN, self.mask_token)
-        x_BTND = self.transformer(self.embed(inputs_BTN, actions_BTm1, tokens_BTN))
+        if first_BN is not None:
+            inputs_BTN[:, 0] = first_BN
+        x_BTND = self(inputs_BTN, actions_BTm1, tokens_BTN)
         nll_X, right_X = self.digits.nll(x_BTND.flatten(0, 2)[masked_X], tokens_BTN.flatten()[masked_X])
         nll = (nll_X * weight_X).sum()
         return nll, {"nll": nll.detach(), "accuracy": (right_X * weight_X).sum()}

@@ -176,7 +176,8 @@ def described_clips(source: Source, recorded: bool = False) -> tuple[FrameStore,
         episodes = episodes[store.has_actions[episodes]]
     frames = min(12, int(store.lengths[episodes].max()))
     clips = evenly_spaced_clips(store, frames, episodes, 100)
-    return store, Batch(read_clips(store, *clips, frames), read_actions(store, *clips, frames))
+    frames_BTHWC = read_clips(store, *clips, frames)
+    return store, Batch(frames_BTHWC, read_actions(store, *clips, frames), frames_BTHWC[:, 0])
 
 
 def fit_to_actions(recipe: Recipe, source: Source, base: World | None, actions: Actions) -> Recipe:
@@ -284,11 +285,15 @@ def clips_of(
     def clips(step: int, rows: range) -> Batch:
         sampler = sampler_of(min(step * source.num_chunks // config.steps, source.num_chunks - 1))
         first = step * config.batch
-        starts = sampler.locate(range(first + rows.start, first + rows.stop))
-        actions_BTm1 = read_actions(sampler.store, *starts, config.frames)
-        if (frames_FHWC := frames_of(sampler.store)) is not None:
-            return Batch(gather_clips(frames_FHWC, sampler.store, *starts, config.frames), actions_BTm1)
-        return Batch(read_clips(sampler.store, *starts, config.frames), actions_BTm1)
+        numbers = range(first + rows.start, first + rows.stop)
+        episodes, starts = sampler.locate(numbers)
+        frames_FHWC = frames_of(sampler.store)
+        read = read_clips if frames_FHWC is None else partial(gather_clips, frames_FHWC)
+        return Batch(
+            read(sampler.store, episodes, starts, config.frames),
+            read_actions(sampler.store, episodes, starts, config.frames),
+            read(sampler.store, episodes, sampler.firsts(numbers, starts), 1).squeeze(1),
+        )
 
     return clips
 

@@ -125,8 +125,12 @@ class DynamicsStage(Stage):
         world.latent_actions.requires_grad_(False)
 
     def loss(self, clips: Batch, generators: Generators) -> Loss:
-        """The loss of `jinn.models.dynamics`."""
-        return self.world.dynamics.loss(*self.encode(clips), generators)
+        """The loss of `jinn.models.dynamics`; where the first frame stays in the window, with one from long before."""
+        world, first_BN = self.world, None
+        if world.dynamics.keep_first:
+            with exact(clips.first_BHWC):
+                first_BN = world.tokenizer.encode(clips.first_BHWC.unsqueeze(1)).squeeze(1)
+        return world.dynamics.loss(*self.encode(clips), generators, first_BN)
 
     def encode(self, clips: Batch) -> tuple[Tensor, Tensor]:
         """``tokens_BTN, actions_BTm1`` of clips, as in play. Where actions are known, only those that were not recorded

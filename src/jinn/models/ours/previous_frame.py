@@ -46,7 +46,7 @@ class PreviousFrameDynamicsConfig:
         clean_frames: fraction of the frames that training does not mask, in [0, 1).
         doubt: largest probability with which training replaces an action by a random one, in [0, 1].
         keep_first: whether the first frame of a roll-out (of a longer prompt: the oldest in the window) stays in
-            the window.
+            the window. Half of the clips of the training begin with a frame from any time before.
         digit_hidden: units of the head that draws the digits of a token one after another
             (`jinn.models.ours.causal_digits`); 0 draws each by itself.
     """
@@ -117,9 +117,15 @@ class PreviousFrameDynamics(Dynamics):
         )
         return believe(torch.where(is_random_BTm1, random_BTm1, actions_BTm1), num_actions, doubt_B1)
 
-    def loss(self, tokens_BTN: Tensor, actions_BTm1: Tensor, generators: Generators) -> Loss:
+    def loss(
+        self,
+        tokens_BTN: Tensor,
+        actions_BTm1: Tensor,
+        generators: Generators,
+        first_BN: Tensor | None = None,
+    ) -> Loss:
         """As in `Dynamics`, on the actions of `perceive`."""
-        return super().loss(tokens_BTN, self.perceive(actions_BTm1, generators), generators)
+        return super().loss(tokens_BTN, self.perceive(actions_BTm1, generators), generators, first_BN)
 
     def sample_mask(self, frames: int, tokens: int, generators: Generators) -> Tensor:
         """As in `Dynamics`, but every frame has its own rate, early or late, and some frames stay clean."""
