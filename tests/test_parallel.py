@@ -17,7 +17,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
+from helpers_processes import command, on_two_ranks
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import write_game
@@ -25,6 +28,7 @@ from jinn.models.quantize import VQConfig
 from jinn.models.transformer import STTransformer, TransformerConfig
 from jinn.recipes import paper_coinrun, tiny
 from jinn.training.checkpoints import newest
+from jinn.training.optim import TrainingConfig, make_optimizers
 from jinn.training.parallel import (
     ParallelConfig,
     Ranks,
@@ -32,6 +36,7 @@ from jinn.training.parallel import (
     clip_gradients,
     distribute,
     gather,
+    join,
     outline,
 )
 from jinn.training.recipe import Recipe
@@ -82,12 +87,17 @@ OPTIONS = (
 )
 
 
+def train(store: FrameStore, run: Path, *options: str) -> list[str]:
+    """The arguments of `jinn train`."""
+    return ["train", str(store.path), "--out", str(run), *OPTIONS, *options]
+
+
 def start(store: FrameStore, run: Path, *options: str) -> subprocess.Popen[bytes]:
-    """`jinn train` on two processes."""
+    """`jinn train` on two processes of torchrun."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "jinn"]
-    command = [sys.executable, *launch, "train", str(store.path), "--out", str(run), *OPTIONS, *options]
+    arguments = [sys.executable, *launch, *train(store, run, *options)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
 
 
 def finish(process: subprocess.Popen[bytes]) -> str:
@@ -122,9 +132,7 @@ def alone(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def two(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("two") / "run"
-    process = start(game, run)
-    said = finish(process)
-    assert process.returncode == 0, said
+    on_two_ranks(run.parent, command, train(game, run))
     return run
 
 
@@ -132,38 +140,25 @@ def test_two_ranks_train_the_same_weights_as_one(alone: Path, two: Path) -> None
     assert_same(alone, two)
 
 
-MUON = """
-import sys, torch
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
-from jinn.training.optim import TrainingConfig, make_optimizers
-from jinn.training.parallel import ParallelConfig, join
-
-torch.manual_seed(0)
-model = torch.nn.Sequential(
-    torch.nn.Conv2d(3, 20, 3), torch.nn.Flatten(), torch.nn.Linear(720, 33), torch.nn.Linear(33, 24)
-)
-frames = torch.randn(100, 3, 8, 8)  # fewer than 33 would leave directions of rounding errors only
-with join(ParallelConfig(), torch.device("cpu")) as ranks:
-    if ranks.mesh is not None:
-        fully_shard(model, mesh=ranks.mesh["data"])
-    model(frames).square().mean().backward()
-    for optimizer in make_optimizers(TrainingConfig(optimizer="muon", learning_rate=0.1), [model]):
-        optimizer.step()
-    state = {k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in model.state_dict().items()}
-    if ranks.first:
-        torch.save(state, sys.argv[1])
-"""
+def orthogonalise(place: Path) -> None:
+    """A step of Muon, on one rank or on several; saves the weights."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 20, 3), nn.Flatten(), nn.Linear(720, 33), nn.Linear(33, 24))
+    frames = torch.randn(100, 3, 8, 8)  # fewer than 33 would leave directions of rounding errors only
+    with join(ParallelConfig(), torch.device("cpu")) as ranks:
+        if ranks.mesh is not None:
+            fully_shard(model, mesh=ranks.mesh["data"])
+        model(frames).square().mean().backward()
+        for optimizer in make_optimizers(TrainingConfig(optimizer="muon", learning_rate=0.1), [model]):
+            optimizer.step()
+        state = {k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in model.state_dict().items()}
+        if ranks.first:
+            torch.save(state, place)
 
 
 def test_muon_orthogonalises_whole_matrices_on_two_ranks(tmp_path: Path) -> None:
-    script = tmp_path / "muon.py"
-    script.write_text(MUON)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for how, place in (([], "one.pt"), (launch, "two.pt")):
-        command = [sys.executable, *how, str(script), str(tmp_path / place)]
-        said = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-        assert said.returncode == 0, said.stderr
+    orthogonalise(tmp_path / "one.pt")
+    on_two_ranks(tmp_path, orthogonalise, tmp_path / "two.pt")
     one, two = (torch.load(tmp_path / place, weights_only=True) for place in ("one.pt", "two.pt"))
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-5, msg=name)
@@ -176,17 +171,6 @@ def test_neither_micro_batches_nor_recomputation_change_the_result(
     run_recipe(short(), game, tmp_path / "run", "run", parallel=layout, precision="float32")
     assert_same(alone, tmp_path / "run")
 
-
-JOINT = """
-import sys
-from pathlib import Path
-from jinn.data.store import FrameStore
-from jinn.training.run import run_recipe
-from test_parallel import LAYOUTS, joint
-store, run, layout = sys.argv[1:]
-layout = LAYOUTS[layout]
-run_recipe(joint(), FrameStore.open(store), Path(run), "run", parallel=layout, precision="float32")
-"""
 
 LAYOUTS = {
     "data": ParallelConfig(accumulate=2),
@@ -211,23 +195,25 @@ def joint() -> Recipe:
     )
 
 
+def train_joint(store: Path, run: Path, layout: str) -> None:
+    parallel = LAYOUTS[layout]
+    run_recipe(joint(), FrameStore.open(store), run, "run", parallel=parallel, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def joint_alone(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("joint") / "run"
+    run_recipe(joint(), game, run, "run", precision="float32")
+    return run
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_papers_joint_training_on_two_ranks(layout: str, game: FrameStore, tmp_path: Path) -> None:
+def test_the_papers_joint_training_on_two_ranks(
+    layout: str, joint_alone: Path, game: FrameStore, tmp_path: Path
+) -> None:
     """Ranks have different clips or different heads; codebooks learn from the latents of all ranks."""
-    script = tmp_path / "joint.py"
-    script.write_text(JOINT)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        [sys.executable, *launch, str(game.path), str(tmp_path / "two"), layout],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-    )
-    run_recipe(joint(), game, tmp_path / "alone", "run", precision="float32")
-    said = finish(process)
-    assert process.returncode == 0, said
-    assert_same(tmp_path / "alone", tmp_path / "two")
+    on_two_ranks(tmp_path, train_joint, game.path, tmp_path / "two", layout)
+    assert_same(joint_alone, tmp_path / "two")
 
 
 def a_rank_of(process: subprocess.Popen[bytes]) -> int:
@@ -257,9 +243,7 @@ def test_a_killed_rank_changes_nothing_and_a_run_resumes_with_another_number_of_
     assert process.returncode != 0  # torchrun stopped the other one too
     assert newest(run / "checkpoints" / "dynamics") is None
     shutil.copytree(run, copy)
-    process = start(game, run)
-    said = finish(process)
-    assert process.returncode == 0, said
+    on_two_ranks(tmp_path, command, train(game, run))
     assert figures(run) == figures(two)
     whole, killed = World.load(two).state_dict(), World.load(run).state_dict()
     assert [name for name in whole if not torch.equal(whole[name], killed[name])] == []
@@ -283,26 +267,27 @@ def test_a_signal_stops_all_ranks_at_the_same_step(game: FrameStore, tmp_path: P
 
 
 def test_bfloat16_stays_near_float32_in_one_process_and_in_two(game: FrameStore, tmp_path: Path) -> None:
-    """At a low learning rate losses agree to 4%: bfloat16 has three digits, and the difference grows with the steps.
+    """At low learning rates losses agree to half a percent: bfloat16 has three digits.
 
-    Most of it is the tokenizers': after five steps some of their tokens differ, and so what the dynamics learn on.
+    The tokenizer's rate is the lowest: if some of its tokens differed, the dynamics would learn on others.
     """
-    rate = 5e-5
+    rates = {"tokenizer_training": 1e-7, "latent_action_training": 5e-5, "dynamics_training": 5e-5}
     gentle = {
-        name: replace(getattr(short(), name), learning_rate=rate, final_learning_rate=rate) for name in STEPS
+        name: replace(getattr(short(), name), learning_rate=rate, final_learning_rate=rate)
+        for name, rate in rates.items()
     }
-    options = [f"{name}.{which}learning_rate={rate}" for name in STEPS for which in ("", "final_")]
     run_recipe(replace(short(), **gentle), game, tmp_path / "exact", "run", precision="float32")
     run_recipe(replace(short(), **gentle), game, tmp_path / "one", "run", precision="bfloat16")
-    process = start(game, tmp_path / "two", "--set", *options, "--precision=bfloat16")
-    said = finish(process)
-    assert process.returncode == 0, said
+    options = [
+        f"{name}.{which}learning_rate={rate}" for name, rate in rates.items() for which in ("", "final_")
+    ]
+    on_two_ranks(tmp_path, command, train(game, tmp_path / "two", "--set", *options, "--precision=bfloat16"))
     exact = figures(tmp_path / "exact")
     for run in (tmp_path / "one", tmp_path / "two"):
         near = figures(run)
         assert [line[:2] for line in near] == [line[:2] for line in exact]
         assert near != exact
-        np.testing.assert_allclose([line[2] for line in near], [line[2] for line in exact], rtol=0.04)
+        np.testing.assert_allclose([line[2] for line in near], [line[2] for line in exact], rtol=0.005)
 
 
 def test_a_run_keeps_the_precision_it_began_with(game: FrameStore, tmp_path: Path) -> None:

@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 import torch
 
+from helpers_processes import PATIENCE, command, fork
+from helpers_training import micro
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import write_game
 from jinn.files import read_tensors
-from jinn.recipes import paper_coinrun, tiny
+from jinn.recipes import paper_coinrun
 from jinn.training.checkpoints import Saver, newest
 from jinn.training.loop import Interrupted
-from jinn.training.optim import TrainingConfig
 from jinn.training.parallel import ParallelConfig, Ranks
 from jinn.training.recipe import Recipe
 from jinn.training.run import run_recipe
@@ -34,19 +35,17 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def game(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
-    return write_game(tmp_path_factory.mktemp("game") / "store", episodes=300, length=41, seed=0)
+    return write_game(tmp_path_factory.mktemp("game") / "store", episodes=40, length=21, seed=0)
 
 
 def short() -> Recipe:
     """All phases in a few seconds, with every kind of event."""
-    recipe = tiny()
-    phase = {"warmup": 2, "checkpoint_every": 3, "preview_every": 7, "log_every": 2, "batch": 4}
+    recipe = micro(steps=20, warmup=2, checkpoint_every=3, preview_every=15, log_every=2, batch=4)
+    dynamics = recipe.dynamics_training
     return replace(
         recipe,
-        tokenizer_training=replace(recipe.tokenizer_training, steps=20, **phase),
-        dynamics_training=replace(recipe.dynamics_training, steps=40, **phase),
-        latent_action_training=replace(recipe.latent_action_training or TrainingConfig(), steps=20, **phase),
-        self_rollout_training=replace(recipe.dynamics_training, steps=10, **phase),
+        dynamics_training=replace(dynamics, steps=40),
+        self_rollout_training=replace(dynamics, steps=10),
     )
 
 
@@ -65,10 +64,9 @@ SHORT = """
 STAGES = ("tokenizer", "latent_actions", "dynamics")
 
 
-def start(store: FrameStore, run: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "jinn", "train", str(store.path), "--out", str(run), *SHORT.split()]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+def train(store: FrameStore, run: Path) -> list[str]:
+    """The arguments of `jinn train`."""
+    return ["train", str(store.path), "--out", str(run), *SHORT.split()]
 
 
 def progress(run: Path) -> list[str]:
@@ -82,23 +80,24 @@ def read_checkpoint(place: Path) -> dict[str, torch.Tensor]:
 
 def test_ten_kills_change_nothing(game: FrameStore, tmp_path: Path) -> None:
     """SIGKILL at random moments, ten times, then to the end: the weights equal those of an uninterrupted run."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = start(game, whole)
-    assert process.communicate()[0] is not None
-    assert process.returncode == 0
+    whole, killed, said = (tmp_path / name for name in ("whole", "killed", "said"))
+    process = fork(said, command, train(game, whole))
+    process.join(PATIENCE)
+    assert process.exitcode == 0, said.read_text()
     chance = random.Random(0)
     for _ in range(10):
-        process, before = start(game, killed), progress(killed)
+        before = progress(killed)
+        process = fork(said, command, train(game, killed))
         while progress(killed) == before:  # each process makes progress and is killed soon after
-            assert process.poll() is None, process.communicate()[0]
+            assert process.is_alive(), said.read_text()
             time.sleep(0.001)
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-    process = start(game, killed)
-    said = process.communicate()[0]
-    assert process.returncode == 0, said
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    process = fork(said, command, train(game, killed))
+    process.join(PATIENCE)
+    assert process.exitcode == 0, said.read_text()
     for stage in STAGES:
         places = [newest(run / "checkpoints" / stage) for run in (whole, killed)]
         assert places[0] is not None
@@ -113,7 +112,12 @@ def test_ten_kills_change_nothing(game: FrameStore, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_saves_and_prints_how_to_resume(game: FrameStore, tmp_path: Path) -> None:
-    process = start(game, tmp_path / "run")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jinn", *train(game, tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     while newest(tmp_path / "run" / "checkpoints" / "tokenizer") is None:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
