@@ -6,15 +6,19 @@ Files are written under a temporary name, flushed, and renamed: a reader sees th
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import importlib.util
 import json
 import os
+import re
+import shutil
 import sys
+import tempfile
 import types
 import typing
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -26,6 +30,11 @@ from torch import Tensor
 from jinn.contracts import JinnError
 
 T = TypeVar("T")
+
+TEMPORARY, LOCK = (
+    ".jinn.tmp",
+    "lock",
+)  # how the names of temporary folders end, and the file in them that is locked
 
 
 def to_dict(config: Any) -> Any:
@@ -100,20 +109,72 @@ def read_config(kind: type[T], path: Path, values: Any, advice: str = "restore i
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which then takes the place of ``path``; the file is on the disk after that."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A temporary path to write to, which then takes the place of ``path``; the file is on the disk after that.
+
+    An `OSError` on the way names ``path``, and the old file stays.
+    """
+    with named(path):
+        with temporary_folder(f".{path.name}", path.parent) as folder:
+            yield folder / path.name
+            with (folder / path.name).open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(folder / path.name, path)
+        sync_names(path.parent)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Errors of the operating system name this path, and no temporary one or none at all."""
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
         raise
-    if os.name == "posix":  # the new name itself must reach the disk, too
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+
+
+def sync_names(folder: Path) -> None:
+    """Put the names of a folder's files on the disk: what was renamed has its new name after a power failure."""
+    if os.name == "posix":
+        opened = os.open(folder, os.O_RDONLY)
+        os.fsync(opened)
+        os.close(opened)
+
+
+@contextmanager
+def temporary_folder(name: str, parent: Path | None = None) -> Iterator[Path]:
+    """A new folder for temporary files, by default in the system's place for them. It is removed in the end.
+
+    A process that is killed leaves its folders behind, but no longer holds their locks: the next one that needs a
+    folder at the same place removes them.
+    """
+    parent = parent or Path(tempfile.gettempdir())
+    for left in parent.glob(f"*{TEMPORARY}"):
+        with suppress(OSError, JinnError):  # it is in use, or somebody else's
+            locked(left / LOCK, "").close()
+            shutil.rmtree(left, ignore_errors=True)
+    lock: IO[bytes] | None = None
+    while True:
+        folder = Path(tempfile.mkdtemp(TEMPORARY, f"{name}.", parent))
+        try:
+            lock = locked(folder / LOCK, "")
+        except (JinnError, FileNotFoundError):
+            continue  # another process took it for a left one just now
+        except OSError:
+            pass  # not every file system has locks
+        break
+    try:
+        yield folder
+    finally:
+        if lock is not None:
+            lock.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder if it is missing; raises `OSError` now, and not after hours of work, if nothing can be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with named(folder), temporary_folder(".test", folder):
+        pass
 
 
 def locked(path: Path, sentence: str) -> IO[bytes]:
@@ -164,8 +225,17 @@ def read_json(path: Path) -> Any:
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write safetensors atomically, from any device."""
     with replacing(path) as temporary:
-        save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, temporary)
+        try:
+            save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, temporary)
+        except SafetensorError as error:
+            raise system_error(error) or error from None
         temporary.chmod(0o644)  # safetensors makes files that nobody else may read
+
+
+def system_error(error: SafetensorError) -> OSError | None:
+    """The error of the operating system that one of safetensors tells in its text, if it does."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
 
 
 def tensor_files(path: Path) -> list[Path]:
@@ -237,3 +307,24 @@ def cache_folder() -> Path:
     """The folder for what can be made again, such as features of real clips: JINN_CACHE, or in the user's cache."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("JINN_CACHE") or Path(home) / "jinn")
+
+
+# The numbers of what a user mends by making room, and by another place.
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def what_to_do(error: OSError) -> str:
+    """An error of the operating system as a sentence that says what to do about it."""
+    place, why = error.filename, error.strerror or str(error)
+    if error.errno in NO_ROOM:
+        where = f"for {place}" if place else "on the disk"
+        return f"there is no room {where} ({why}): make room, and give the same command again"
+    if error.errno in FORBIDDEN and place:
+        another = "name another place"
+        if Path(place).is_relative_to(cache_folder()):
+            another = "set JINN_CACHE to another folder"
+        elif TEMPORARY in place:
+            another = "set TMPDIR to another folder"
+        return f"{place} may not be read or written ({why}): allow it, or {another}"
+    return f"{place}: {why}" if place else why

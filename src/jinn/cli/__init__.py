@@ -6,7 +6,6 @@ mistake ends as one sentence and exit code 2.
 
 from __future__ import annotations
 
-import errno
 import functools
 import importlib.util
 import sys
@@ -33,6 +32,7 @@ from jinn.cli.publish import publish
 from jinn.cli.teach import teach
 from jinn.cli.train import train
 from jinn.errors import JinnError
+from jinn.files import what_to_do
 
 # Each command, and the extra of the package that it needs.
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
@@ -54,9 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         parse(arguments)()
-    except (JinnError, OSError) as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        say_error("the disk is full: make room, and give the same command again" if full else str(error))
+    except JinnError as error:
+        say_error(str(error))
+        return 2
+    except OSError as error:
+        say_error(what_to_do(error))
         return 2
     except ModuleNotFoundError as error:
         package, extra = (error.name or "jinn").partition(".")[0], COMMANDS[arguments[0]][1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +14,7 @@ from jinn.cli.data import with_options
 from jinn.cli.info import key_table
 from jinn.data.store import FrameStore
 from jinn.errors import JinnError
+from jinn.files import temporary_folder
 from jinn.world.folder import check_teachable, copy_taught, write_keys
 from jinn.world.keys import Taught, key_names
 from jinn.world.keys import teach as teach_keys
@@ -81,10 +81,8 @@ def labelled_play(
             raise JinnError("--frames and --env are for environments: a store is read whole, leave them out")
         yield FrameStore.open(source)
         return
-    with tempfile.TemporaryDirectory(
-        prefix="jinn-teach-",
-        ignore_cleanup_errors=True,  # Windows removes no file that is mapped, and the store's are
-    ) as folder:
+    with temporary_folder("jinn-teach") as scratch:
+        folder = scratch / "store"
         with progress() as show:
             ingest(
                 [with_options(source, options)],

@@ -8,13 +8,11 @@ is written whole or not at all.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -97,6 +95,7 @@ def ingest(
 
     Raises:
         JinnError: A source does not exist or does not fit the store, or nothing at all could be read.
+        OSError: The store cannot be written, for example because the disk is full; the same call goes on later.
     """
     out = Path(out)
     games = [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
@@ -118,7 +117,7 @@ def ingest(
     num_actions = max((own.num_actions for own in native.values()), default=0)
     names, *more = {own.action_names for own in native.values() if own.num_actions} or {None}
     names = None if more else names
-    with _full_disk_is_told(out), StoreWriter(out, size_hw, fps, num_actions, action_names=names) as writer:
+    with StoreWriter(out, size_hw, fps, num_actions, action_names=names) as writer:
         old_frames = writer.num_frames
         resumed, skipped, warnings = _add_films(writer, films, progress)
         resumed += sum(_add_play(writer, play, progress) for play in plays)
@@ -129,16 +128,6 @@ def ingest(
     return Summary(
         episodes, added, added / fps / 3600, resumed, writer.num_heldout, tuple(skipped), tuple(warnings)
     )
-
-
-@contextmanager
-def _full_disk_is_told(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise JinnError(f"the disk of {out} is full: make room and run the same command again") from error
 
 
 def by_reason(files: Sequence[tuple[str, str]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -26,9 +27,17 @@ from jinn.data.store_format import (
     shard_path,
     write_index,
 )
+from jinn.files import TEMPORARY, named
 
 SHARD_BYTES = 2**30
-FILES = ("frames-*.bin", "actions.bin", "index.npz", "store.json", "writer.lock", ".*.tmp")  # of a store
+FILES = (
+    "frames-*.bin",
+    "actions.bin",
+    "index.npz",
+    "store.json",
+    "writer.lock",
+    f"*{TEMPORARY}",
+)  # of a store
 
 
 class StoreWriter(AbstractContextManager["StoreWriter"]):
@@ -214,7 +223,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         """Make all ended episodes durable, and visible to readers that open the store from now on."""
         started = time.monotonic()
         for path in self._unsynced:
-            with path.open("rb+") as file:
+            with named(path), path.open("rb+") as file:
                 os.fsync(file.fileno())
         self._unsynced.clear()
         columns = {name: np.array(self._columns[name], dtype) for name, dtype in COLUMNS.items()}
@@ -256,11 +265,11 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             self._lock.close()
         if not self.num_episodes:
             for path in [path for pattern in FILES for path in self.path.glob(pattern)]:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             self.path.rmdir()
 
     def _write(self, path: Path, offset: int, values: np.ndarray) -> None:
         self._unsynced.add(path)
-        with path.open("rb+" if path.exists() else "wb") as file:
+        with named(path), path.open("rb+" if path.exists() else "wb") as file:
             file.seek(offset)
             file.write(np.ascontiguousarray(values).data)

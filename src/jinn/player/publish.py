@@ -28,7 +28,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from jinn.errors import JinnError
-from jinn.files import replacing
+from jinn.files import TEMPORARY, replacing, write_json
 from jinn.player.api import STATIC, describe_world
 from jinn.player.decoders import Decoders
 from jinn.player.pictures import to_png
@@ -40,6 +40,7 @@ from jinn.world.web import WebWorld
 from jinn.world.world import World
 
 RUNTIME = f"ort-{PACKAGE.rpartition('@')[2]}"  # the folder of the runtime
+UNFINISHED = ".jinn-publish"  # lists the files of a site that is being written, and of the one before
 SITE = "const SITE = "  # how sw.js begins, which lists the files of the site
 SLOWEST = 5.0  # frames per second; a slower world is refused
 # Floating-point operations per second of WebAssembly on one core of a usual laptop, from the built-in worlds.
@@ -98,26 +99,37 @@ def publish(worlds: dict[str, Exported], out: Path, site: Site, runtime: Runtime
         files["index.html"] = _forward(next(iter(worlds)), site).encode()
     files |= _shared_files([exported.world for exported in worlds.values()], site)
     files["sw.js"] = _service_worker(files)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / UNFINISHED, sorted(old | set(files)))
     for path, data in files.items():  # the service worker last: browsers look there for what is new
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         with replacing(out / path) as temporary:
             temporary.write_bytes(data)
     for path in old - set(files):
         (out / path).unlink(missing_ok=True)
+    (out / UNFINISHED).unlink()
     return {path: len(data) for path, data in files.items()}
 
 
 def earlier_files(out: Path) -> set[str]:
-    """The files of the site that lies in a folder; raises `JinnError` if it holds something else."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    """The files of the site that lies in a folder, finished or not; raises `JinnError` if it holds something else."""
+    if not out.exists() or (out.is_dir() and all(path.name.endswith(TEMPORARY) for path in out.iterdir())):
         return set()
     try:
-        first = (out / "sw.js").read_text(encoding="utf-8").partition("\n")[0]
-        listed = json.loads(first.removeprefix(SITE).rstrip(";")) if first.startswith(SITE) else {}
-        paths = {str(path) for path in (*listed["files"], *listed["packs"])}
-    except (OSError, ValueError, KeyError, TypeError):
+        if (out / UNFINISHED).exists():
+            paths = set(json.loads((out / UNFINISHED).read_text(encoding="utf-8")))
+        else:
+            first = (out / "sw.js").read_text(encoding="utf-8").partition("\n")[0]
+            listed = json.loads(first.removeprefix(SITE).rstrip(";")) if first.startswith(SITE) else {}
+            paths = {*listed["files"], *listed["packs"]}
+        return {path for path in paths if path and not path.endswith("/") and _is_inside(path)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise JinnError(f"{out} holds something that jinn publish did not write: name a new folder") from None
-    return {path for path in paths if path and not path.endswith("/") and ".." not in Path(path).parts}
+
+
+def _is_inside(path: str) -> bool:
+    """Whether a path that a file names stays in the site's folder."""
+    return not Path(path).is_absolute() and ".." not in Path(path).parts
 
 
 def frames_per_second(world: World) -> float:

@@ -10,12 +10,11 @@ import hashlib
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from jinn.errors import JinnError
-from jinn.files import cache_folder, replacing
+from jinn.files import cache_folder, replacing, temporary_folder
 
 PACKAGE = "onnxruntime-web@1.30.0"
 SCRIPT, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
@@ -65,8 +64,8 @@ def _fetch(folder: Path) -> None:
     by_hand = f"or name a folder with the files {SCRIPT} and {WASM} of {PACKAGE} (--runtime FOLDER)"
     if npm is None:
         raise JinnError(f"a page needs ONNX Runtime Web, which npm downloads once: install npm, {by_hand}")
-    with tempfile.TemporaryDirectory(prefix="jinn-runtime-") as scratch:
-        command = [npm, "pack", PACKAGE, "--ignore-scripts", "--silent", "--pack-destination", scratch]
+    with temporary_folder("jinn-runtime") as scratch:
+        command = [npm, "pack", PACKAGE, "--ignore-scripts", "--silent", "--pack-destination", str(scratch)]
         try:
             made = subprocess.run(
                 command, cwd=scratch, capture_output=True, text=True, timeout=PATIENCE, check=False
@@ -74,18 +73,21 @@ def _fetch(folder: Path) -> None:
             why = (made.stderr or made.stdout).strip().rpartition("\n")[-1] if made.returncode else ""
         except subprocess.TimeoutExpired:
             why = f"it took longer than {PATIENCE // 60} minutes"
-        archives = list(Path(scratch).glob("*.tgz"))
+        archives = list(scratch.glob("*.tgz"))
         if why or not archives:
             raise JinnError(
                 f"npm could not download {PACKAGE} ({why or 'no file came'}): try again, {by_hand}"
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        files: dict[str, bytes] = {}
         try:
             with tarfile.open(archives[0]) as archive:
                 for name in SHA256:
                     file = archive.extractfile(f"package/dist/{name}")
                     assert file is not None
-                    with replacing(folder / name) as temporary:
-                        temporary.write_bytes(file.read())
+                    files[name] = file.read()
         except (tarfile.TarError, OSError, EOFError, KeyError) as error:
             raise JinnError(f"the download of {PACKAGE} is damaged ({error}): try again, {by_hand}") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(data)

@@ -61,6 +61,14 @@ class Saver(AbstractContextManager["Saver"]):
         alone = partial(torch.set_num_threads, 1)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jinn-checkpoint", initializer=alone)
         self._pending: Future[Any] | None = None
+        if ranks.first and (last := newest(folder)):
+            self._keep(last)
+
+    def _keep(self, checkpoint: Path) -> None:
+        """Remove what else lies in the folder: older checkpoints, and halves that a killed process left."""
+        for other in self._folder.iterdir():
+            if other != checkpoint:
+                shutil.rmtree(other, ignore_errors=True)
 
     def save(
         self, step: int, finished: bool, tensors: dict[str, Tensor], export: Callable[[], object] | None
@@ -95,9 +103,7 @@ class Saver(AbstractContextManager["Saver"]):
         final = self._folder / f"step-{state.step:08d}"
         shutil.rmtree(final, ignore_errors=True)
         os.rename(new, final)
-        for other in self._folder.iterdir():
-            if other != final:
-                shutil.rmtree(other, ignore_errors=True)
+        self._keep(final)
         if export is not None:
             export()
 

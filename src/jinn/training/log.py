@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jinn.files import replacing, write_text
+from jinn.files import named, replacing, write_text
 
 
 class Meter:
@@ -82,8 +82,9 @@ class RunLog(AbstractContextManager["RunLog"]):
         scalars = {**values, **speed}
         entry = {"phase": self._phase, "step": step, "time": round(time.time(), 1)}
         entry |= {"precision": self._precision, **scalars}
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
+        with named(self._path):
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
         if self._board:
             for key, value in scalars.items():
                 self._board.add_scalar(f"{self._phase}/{key}", value, step)

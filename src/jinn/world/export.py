@@ -10,7 +10,6 @@ import contextlib
 import io
 import logging
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError
-from jinn.files import replacing
+from jinn.files import make_folder, named, replacing, temporary_folder
 from jinn.models.transformer import KVCache
 from jinn.world.folder import is_saved
 from jinn.world.graph import (
@@ -51,9 +50,10 @@ def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list
 
     if not is_saved(world, folder):
         raise JinnError(f"{folder} holds other weights than the world: save it there first")
+    make_folder(onnx_path(folder, precisions[0]).parent)
     paths = []
-    with tempfile.TemporaryDirectory(prefix="jinn-export-") as scratch, quiet():
-        plain = Path(scratch) / "plain.onnx"
+    with temporary_folder("jinn-export") as scratch, quiet():
+        plain = scratch / "plain.onnx"
         _export(world, plain)
         folded = fold(plain)
         for precision in precisions:
@@ -61,7 +61,6 @@ def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list
             entry = model.metadata_props.add()
             entry.key, entry.value = "weights", weights_digest(folder)
             paths.append(onnx_path(folder, precision))
-            paths[-1].parent.mkdir(parents=True, exist_ok=True)
             with replacing(paths[-1]) as temporary:
                 onnx.save(model, temporary)
     return paths
@@ -77,9 +76,9 @@ def export_start(world: World, folder: Path) -> list[Path]:
     check_exporter()
     world = world.to("cpu").eval()
     paths = []
-    with tempfile.TemporaryDirectory(prefix="jinn-export-") as scratch, quiet():
+    with temporary_folder("jinn-export") as scratch, quiet():
         for make in (trace_encode, trace_start):
-            graph = make(world, Path(scratch))
+            graph = make(world, scratch)
             paths.append(onnx_path(folder, "float32").with_name(graph.name))
             paths[-1].parent.mkdir(parents=True, exist_ok=True)
             with replacing(paths[-1]) as temporary:
@@ -197,7 +196,12 @@ def fold(plain: Path) -> Path:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folded)
-    onnxruntime.InferenceSession(str(plain), options, providers=["CPUExecutionProvider"])
+    try:
+        onnxruntime.InferenceSession(str(plain), options, providers=["CPUExecutionProvider"])
+    except Exception:
+        with named(folded):
+            shutil.copyfile(plain, folded)  # if there is no room, this says so; ONNX Runtime does not
+        raise
     return folded
 
 

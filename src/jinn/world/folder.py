@@ -17,9 +17,11 @@ from torch import Tensor
 from jinn.contracts import JinnError
 from jinn.files import (
     load_weights,
+    named,
     read_config,
     read_json,
     read_tensors,
+    temporary_folder,
     tensor_files,
     to_dict,
     write_json,
@@ -198,13 +200,12 @@ def copy_taught(folder: Path, keys: Sequence[Key], out: Path) -> None:
     """Copy a world's folder with all its files and give the copy keys; ``out`` is new or empty."""
     check_teachable(folder, out)
     out = out.absolute()
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with named(out), temporary_folder(f".{out.name}", out.parent) as scratch:
+        copy = scratch / out.name
+        copy.mkdir()
         for path in folder.iterdir():
             if path.is_file():
-                shutil.copyfile(path, temporary / path.name)
-        write_keys(keys, temporary)
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+                shutil.copyfile(path, copy / path.name)
+        write_keys(keys, copy)
+        os.replace(copy, out)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinn.contracts import JinnError
-from jinn.files import write_text
+from jinn.files import temporary_folder, write_text
 
 if TYPE_CHECKING:
     from jinn.world.world import World
@@ -49,7 +48,8 @@ def download(repo: str, revision: str | None) -> Path:
 def upload(world: World, repo: str, private: bool | None, message: str) -> str:
     """Make a repository of a world, or a new commit in it, and return its address; raises `JinnError`."""
     api = _api()
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder("jinn-upload") as scratch:
+        folder = scratch / "world"
         world.save(folder)
         card = world.folder / "README.md" if world.folder else None
         if card and card.is_file():
@@ -58,7 +58,7 @@ def upload(world: World, repo: str, private: bool | None, message: str) -> str:
             height, width = world.size_hw
             size = {"width": width, "height": height, "fps": world.fps, "actions": world.num_actions}
             text = CARD.format(name=world.name, repo=repo, **size)
-        write_text(Path(folder) / "README.md", text)
+        write_text(folder / "README.md", text)
         try:
             url = api.create_repo(repo, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message)

@@ -13,13 +13,13 @@ which every token depends, have 16. ONNX Runtime makes them float32 again when i
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from jinn.contracts import JinnError
+from jinn.files import temporary_folder
 from jinn.world.export import quantize, quiet, trace_encode, trace_start
 from jinn.world.graph import onnx_path, weights_digest
 from jinn.world.world import World
@@ -66,9 +66,9 @@ def export_web(world: World, folder: Path) -> WebWorld:
     path = onnx_path(folder, "int8")
     if not (path.exists() and _made_from(onnx.load(path)) == weights_digest(folder)):
         export_onnx(world, folder, "int8")
-    with tempfile.TemporaryDirectory(prefix="jinn-publish-") as scratch, quiet():
-        encode = onnx.load(trace_encode(world, Path(scratch)))
-        start = onnx.load(quantize(trace_start(world, Path(scratch))))
+    with temporary_folder("jinn-publish") as scratch, quiet():
+        encode = onnx.load(trace_encode(world, scratch))
+        start = onnx.load(quantize(trace_start(world, scratch)))
     store = _Store()
     models: dict[GraphName, ModelProto] = {"encode": encode, "start": start, "frame": onnx.load(path)}
     graphs: dict[GraphName, bytes] = {}
