@@ -59,6 +59,8 @@ def put(path: str, value: object) -> Callable[[Any], object]:
         (put("dynamics.transformer.layers", True), "is not a whole number"),
         (put("dynamics.transformer.layers", 10**9), "at most 1000 layers"),
         (put("dynamics.transformer.layers", 9), "do not fit"),
+        (put("dynamics.transformer.window", 10**9), "window of 1000"),
+        (put("sampling.steps", 10**9), "from 1 to 1000 steps"),
         (put("dynamics.transformer.layers", 0), "at least 1"),
         (put("dynamics.transformer.width", 10**9), "damaged|do not fit"),
         (put("dynamics.transformer.width", 2**62), "damaged|do not fit"),
