@@ -298,6 +298,7 @@ def test_pictures_are_cropped_as_in_python(size_hw: tuple[int, int]) -> None:
     [
         ({}, "fine"),
         ({"prompt": {"pictures": ["data:image/png;base64,AAAA"]}}, "fine"),
+        ({"world": {"id": None}}, "fine"),
         ({"prompt": {"pictures": ["data:image/png;base64,A"]}}, "damaged"),
         ({"prompt": {"pictures": ["data:image/png;base64,!!!!"]}}, "damaged"),
         ({"prompt": {"pictures": ["data:image/png;base64,"]}}, "damaged"),
@@ -313,8 +314,10 @@ def test_a_session_is_read_or_refused(changes: dict[str, Any], words: str) -> No
         "seed": 7,
         "keys": keys,
     } | changes
-    world = {"actions": 5, "prompts": 3, "max_clip_frames": 4, "sampling": {}}
-    call = f"readSession(JSON.stringify({json.dumps(session)}), {json.dumps(world)}).script.length"
+    world = {"id": "a-b", "actions": 5, "prompts": 3, "max_clip_frames": 4, "sampling": {}}
+    world |= {"steps_range": [1, 25], "temperature_range": [0, 4]}
+    deep = f"JSON.stringify({json.dumps(session)}).replace('null', '['.repeat(9e4) + ']'.repeat(9e4))"
+    call = f"readSession({deep}, {json.dumps(world)}).script.length"
     read = (
         f"(() => {{ try {{ return {call} === 3 && 'fine'; }} catch (error) {{ return error.message; }} }})()"
     )

@@ -97,8 +97,10 @@ export function readSession(text, world) {
     throw new Error(`This page samples with ${FIXED[other]} ${world.sampling[other]} only, and the session has others: open it in jinn play.`);
   }
   if (!good) throw new Error("This session is damaged, or of a world with other actions or prompts.");
-  const script = keys.flatMap(({ frames, ...key }) => Array(frames).fill(key));
-  const [id, ours] = [session.world?.id, world.id];
-  const weights = (text) => String(text).split("-")[0];
+  const known = ["action", "steps", ...settings]; // what else there is may be too deep to be saved again
+  const input = (key) => Object.fromEntries(Object.entries(key).filter(([id]) => known.includes(id)));
+  const script = keys.flatMap((key) => Array(key.frames).fill(input(key)));
+  const [id, ours] = [typeof session.world?.id === "string" ? session.world.id : "", world.id];
+  const weights = (text) => text.split("-")[0];
   return { ...session, script, same: id === ours, elsewhere: id !== ours && weights(id) === weights(ours) };
 }
