@@ -63,6 +63,8 @@ class TransformerConfig:
             raise ValueError(
                 f"there are at most 1000 layers and a window of 1000, got {self.layers}, {self.window}"
             )
+        if min(self.head_width, self.feedforward, self.temporal_every) < 0:
+            raise ValueError("head_width, feedforward and temporal_every are not negative")
         if not self.head_width and self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads: set head_width")
         if self.query_width % 2:
