@@ -18,6 +18,7 @@ from jinn.cli import main, parse
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import game_rollout, write_game
+from jinn.errors import LONGEST
 from jinn.files import read_tensors
 from jinn.world.folder import BUILT_IN
 from jinn.world.world import World
@@ -257,3 +258,23 @@ def test_own_videos_become_a_world(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(tensors["actions"]) == opened.num_frames == int(tensors["lengths"].sum())
     assert bool((tensors["actions"] < 5).all())
     assert tensors["actions"].dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("sentence", "said"),
+    [
+        ("it is damaged: restore it", "it is damaged: restore it"),
+        ("it is\ndamaged\r\n", "it is damaged"),
+        ("the name \ud800 is\x1b[31m wrong\0", r"the name \ud800 is\x1b[31m wrong\x00"),
+        ("é 漢", "é 漢"),
+    ],
+)
+def test_an_error_is_one_line_that_can_be_printed(sentence: str, said: str) -> None:
+    assert str(JinnError(sentence)) == said
+
+
+def test_a_long_error_keeps_its_beginning_and_its_end() -> None:
+    said = str(JinnError(f"begin {'x' * 10_000} end"))
+    assert len(said) == LONGEST
+    assert said.startswith("begin x")
+    assert said.endswith("x end")

@@ -76,6 +76,8 @@ def test_an_optional_part_can_be_set_to_none() -> None:
         ("dynamics.transformer=6", "a group of values"),
         ("latent_action_training=6", "a group of values"),
         ("tokenizer_training.steps=0", "is impossible: .*at least 1"),
+        ("dynamics_training.learning_rate=-1", "is impossible: .*not negative"),
+        ("dynamics_training.betas=0.9,1", "is impossible: betas are fractions"),
         ("dynamics.transformer.layers", "PATH=VALUE"),
     ],
 )

@@ -30,6 +30,16 @@ def test_flops_equal_pytorchs_count(every: int) -> None:
     assert transformer_part(config, 5, 6).flops == counter.get_total_flops()
 
 
+@pytest.mark.parametrize(
+    "pair",
+    ["tokenizer.cell=0", "tokenizer.cell=9007199254740992",
+     "dynamics.transformer.width=9223372036854775808"],
+)  # fmt: skip
+def test_models_of_impossible_sizes_are_one_sentence(pair: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "tiny", "--set", pair]) == 2
+    assert "no model has such sizes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("recompute", [False, True])
 def test_activation_memory_equals_what_autograd_keeps(recompute: bool) -> None:
     """The memory of two more clips, compared with that of a model in mixed precision."""

@@ -47,6 +47,18 @@ def test_a_message_that_no_client_needs_closes_the_socket(address: str) -> None:
         assert player.socket.close_code == 1009
 
 
+def test_a_text_that_is_not_utf8_closes_the_socket_and_fills_no_log(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Player(address) as player:
+        assert player.hear()["type"] == "session"
+        player.socket.send(b'{"type": "ping\xff"}', text=True)
+        with pytest.raises(ConnectionClosed):
+            player.hear()
+        assert player.socket.close_code == 1007
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
 def post_without_end(address: str, path: str) -> socket.socket:
     """A request whose body never comes."""
     where = urlsplit(address)

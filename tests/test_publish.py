@@ -292,6 +292,38 @@ def test_pictures_are_cropped_as_in_python(size_hw: tuple[int, int]) -> None:
     np.testing.assert_array_equal(found, crop_resize(pixels_HWC[None], (32, 32)).flatten())
 
 
+@needs_node
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "fine"),
+        ({"prompt": {"pictures": ["data:image/png;base64,AAAA"]}}, "fine"),
+        ({"world": {"id": None}}, "fine"),
+        ({"prompt": {"pictures": ["data:image/png;base64,A"]}}, "damaged"),
+        ({"prompt": {"pictures": ["data:image/png;base64,!!!!"]}}, "damaged"),
+        ({"prompt": {"pictures": ["data:image/png;base64,"]}}, "damaged"),
+        ({"keys": [{"action": 1, "steps": 2, "frames": 10**6}] * 2000}, "damaged"),  # more than memory holds
+    ],
+)
+def test_a_session_is_read_or_refused(changes: dict[str, Any], words: str) -> None:
+    keys = [{"action": 1, "steps": 2, "frames": 3}]
+    session = {
+        "format": "jinn session",
+        "version": 1,
+        "prompt": {"index": 0},
+        "seed": 7,
+        "keys": keys,
+    } | changes
+    world = {"id": "a-b", "actions": 5, "prompts": 3, "max_clip_frames": 4, "sampling": {}}
+    world |= {"steps_range": [1, 25], "temperature_range": [0, 4]}
+    deep = f"JSON.stringify({json.dumps(session)}).replace('null', '['.repeat(9e4) + ']'.repeat(9e4))"
+    call = f"readSession({deep}, {json.dumps(world)}).script.length"
+    read = (
+        f"(() => {{ try {{ return {call} === 3 && 'fine'; }} catch (error) {{ return error.message; }} }})()"
+    )
+    assert words in run_in_node("readSession", "tape.js", read)
+
+
 def gif_of(frames: Sequence[np.ndarray], fps: float) -> Image.Image:
     arrays = ", ".join(f"Uint8Array.from({frame.flatten().tolist()})" for frame in frames)
     height, width = frames[0].shape[:2]

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors.torch import save_file
 
 from helpers_training import micro
 from jinn.cli.console import Lines
@@ -27,8 +28,9 @@ from jinn.data.synthetic import write_game
 from jinn.files import locked, write_json
 from jinn.training.checkpoints import Saver, newest, resume
 from jinn.training.folder import LOCK
+from jinn.training.log import RunLog
 from jinn.training.loop import Interrupted
-from jinn.training.parallel import Ranks
+from jinn.training.parallel import ParallelConfig, Ranks
 from jinn.training.recipe import Recipe
 from jinn.training.run import run_recipe
 from jinn.training.stages import LatentActionStage
@@ -167,6 +169,36 @@ def test_a_damaged_config_of_a_run_is_one_sentence(text: str, run: Path, game: F
     (run / "config.json").write_text(text)
     with pytest.raises(JinnError, match=r"config\.json"):
         run_recipe(micro(), game, run, "x")
+
+
+def test_lines_of_a_log_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    lines = [
+        b'{"phase": "tokenizer", "step": 9}',
+        b'{"phase": "dynamics", "step": 2}',
+        b'{"phase": "dynamics", "step": 3}',  # of a run that was killed behind step 2
+        b'{"phase": "dynamics", "step": "2"}',
+        *(b"[]", b"5", b"{}", b'{"phase": "dyn', b"\xff", b"[" * 100_000),
+    ]
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines))
+    with RunLog(tmp_path, "dynamics", 2, "float32"):
+        assert (tmp_path / "log.jsonl").read_bytes().splitlines() == lines[:2]
+
+
+def test_a_damaged_checkpoint_is_one_sentence_and_no_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint, tensors = tmp_path / "step-00000002", {"a": torch.zeros(3)}
+    checkpoint.mkdir()
+    state = {"step": 2, "precision": "float32", "finished": True, "files": ["a.safetensors"]}
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    ranks = Ranks(ParallelConfig(), torch.device("cpu"))
+    save_file(tensors, checkpoint / "a.safetensors", {"DCP_SHARDING_INFO": "[]"})
+    whole = (checkpoint / "a.safetensors").read_bytes()
+    for content in (whole, whole[:20], b""):
+        (checkpoint / "a.safetensors").write_bytes(content)
+        with pytest.raises(JinnError, match="damaged or of another model"):
+            resume(tmp_path, tensors, ranks)
+    assert not caplog.records
 
 
 def test_a_device_that_is_not_here_is_one_sentence(game: FrameStore, tmp_path: Path) -> None:

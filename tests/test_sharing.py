@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from helpers_world import make_world
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.data.writer import StoreWriter
+from jinn.files import read_tensors, write_tensors
 from jinn.world.backends import Backend
 from jinn.world.state import State
 from jinn.world.world import World
@@ -49,7 +51,7 @@ def test_a_saved_state_goes_on_to_the_same_frames(kind: str, tmp_path: Path) -> 
     world = make_world(kind)
     state, _ = world.step(world.reset(world.prompts[:2, None], 7)[0], [0, 1])
     state.save(tmp_path / "state.safetensors")
-    kept = State.load(str(tmp_path / "state.safetensors"))
+    kept = State.load(str(tmp_path / "state.safetensors"), world)
     assert repr(kept) == "State(2 roll-outs of 64 tokens on cpu, frames [1, 1])"
     assert torch.equal(world.step(kept, [2, 3])[1], world.step(state, [2, 3])[1])
 
@@ -58,7 +60,37 @@ def test_files_that_are_no_states_are_reported(tmp_path: Path, world: World) -> 
     world.save(tmp_path)
     for name, words in (("nothing", "there is no state"), ("prompts.safetensors", "holds no state")):
         with pytest.raises(JinnError, match=words):
-            State.load(tmp_path / name)
+            State.load(tmp_path / name, world)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("tokens_BN", lambda x: x[:1]),
+        ("tokens_BN", lambda x: x[0]),
+        ("tokens_BN", lambda x: x + 10**6),  # such tokens do not exist
+        ("tokens_BN", torch.Tensor.float),
+        ("past_keys_LBNHPC", lambda x: x[:0]),
+        ("past_keys_LBNHPC", lambda x: torch.full_like(x, float("nan"))),
+        ("past_values_LBNHPC", lambda x: x[..., :1]),
+        ("past_valid_BP", torch.Tensor.long),
+        ("past_frames_B", lambda x: -x - 1),
+        ("drawn_keys_LBNHPC", lambda x: None),
+        ("more", lambda _: torch.zeros(2)),
+        ("seeds_B", lambda x: x[:0]),
+        ("frames_B", lambda x: torch.full_like(x, 2**62)),
+    ],
+)
+def test_a_state_of_another_world_is_reported(
+    name: str, change: Callable[[Any], torch.Tensor | None], tmp_path: Path
+) -> None:
+    world, path = make_world("video-tokenizer"), tmp_path / "state.safetensors"
+    world.reset(world.prompts[:2, None])[0].save(path)
+    tensors = read_tensors(path)
+    changed = {**tensors, name: change(tensors.get(name))}
+    write_tensors(path, {key: value for key, value in changed.items() if value is not None})
+    with pytest.raises(JinnError, match="holds no state of this world"):
+        State.load(path, world)
 
 
 def test_a_world_describes_itself_in_a_line(world: World) -> None:

@@ -161,6 +161,14 @@ def as_seeds(seed: Any, rollouts: int) -> Tensor:
     return found.cpu()
 
 
+def check_name(name: str) -> None:
+    """Raise `JinnError` unless a name can be sent to a page: JSON may hold halves of characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise JinnError(f"the name {name!r} holds half a character") from None
+
+
 def describe(value: Any) -> str:
     """A wrong value in a message: its type and shape, or the value itself if it is short."""
     if isinstance(value, Tensor | np.ndarray) and value.ndim:

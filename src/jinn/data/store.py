@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jinn.contracts import JinnError
 from jinn.data.store_format import NO_SEED, Index, Layout, count_frames, read_store, shard_path
 
 
@@ -88,14 +89,14 @@ class FrameStore:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def actions(self, episode: int, start: int, stop: int) -> np.ndarray | None:
-        """int64 ``(stop - start,)`` true actions, or None where the episode has none.
+        """int64 ``(stop - start,)`` true actions, or None where the episode has none; `JinnError` if they are damaged.
 
         Entry t leads from frame t to frame t + 1; the last one of an episode is the padding -1.
         """
         first, last = self._range(episode, start, stop)
         if not self.has_actions[episode]:
             return None
-        return self._actions[first:last].astype(np.int64)
+        return self._known(self._actions[first:last]).astype(np.int64)
 
     @cached_property
     def pressed_actions(self) -> int:
@@ -103,11 +104,16 @@ class FrameStore:
 
         An environment may have more: Procgen has 15, and who walks and jumps takes the first nine.
         """
-        return int(self._actions.max()) + 1 if self.has_actions.any() else 0
+        return int(self._known(self._actions).max()) + 1 if self.has_actions.any() else 0
 
     @cached_property
     def _actions(self) -> np.ndarray:
         return np.memmap(self.path / "actions.bin", "<i2", "r", shape=(self.num_frames,))
+
+    def _known(self, actions: np.ndarray) -> np.ndarray:
+        if not ((actions >= -1) & (actions < (self.num_actions or 0))).all():
+            raise JinnError(f"{self.path / 'actions.bin'} is damaged: copy or make the store again")
+        return actions
 
     def level_seed(self, episode: int) -> int | None:
         """Seed of the level that was played, None if unknown."""

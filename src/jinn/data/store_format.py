@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from jinn.contracts import JinnError
-from jinn.files import locked, replacing, write_json
+from jinn.files import from_dict, locked, replacing, write_json
 
 VERSION = 1
 NO_SEED = np.iinfo(np.int64).min  # stands for "no level seed" in the column
@@ -47,6 +46,16 @@ class Layout:
     @property
     def frame_bytes(self) -> int:
         return self.height * self.width * 3
+
+
+@dataclass(frozen=True)
+class Names:
+    """The JSON in index.npz: the sources' names, the numbers of those that are complete, and the true actions."""
+
+    sources: tuple[str, ...]
+    done: tuple[int, ...]
+    num_actions: int | None
+    action_names: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -88,15 +97,18 @@ def read_store(path: Path) -> tuple[Layout, Index]:
     """Read both files; `JinnError` if the store is missing, damaged or too new."""
     layout, index = read_layout(path), read_index(path)
     frames, size = count_frames(index.columns), layout.shard_frames
-    wanted = {path / "actions.bin": 2 * frames} if frames else {}
+    if frames:
+        _check_length(path / "actions.bin", 2 * frames)
     for first in range(0, frames, size):
-        wanted[shard_path(path, first // size)] = min(size, frames - first) * layout.frame_bytes
-    for file, length in wanted.items():
-        found = file.stat().st_size if file.is_file() else 0
-        if found < length:
-            state = f"has {found} bytes where the index says {length}" if found else "is missing or empty"
-            raise JinnError(f"{file} {state}: copy or make the store again")
+        _check_length(shard_path(path, first // size), min(size, frames - first) * layout.frame_bytes)
     return layout, index
+
+
+def _check_length(file: Path, wanted: int) -> None:
+    found = file.stat().st_size if file.is_file() else 0
+    if found < wanted:
+        state = f"has {found} bytes where the index says {wanted}" if found else "is missing or empty"
+        raise JinnError(f"{file} {state}: copy or make the store again")
 
 
 def read_layout(path: Path) -> Layout:
@@ -108,12 +120,11 @@ def read_layout(path: Path) -> Layout:
         content = json.loads(file.read_text())
         version = content["version"]
         if version == VERSION:
-            height, width, size = (int(content[key]) for key in ("height", "width", "shard_frames"))
-            layout = Layout(height, width, float(content["fps"]), size)
-            if min(height, width, layout.fps, size) <= 0:
+            layout = from_dict(Layout, {field.name: content[field.name] for field in fields(Layout)})
+            if min(layout.height, layout.width, layout.fps, layout.shard_frames) <= 0:
                 raise ValueError("sizes and rates are above zero")
             return layout
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(file) from error
     raise JinnError(f"{path} is a frame store of version {version}, this jinn reads {VERSION}: update jinn")
 
@@ -125,32 +136,37 @@ def read_index(path: Path) -> Index:
         with np.load(file, allow_pickle=False) as arrays:
             columns = {name: arrays[name].astype(dtype, casting="safe") for name, dtype in COLUMNS.items()}
             content = json.loads(arrays["names"].tobytes())
-        sources = tuple(content["sources"])
-        done = frozenset(sources[number] for number in content["done"])
-        names = content.get("action_names")  # stores that were made before have none
-        index = Index(columns, sources, done, content["num_actions"], None if names is None else tuple(names))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        # Stores that were made before have no names of actions.
+        names = from_dict(Names, {"action_names": None, **content})
+        done = frozenset(names.sources[number] for number in names.done)
+        _check_columns(columns, names)
+    except Exception as error:  # zip, NumPy and JSON raise errors of all kinds for a damaged file
         raise _damaged(file) from error
-    starts, lengths = columns["start"], columns["length"]
-    # Between two episodes there may be frames of one that was replaced.
-    apart = bool(
-        (starts[:1] >= 0).all() and (starts[1:] >= (starts + lengths)[:-1]).all() and (lengths > 0).all()
-    )
-    known = (columns["source"] >= 0).all() and (columns["source"] < len(sources)).all()
-    if len({len(column) for column in columns.values()}) > 1 or not apart or not known:
-        raise _damaged(file)
-    return index
+    return Index(columns, names.sources, done, names.num_actions, names.action_names)
+
+
+def _check_columns(columns: dict[str, np.ndarray], names: Names) -> None:
+    """Raise ValueError unless the columns are as long as each other, and their episodes follow one another."""
+    starts, lengths, sources = columns["start"], columns["length"], columns["source"]
+    if {column.shape for column in columns.values()} != {(len(starts),)}:
+        raise ValueError("the columns are not alike")
+    # Between two episodes there may be frames of one that was replaced. No sum of such numbers overflows.
+    if not ((starts >= 0) & (starts < 2**62) & (lengths > 0) & (lengths < 2**62)).all():
+        raise ValueError("an episode has an impossible place")
+    if not (starts[1:] >= (starts + lengths)[:-1]).all():
+        raise ValueError("two episodes overlap")
+    if not ((sources >= 0) & (sources < len(names.sources))).all() or min(names.done, default=0) < 0:
+        raise ValueError("there is no such source")
+    if (names.num_actions or 0) < 0:
+        raise ValueError("there is no such number of actions")
+    if names.action_names is not None and len(names.action_names) != names.num_actions:
+        raise ValueError("there are not as many names as actions")
 
 
 def write_index(path: Path, index: Index) -> None:
     """Replace index.npz atomically; the new one is on the disk when this returns."""
     done = [number for number, name in enumerate(index.sources) if name in index.done]
-    names = {
-        "sources": index.sources,
-        "done": done,
-        "num_actions": index.num_actions,
-        "action_names": index.action_names,
-    }
+    names = asdict(Names(index.sources, tuple(done), index.num_actions, index.action_names))
     # np.savez stores the plain columns uncompressed and never pickles them.
     arrays = {**index.columns, "names": np.frombuffer(json.dumps(names).encode(), np.uint8)}
     with replacing(path / "index.npz") as temporary, temporary.open("wb") as file:

@@ -42,8 +42,8 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if not -1 <= self.doubt <= 1:
             raise ValueError(f"doubt is from -1 to 1, got {self.doubt}")
-        if self.steps < 1 or self.temperature < 0 or self.choice_temperature < 0:
-            raise ValueError("sampling needs at least one step and temperatures of zero or more")
+        if not 1 <= self.steps <= 1000 or self.temperature < 0 or self.choice_temperature < 0:
+            raise ValueError("sampling needs from 1 to 1000 steps and temperatures of zero or more")
 
 
 def fill(

@@ -59,8 +59,12 @@ class TransformerConfig:
         sizes = self.layers, self.width, self.heads, self.window
         if min(sizes) < 1:
             raise ValueError(f"layers, width, heads and window must be at least 1, got {sizes}")
-        if self.layers > 1000:  # a mistake, and building them would take for ever
-            raise ValueError(f"a transformer has at most 1000 layers, got {self.layers}")
+        if max(self.layers, self.window) > 1000:  # a mistake that would take all time or memory
+            raise ValueError(
+                f"there are at most 1000 layers and a window of 1000, got {self.layers}, {self.window}"
+            )
+        if min(self.head_width, self.feedforward, self.temporal_every) < 0:
+            raise ValueError("head_width, feedforward and temporal_every are not negative")
         if not self.head_width and self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads: set head_width")
         if self.query_width % 2:

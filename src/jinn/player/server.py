@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import secrets
 import signal
@@ -165,8 +166,14 @@ def _usual_port() -> int:
     return int(text)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether the server's owner should read it; uvicorn prints a traceback for each text that is not UTF-8."""
+    return not str(record.msg).startswith("Invalid UTF-8")
+
+
 def _config(app: Starlette) -> uvicorn.Config:
     _allow_many_sockets()
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     return uvicorn.Config(
         app,
         http=PatientProtocol,

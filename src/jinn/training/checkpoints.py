@@ -179,10 +179,12 @@ def resume(folder: Path, tensors: dict[str, Tensor], ranks: Ranks) -> tuple[int,
     missing = [file for file in state.files if not (checkpoint / file).is_file()]
     if missing:
         raise JinnError(f"{checkpoint} lacks {', '.join(missing)}: restore it or train again")
+    reader = dcp.HuggingFaceStorageReader(str(checkpoint))
     try:
+        reader.read_metadata()  # of damaged files `load` would print a traceback first
         # In place: each rank reads its own shards, whichever ranks wrote them.
-        dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(checkpoint)))
-    except (dcp.CheckpointException, SafetensorError, RuntimeError, ValueError, OSError) as error:
+        dcp.load(tensors, storage_reader=reader)
+    except (dcp.CheckpointException, Exception) as error:  # a damaged file leads to errors of all kinds
         failures = error.failures.values() if isinstance(error, dcp.CheckpointException) else []
         if any(isinstance(failure, KeyboardInterrupt) for failure, _ in failures):
             raise KeyboardInterrupt from None

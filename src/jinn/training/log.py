@@ -59,7 +59,7 @@ class RunLog(AbstractContextManager["RunLog"]):
         self._previews = run / "previews"
         self._previews.mkdir(parents=True, exist_ok=True)
         if self._path.exists():
-            lines = self._path.read_text(encoding="utf-8").splitlines()
+            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
             write_text(self._path, "".join(f"{line}\n" for line in lines if self._stays(line, step)))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 closed by __exit__
         self._board: Any = None
@@ -71,9 +71,9 @@ class RunLog(AbstractContextManager["RunLog"]):
     def _stays(self, line: str, step: int) -> bool:
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:  # the last line of a killed run may be half
+            return bool(entry["phase"] != self._phase or entry["step"] <= step)
+        except (ValueError, RecursionError, KeyError, TypeError):  # the last line of a killed run may be half
             return False
-        return entry["phase"] != self._phase or entry["step"] <= step
 
     def scalars(self, step: int, values: dict[str, float], meter: Meter) -> None:
         """Log the metrics of a step, and the meter's."""

@@ -56,6 +56,11 @@ class TrainingConfig:
             raise ValueError("steps, batch, frames and the three intervals are whole numbers of at least 1")
         if not 0 <= self.hold < 1:
             raise ValueError("hold is a fraction of the steps, at least 0 and below 1")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError("betas are fractions, at least 0 and below 1")
+        rates = self.learning_rate, self.final_learning_rate, self.weight_decay, self.clip_norm
+        if min(self.warmup, *rates) < 0:
+            raise ValueError("warmup, learning rates, weight_decay and clip_norm are not negative")
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:

@@ -35,6 +35,7 @@ from jinn.training.parallel import ParallelConfig
 from jinn.training.recipe import Recipe, phases
 from jinn.training.stages import SelfRolloutStage
 from jinn.world.config import WorldConfig
+from jinn.world.folder import outline
 from jinn.world.world import World
 
 
@@ -128,12 +129,11 @@ class PhasePlan:
 
 
 def empty_world(recipe: Recipe) -> World:
-    """The recipe's models without data."""
+    """The recipe's models without data; `JinnError` if there are none of such sizes."""
     config = WorldConfig(
         "plan", 10.0, recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
     )
-    with torch.device("meta"):
-        return World(config)
+    return outline(config)
 
 
 def parameters_of(module: nn.Module) -> int:

@@ -39,6 +39,7 @@ from jinn.training.optim import TrainingConfig
 from jinn.training.parallel import ParallelConfig, Precision, Ranks, check_split, join
 from jinn.training.recipe import Recipe, phases, with_known_actions
 from jinn.world.config import WorldConfig
+from jinn.world.folder import outline
 from jinn.world.legend import describe, describe_actions
 from jinn.world.motion import player_motion
 from jinn.world.world import World
@@ -235,10 +236,15 @@ def frames_on(store: FrameStore, device: torch.device) -> Tensor | None:
 
 
 def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
-    """An untrained world; its weights depend on the seed only. Prompts are held-out frames where there are any."""
+    """An untrained world; its weights depend on the seed only. Prompts are held-out frames where there are any.
+
+    Raises:
+        JinnError: no models have such sizes, or there is no memory for them.
+    """
     config = WorldConfig(
         name, float(store.fps), recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
     )
+    outline(config)
     episodes = store.select("heldout")
     if not len(episodes):
         episodes = store.select("train")
@@ -246,7 +252,12 @@ def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
     prompts_PHWC = read_clips(store, chosen, store.lengths[chosen] // 2, 1).squeeze(1)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return World(config, prompts_PHWC)
+        try:
+            return World(config, prompts_PHWC)
+        except (RuntimeError, MemoryError):  # all else is right, says their outline
+            raise JinnError(
+                "there is no memory for these models: jinn plan says how large they are"
+            ) from None
 
 
 def take_over(world: World, base: World | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jinn.contracts import check_name
 from jinn.models.dynamics import DynamicsConfig
 from jinn.models.latent_actions import LatentActionsConfig
 from jinn.models.maskgit import SamplingConfig
@@ -38,5 +39,6 @@ class WorldConfig:
     sampling: SamplingConfig
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         if self.fps <= 0:
             raise ValueError(f"fps is above 0, got {self.fps}")

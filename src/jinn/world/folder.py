@@ -29,6 +29,7 @@ from jinn.files import (
 )
 from jinn.world.config import WorldConfig
 from jinn.world.earlier import convert_config, convert_weights
+from jinn.world.hub import first_line
 from jinn.world.keys import Key
 from jinn.world.legend import ActionMeaning
 
@@ -117,15 +118,27 @@ def read_world_config(path: Path) -> WorldConfig:
     return read_config(WorldConfig, path, values)
 
 
-def check_weights(config: WorldConfig, weights: dict[str, Tensor], folder: Path) -> None:
-    """Raise `JinnError` unless the config describes models of these weights, before memory is taken for them."""
+def outline(config: WorldConfig) -> World:
+    """The models of a config on PyTorch's device ``meta``: their shapes, without memory for weights.
+
+    Raises:
+        JinnError: no model has such sizes.
+    """
     from jinn.world.world import World
 
     try:
         with torch.device("meta"):
-            world = World(config)
+            return World(config)
     except Exception as error:  # whatever an impossible size leads to
-        raise JinnError(f"{folder / 'config.json'} is damaged: no model has such sizes ({error})") from None
+        raise JinnError(f"no model has such sizes ({first_line(error)})") from None
+
+
+def check_weights(config: WorldConfig, weights: dict[str, Tensor], folder: Path) -> None:
+    """Raise `JinnError` unless the config describes models of these weights, before memory is taken for them."""
+    try:
+        world = outline(config)
+    except JinnError as error:
+        raise JinnError(f"{folder / 'config.json'} is damaged: {error}") from None
     load_weights(world, {name: weight.to("meta") for name, weight in weights.items()}, folder)
 
 

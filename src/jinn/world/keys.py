@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jinn.contracts import JinnError, as_actions
+from jinn.contracts import JinnError, as_actions, check_name
 from jinn.data.store import FrameStore
 
 
@@ -37,6 +37,9 @@ class Key:
     count: int
     seen: float
     otherwise: float
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
 
 
 class Taught(NamedTuple):

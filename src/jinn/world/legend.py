@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jinn.contracts import check_name
 from jinn.world.motion import player_motion
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ class ActionMeaning:
     down: float
     right: float
     fraction: float
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
 
 
 @torch.inference_mode()

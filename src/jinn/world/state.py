@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from jinn.contracts import JinnError
 from jinn.files import read_tensors, write_tensors
 from jinn.models.transformer import KVCache
 from jinn.world.graph import AXES, STATE, group_tensors, name_tensors
+
+if TYPE_CHECKING:
+    from jinn.world.world import World
 
 
 class State(NamedTuple):
@@ -46,31 +49,51 @@ class State(NamedTuple):
 
     def save(self, path: Path | str) -> None:
         """Write the state as one file of safetensors, from which `State.load` goes on to the same frames."""
-        tensors = name_tensors(self[:3], STATE) | {"seeds_B": self.seeds_B, "frames_B": self.frames_B}
-        write_tensors(Path(path).expanduser(), tensors)
+        write_tensors(Path(path).expanduser(), self._named())
 
     @classmethod
-    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> State:
+    def load(cls, path: Path | str, world: World) -> State:
         """The inverse of `save`.
 
         Args:
             path: of the file.
-            device: of the world that plays on.
+            world: that plays on, to whose device the state goes.
 
         Raises:
-            JinnError: there is no such file, or it holds something else.
+            JinnError: there is no such file, or it holds something else than a state of this world.
         """
         path = Path(path).expanduser()
         if not path.is_file():
             raise JinnError(f"there is no state at {path}: State.save writes one")
         named = read_tensors(path)
-        try:
-            seeds_B, frames_B = named.pop("seeds_B"), named.pop("frames_B")
-            named = {name: x.to(device) for name, x in named.items()}
-            state = cls._make((*group_tensors(named, STATE), seeds_B, frames_B))
-        except (KeyError, TypeError) as error:
-            raise JinnError(f"{path} holds no state ({error}): State.save writes one") from None
-        return state
+        alike = world.reset(world.prompts[:1, None])[0]._named()
+        rollouts = named["seeds_B"].numel() if "seeds_B" in named else 0
+        # The largest number in each tensor of integers; a seed is any number, and frames are never so many.
+        most = {"tokens_BN": world.tokenizer.codebook_size - 1, "seeds_B": None}
+        for name in {**alike, **named}:
+            if not _fits(
+                named.get(name), alike.get(name), AXES.get(name, 0), rollouts, most.get(name, 2**53)
+            ):
+                raise JinnError(f"{path} holds no state of this world (see {name}): State.save writes one")
+        on_device = {name: x.to(alike[name]) for name, x in named.items()}
+        return cls._make((*group_tensors(on_device, STATE), on_device["seeds_B"], on_device["frames_B"]))
+
+    def _named(self) -> dict[str, Tensor]:
+        return name_tensors(self[:3], STATE) | {"seeds_B": self.seeds_B, "frames_B": self.frames_B}
+
+
+def _fits(x: Tensor | None, alike: Tensor | None, batch_axis: int, rollouts: int, most: int | None) -> bool:
+    """Whether a tensor of a file may take the place of one like another, which is of a single roll-out."""
+    if x is None or alike is None or not rollouts or x.is_floating_point() != alike.is_floating_point():
+        return False
+    shape = [rollouts if axis == batch_axis else size for axis, size in enumerate(alike.shape)]
+    if list(x.shape) != shape:
+        return False
+    if x.is_floating_point():
+        return bool(x.isfinite().all())
+    return x.dtype == alike.dtype and (
+        x.dtype == torch.bool or most is None or bool(((x >= 0) & (x <= most)).all())
+    )
 
 
 def stack(states: Sequence[State]) -> State:

@@ -1,6 +1,8 @@
 // What was played: every frame, to look back at, and every input, to play it again.
 
 const FORMAT = "jinn session";
+const PNG = "data:image/png;base64,";
+const MOST_INPUTS = 1e6; // of a session: nine hours at the highest pace
 // Settings that are a part of the graph where a page computes its own frames.
 const FIXED = { steps: "a number of steps of", temperature: "a temperature of" };
 const fixed = (world, id) => world[`${id}_range`][0] === world[`${id}_range`][1];
@@ -60,6 +62,14 @@ export class Tape {
   }
 }
 
+function isPicture(url) {
+  try {
+    return typeof url === "string" && url.startsWith(PNG) && atob(url.slice(PNG.length)) !== "";
+  } catch {
+    return false;
+  }
+}
+
 /** A saved session, its inputs one by one as `script`; throws a sentence if the text is not a session. */
 export function readSession(text, world) {
   let session;
@@ -73,21 +83,24 @@ export function readSession(text, world) {
   const { prompt, seed, keys } = session;
   const urls = prompt?.pictures;
   const pictures = Array.isArray(urls) && urls.length > 0 && urls.length <= world.max_clip_frames &&
-    urls.every((url) => typeof url === "string" && url.startsWith("data:image/png;base64,"));
+    urls.every(isPicture);
   const within = (value, [low, high]) => Number.isFinite(value) && value >= low && value <= high;
   const settings = Object.keys(world.sampling);
   const good = (pictures || whole(prompt?.index, 0, world.prompts - 1)) && whole(seed, 0, 2 ** 32) &&
     Array.isArray(keys) && keys.every((key) => whole(key?.action, 0, world.actions - 1) &&
-      whole(key.frames, 1, 1e6) && Number.isInteger(key.steps) &&
-      settings.every((id) => within(key[id], world[`${id}_range`])));
+      whole(key.frames, 1, MOST_INPUTS) && Number.isInteger(key.steps) &&
+      settings.every((id) => within(key[id], world[`${id}_range`]))) &&
+    keys.reduce((sum, { frames }) => sum + frames, 0) <= MOST_INPUTS;
   const other = Array.isArray(keys) && Object.keys(FIXED).find((id) =>
     fixed(world, id) && keys.some((key) => Number.isFinite(key?.[id]) && key[id] !== world.sampling[id]));
   if (other) {
     throw new Error(`This page samples with ${FIXED[other]} ${world.sampling[other]} only, and the session has others: open it in jinn play.`);
   }
   if (!good) throw new Error("This session is damaged, or of a world with other actions or prompts.");
-  const script = keys.flatMap(({ frames, ...key }) => Array(Math.min(frames, 1e5)).fill(key));
-  const [id, ours] = [session.world?.id, world.id];
-  const weights = (text) => String(text).split("-")[0];
+  const known = ["action", "steps", ...settings]; // what else there is may be too deep to be saved again
+  const input = (key) => Object.fromEntries(Object.entries(key).filter(([id]) => known.includes(id)));
+  const script = keys.flatMap((key) => Array(key.frames).fill(input(key)));
+  const [id, ours] = [typeof session.world?.id === "string" ? session.world.id : "", world.id];
+  const weights = (text) => text.split("-")[0];
   return { ...session, script, same: id === ours, elsewhere: id !== ours && weights(id) === weights(ours) };
 }
