@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jinn.contracts import JinnError
+from jinn.contracts import JinnError, find_device
 from jinn.files import read_tensors, write_tensors
 from jinn.models.transformer import KVCache
 from jinn.world.graph import AXES, STATE, group_tensors, name_tensors
@@ -58,9 +58,9 @@ class State(NamedTuple):
             device: of the world that plays on.
 
         Raises:
-            JinnError: there is no such file, or it holds something else.
+            JinnError: there is no such file or device, or it holds something else.
         """
-        path = Path(path).expanduser()
+        path, device = Path(path).expanduser(), find_device(device)
         if not path.is_file():
             raise JinnError(f"there is no state at {path}: State.save writes one")
         named = read_tensors(path)
