@@ -9,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from jinn.cli.console import progress, say
+from jinn.data.images import Fit
 from jinn.errors import JinnError
 
 MAX_SENTENCES = 20  # about files of one heading
@@ -20,6 +21,8 @@ def data(
     out: Path,
     fps: float | None = None,
     size: tuple[int, int] | None = None,
+    fit: Fit | None = None,
+    group: str | None = None,
     frames: int | None = None,
     seed: int = 0,
     levels: str | None = None,
@@ -34,7 +37,11 @@ def data(
             envpool:Boxing-v5, gymnasium:CartPole-v1 and synthetic:game.
         out: Folder of the store. An interrupted command goes on in it, and other sources are added to it.
         fps: Frames per second to keep. The default is 10 for videos, and the environment's own rate.
-        size: Height and width to crop and resize to. The default is 64 64.
+        size: Height and width of the frames. The default is 64 64.
+        fit: What becomes of pictures of another shape: crop keeps their middle, pad keeps all of them between
+            black bars, and stretch distorts them. The default is crop.
+        group: Regular expression, such as episode_[0-9]+, for films that belong together, as several cameras of
+            one scene do: those in whose names it finds the same text are held out together or not at all.
         frames: Number of frames to record of an environment. The default is 100000.
         seed: Seed of the recording.
         levels: Level seeds of an environment, as START:COUNT.
@@ -51,6 +58,8 @@ def data(
             out,
             fps=fps,
             size_hw=size,
+            fit=fit,
+            group=group,
             frames=frames,
             seed=seed,
             levels=parse_levels(levels),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from jinn.contracts import JinnError
 from jinn.data.clock import Warn
+from jinn.data.images import Fit, Resize, resize
 from jinn.data.pictures import ARRAYS, array_frames, picture_frames, webp_frames
 from jinn.data.video import VideoError, video_frames
 
@@ -22,6 +24,7 @@ def read_film(
     fps: float,
     size_hw: tuple[int, int],
     warn: Warn = lambda text: None,
+    fit: Fit = "crop",
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield a film's frames in chunks, each with the number of the clip that it belongs to.
 
@@ -35,6 +38,7 @@ def read_film(
             rate, become one frame each.
         size_hw: Height and width of the frames, pixels.
         warn: Is told in plain words what is missing, or unusual, in a film that can be read.
+        fit: What becomes of pictures of another shape than `size_hw`, see `jinn.data.images.resize`.
 
     Raises:
         VideoError: It is no film, or breaks off, after all frames before that were yielded. Whatever goes wrong with a
@@ -45,7 +49,7 @@ def read_film(
     chunk: list[np.ndarray] = []
     current = 0
     try:
-        for clip, frame_HWC in _frames(files, fps, size_hw, warn):
+        for clip, frame_HWC in _frames(files, fps, partial(resize, size_hw=size_hw, fit=fit), warn):
             if chunk and (clip != current or len(chunk) == length):
                 yield current, np.stack(chunk)
                 chunk.clear()
@@ -63,14 +67,14 @@ def read_film(
 
 
 def _frames(
-    files: str | Path | Sequence[Path], fps: float, size_hw: tuple[int, int], warn: Warn
+    files: str | Path | Sequence[Path], fps: float, to_size: Resize, warn: Warn
 ) -> Iterator[tuple[int, np.ndarray]]:
     if not isinstance(files, str | Path):
-        return picture_frames(files, size_hw, warn)
+        return picture_frames(files, to_size, warn)
     path = Path(files)
     suffix = path.suffix.lower()
     if suffix in ARRAYS:
-        return array_frames(path, size_hw)
+        return array_frames(path, to_size)
     if suffix == ".webp":
-        return webp_frames(path, fps, size_hw, warn)
-    return video_frames(path, fps, size_hw, warn)
+        return webp_frames(path, fps, to_size, warn)
+    return video_frames(path, fps, to_size, warn)

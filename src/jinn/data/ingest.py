@@ -22,9 +22,11 @@ from typing import NamedTuple
 from jinn.contracts import JinnError
 from jinn.data.clock import Warn
 from jinn.data.collect import Episode, PlayError, collect
+from jinn.data.copies import Copies
 from jinn.data.film import read_film
 from jinn.data.folder import MIN_FRAMES, Film, find_films
 from jinn.data.games import open_games
+from jinn.data.images import Fit
 from jinn.data.store import FrameStore
 from jinn.data.store_format import group_hash
 from jinn.data.synthetic import ACTIONS, CELL, game_rollout
@@ -79,6 +81,8 @@ def ingest(
     seed: int = 0,
     levels: tuple[int, int] | None = None,
     policy: str = "random",
+    fit: Fit | None = None,
+    group: str | None = None,
     progress: Progress = lambda done, total, text: None,
 ) -> Summary:
     """Read all sources into the store at `out`, which is made or continued.
@@ -93,6 +97,10 @@ def ingest(
         seed: Seed of the environments and policies.
         levels: First level seed and number of levels, for environments that have them; None for all.
         policy: ``"random"``, ``"sticky"``, ``"runner"`` or ``"FILE.py:FUNCTION"``, see `jinn.data.collect`.
+        fit: What becomes of pictures of another shape, see `jinn.data.images.resize`. The default is the store's, or
+            else ``"crop"``.
+        group: A regular expression. Films in whose names (with the folders below the source) it finds the same text,
+            or the same groups of it, share a split: cameras of one scene, or parts of one recording.
         progress: Called now and then with (done, total, text).
 
     Raises:
@@ -118,9 +126,14 @@ def ingest(
     num_actions = max((own.num_actions for own in native.values()), default=0)
     names, *more = {own.action_names for own in native.values() if own.num_actions} or {None}
     names = None if more else names
-    with _full_disk_is_told(out), StoreWriter(out, size_hw, fps, num_actions, action_names=names) as writer:
+    with (
+        _full_disk_is_told(out),
+        StoreWriter(
+            out, size_hw, fps, num_actions, action_names=names, fit=fit or (old.fit if old else "crop")
+        ) as writer,
+    ):
         old_frames = writer.num_frames
-        resumed, skipped, warnings = _add_films(writer, films, progress)
+        resumed, skipped, warnings = _add_films(writer, films, group_rule(group), progress)
         resumed += sum(_add_play(writer, play, progress) for play in plays)
         episodes, added = writer.added_since(old_frames)
     skipped += [other for _, others in found for other in others]
@@ -160,6 +173,22 @@ def _nothing(sources: Sequence[str], skipped: list[tuple[str, str]], has_films: 
                      + "; ".join(by_reason(skipped)[:3]))  # fmt: skip
 
 
+def group_rule(pattern: str | None) -> Callable[[str], str | None]:
+    """The function from a film's name to that of its group, None where the regular expression finds nothing."""
+    try:
+        compiled = re.compile(pattern) if pattern else None
+    except re.error as error:
+        raise JinnError(f"the group {pattern!r} is no regular expression: {error}") from None
+
+    def rule(name: str) -> str | None:
+        match = compiled.search(name) if compiled else None
+        if match is None:
+            return None
+        return "group " + "/".join(text or "" for text in (match.groups() or (match[0],)))
+
+    return rule
+
+
 def level_name(source: str, level: int) -> str:
     """The group of a level of an environment: all attempts at it share a split."""
     return f"{source} level {level}"
@@ -177,7 +206,7 @@ def _check(
 
 
 def _add_films(
-    writer: StoreWriter, films: list[Film], progress: Progress
+    writer: StoreWriter, films: list[Film], rule: Callable[[str], str | None], progress: Progress
 ) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
     """Write the films that the store lacks; returns `resumed`, `skipped` and `warnings` of the `Summary`."""
     resumed = 0
@@ -188,6 +217,7 @@ def _add_films(
     found = [match for name in writer.done_sources if (match := re.fullmatch(FILM_SOURCE, name, re.DOTALL))]
     names = {match["content"]: match["name"] for match in found}
     places = {match["place"]: match[0] for match in found}
+    copies = Copies(writer)
     for number, film in enumerate(films):
         progress(number, len(films), film.name)
         try:
@@ -203,7 +233,7 @@ def _add_films(
             continue
         old, source = places.get(place), f"{film.name}#{content}@{place}"
         # The new version keeps the group of the old one, and with it the split.
-        group = content if old is None else writer.group_of(old)
+        group: str | int = rule(film.name) or (content if old is None else writer.group_of(old))
         said: list[str] = []
         first = writer.num_frames
 
@@ -217,6 +247,11 @@ def _add_films(
         warnings += [(film.name, text) for text in said]
         if old is not None:
             writer.remove_source(old)
+            copies.remove(old)
+        if (copy := copies.add(source, first)) and writer.group_of(copy) != writer.group_of(source):
+            writer.join_groups(writer.group_of(source), writer.group_of(copy))
+            name = copy.rpartition("#")[0]
+            warnings.append((film.name, f"it shows the same as {name}, and shares its split"))
         writer.finish_source(source)
         names[content], places[place] = film.name, source
     if films:
@@ -245,7 +280,7 @@ def _add_film(
 
     try:
         for clip, chunk_THWC in read_film(film.files if len(film.files) > 1 else film.files[0], writer.fps,
-                                          writer.size_hw, warn):  # fmt: skip
+                                          writer.size_hw, warn, writer.fit):  # fmt: skip
             if clip != open_clip:
                 end(is_whole=False)
                 open_clip = clip
@@ -284,7 +319,7 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
             name = f"{chunk},frames={length}"
             done = played
             try:
-                for episode in _episodes(play, length, group_hash(chunk) % 2**31, writer.size_hw):
+                for episode in _episodes(play, length, group_hash(chunk) % 2**31, writer):
                     level = episode.level_seed
                     group = f"{chunk} {episode.attempt}" if level is None else level_name(play.source, level)
                     writer.append(episode.frames_THWC)
@@ -304,11 +339,11 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
     return resumed
 
 
-def _episodes(play: _Play, frames: int, seed: int, size_hw: tuple[int, int]) -> Iterator[Episode]:
-    source, levels, policy = play.source, play.levels, play.policy
+def _episodes(play: _Play, frames: int, seed: int, writer: StoreWriter) -> Iterator[Episode]:
+    source, levels, policy, size_hw = play.source, play.levels, play.policy, writer.size_hw
     if not source.startswith("synthetic:"):
         num_envs = 16 if source.startswith("envpool:") else 1
-        yield from collect(source, frames, seed, levels, policy, num_envs, play.repeat, size_hw)
+        yield from collect(source, frames, seed, levels, policy, num_envs, play.repeat, size_hw, writer.fit)
         return
     if levels is not None or policy != "random" or size_hw[0] % CELL or size_hw[1] % CELL:
         raise JinnError(

@@ -11,15 +11,13 @@ import numpy as np
 
 from jinn.contracts import JinnError
 from jinn.data.clock import Shown, Warn, resample
-from jinn.data.images import crop_resize, on_white
+from jinn.data.images import Resize, on_white
 from jinn.data.video import VideoError
 
 ARRAYS = (".npy", ".npz")
 
 
-def picture_frames(
-    files: Sequence[Path], size_hw: tuple[int, int], warn: Warn
-) -> Iterator[tuple[int, np.ndarray]]:
+def picture_frames(files: Sequence[Path], to_size: Resize, warn: Warn) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the number of the clip and the frame, uint8 HWC, of pictures, one frame each.
 
     A new clip begins behind pictures that cannot be read.
@@ -29,7 +27,7 @@ def picture_frames(
     for file in files:
         try:
             with image.open(file) as picture:
-                frame_HWC = _to_frame(picture, size_hw)
+                frame_HWC = _to_frame(picture, to_size)
         except Exception:  # Pillow's plugins raise errors of all kinds for damaged files
             damaged, is_cut = damaged + 1, True
             continue
@@ -39,9 +37,7 @@ def picture_frames(
         warn(f"{damaged} of its {len(files)} pictures cannot be read: a new clip begins behind them")
 
 
-def webp_frames(
-    path: Path, fps: float, size_hw: tuple[int, int], warn: Warn
-) -> Iterator[tuple[int, np.ndarray]]:
+def webp_frames(path: Path, fps: float, to_size: Resize, warn: Warn) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the number of the clip and the frame, uint8 HWC, of an animated WebP."""
     with _pillow().open(path) as film:
         if getattr(film, "n_frames", 1) < 2:
@@ -51,7 +47,7 @@ def webp_frames(
             time = 0.0
             for number in range(film.n_frames):
                 film.seek(number)
-                frame_HWC = _to_frame(film, size_hw)  # which loads the picture, and with it the duration
+                frame_HWC = _to_frame(film, to_size)  # which loads the picture, and with it the duration
                 duration = film.info["duration"] / 1000
                 yield Shown(frame_HWC, time, duration)
                 time += duration
@@ -59,13 +55,13 @@ def webp_frames(
         yield from resample(shown(), fps, 1 / fps, warn)
 
 
-def array_frames(path: Path, size_hw: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+def array_frames(path: Path, to_size: Resize) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the number of the clip and the frame, uint8 HWC, of clips as arrays, one frame for each picture.
 
     Args:
         path: A ``.npy`` file with one clip, or an ``.npz`` file whose arrays are clips in the order of their names:
             uint8 ``(T, H, W, 3)``, or ``(T, H, W)`` or ``(T, H, W, 1)`` for grey pictures.
-        size_hw: As of `read_film`.
+        to_size: Brings pictures to the size of the frames.
 
     Raises:
         VideoError: An array is something else. Nothing is unpickled.
@@ -74,18 +70,18 @@ def array_frames(path: Path, size_hw: tuple[int, int]) -> Iterator[tuple[int, np
         # A .npy is mapped and not read as a whole.
         content = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(content, np.ndarray):
-            yield from _clip(0, content, size_hw)
+            yield from _clip(0, content, to_size)
             return
         with content:
             for clip, name in enumerate(sorted(content.files)):
-                yield from _clip(clip, content[name], size_hw)
+                yield from _clip(clip, content[name], to_size)
     except VideoError:
         raise
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise VideoError(f"it is no array of pictures ({error})") from error
 
 
-def _clip(clip: int, pictures: np.ndarray, size_hw: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+def _clip(clip: int, pictures: np.ndarray, to_size: Resize) -> Iterator[tuple[int, np.ndarray]]:
     if pictures.ndim == 3:
         pictures = pictures[..., None]
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
@@ -93,16 +89,16 @@ def _clip(clip: int, pictures: np.ndarray, size_hw: tuple[int, int]) -> Iterator
             f"it holds {pictures.dtype} of shape {pictures.shape}: a clip is uint8 (frames, height, width, 3)"
         )
     for picture_HWC in pictures:
-        frame_HWC = crop_resize(np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3))[None], size_hw)[0]
+        frame_HWC = to_size(np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3))[None])[0]
         yield clip, np.array(frame_HWC)
 
 
-def _to_frame(picture: Any, size_hw: tuple[int, int]) -> np.ndarray:
-    """A picture of Pillow as a frame, uint8 HWC: upright, on white, cropped and resized."""
+def _to_frame(picture: Any, to_size: Resize) -> np.ndarray:
+    """A picture of Pillow as a frame, uint8 HWC: upright, on white, and resized."""
     from PIL import ImageOps
 
     pixels_HWC = on_white(np.asarray(ImageOps.exif_transpose(picture).convert("RGBA")))
-    return np.array(crop_resize(pixels_HWC[None], size_hw)[0])
+    return np.array(to_size(pixels_HWC[None])[0])
 
 
 def _pillow() -> Any:

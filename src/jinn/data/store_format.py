@@ -8,11 +8,12 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, get_args
 
 import numpy as np
 
 from jinn.contracts import JinnError
+from jinn.data.images import Fit
 from jinn.files import locked, replacing, write_json
 
 VERSION = 1
@@ -33,12 +34,13 @@ COLUMNS: dict[str, type[np.generic]] = {
 
 @dataclass(frozen=True)
 class Layout:
-    """The content of store.json: frame size, frames per second, and frames in a full shard."""
+    """The content of store.json: frame size, frames per second, frames in a full shard, and how pictures fit in."""
 
     height: int
     width: int
     fps: float
     shard_frames: int
+    fit: Fit = "crop"  # stores that were made before do not say so
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -109,7 +111,9 @@ def read_layout(path: Path) -> Layout:
         version = content["version"]
         if version == VERSION:
             height, width, size = (int(content[key]) for key in ("height", "width", "shard_frames"))
-            layout = Layout(height, width, float(content["fps"]), size)
+            layout = Layout(height, width, float(content["fps"]), size, content.get("fit", "crop"))
+            if layout.fit not in get_args(Fit):
+                raise ValueError("there is no such way to fit pictures in")
             if min(height, width, layout.fps, size) <= 0:
                 raise ValueError("sizes and rates are above zero")
             return layout

@@ -1,7 +1,7 @@
 """Video files -> frames at a rate and a size, decoded by FFmpeg.
 
 Frames are picked by their timestamps: output frame k is what a player displays k / fps seconds after the first picture,
-also when the file's own rate varies. Pictures are rotated and mirrored as the file asks, and go through `crop_resize`.
+also when the file's own rate varies. Pictures are rotated and mirrored as the file asks, and go through `resize`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from jinn.contracts import JinnError
 from jinn.data.clock import Shown, Warn, resample
 from jinn.data.hdr import HLG, PQ, to_screen
-from jinn.data.images import crop_resize, on_white
+from jinn.data.images import Resize, on_white
 
 LOOK_AHEAD = 64  # packets of a track by which it is judged before it is decoded
 # Formats that FFmpeg can open but that are no videos: pictures, text as pictures, and lists of other files.
@@ -43,9 +43,7 @@ class _Track:
     end: float = 0.0  # when the last picture ends, seconds by the film's clock
 
 
-def video_frames(
-    path: Path, fps: float, size_hw: tuple[int, int], warn: Warn
-) -> Iterator[tuple[int, np.ndarray]]:
+def video_frames(path: Path, fps: float, to_size: Resize, warn: Warn) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the number of the clip and the frame, uint8 HWC; arguments and errors are those of `read_film`."""
     with ExitStack() as stack:
         container = stack.enter_context(_open(path))
@@ -67,7 +65,7 @@ def video_frames(
         last, frame_HWC = None, np.empty(0, np.uint8)
         for clip, picture in resample(_decode(track), fps, track.usual, warn):
             if picture is not last:
-                last, frame_HWC = picture, _to_frame(picture, size_hw, pixel_aspect, converter)
+                last, frame_HWC = picture, _to_frame(picture, to_size, pixel_aspect, converter)
                 if transfer in (PQ, HLG):
                     frame_HWC = to_screen(frame_HWC, transfer)
             yield clip, frame_HWC
@@ -187,8 +185,8 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, converter: Any) -> np.ndarray:
-    """One decoded picture as a frame, uint8 HWC: upright, on white, cropped and resized."""
+def _to_frame(picture: Any, to_size: Resize, pixel_aspect: float, converter: Any) -> np.ndarray:
+    """One decoded picture as a frame, uint8 HWC: upright, on white, and resized."""
     has_alpha = any(component.is_alpha for component in picture.format.components)
     pixels_HWC = converter.reformat(picture, format="rgba" if has_alpha else "rgb24").to_ndarray()
     if has_alpha:
@@ -200,7 +198,7 @@ def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, conve
         if abs(b) > abs(a):
             pixels_HWC, pixel_aspect, a, d = pixels_HWC.swapaxes(0, 1), 1 / pixel_aspect, c, b
         pixels_HWC = pixels_HWC[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-    return crop_resize(pixels_HWC[None], size_hw, pixel_aspect)[0]
+    return to_size(pixels_HWC[None], pixel_aspect=pixel_aspect)[0]
 
 
 @contextmanager

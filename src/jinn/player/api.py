@@ -131,6 +131,7 @@ def describe_world(shared: Shared) -> dict[str, Any]:
         "idle": shared.idle,
         "height": height,
         "width": width,
+        "fit": world.config.fit,
         "fps": shared.fps,
         "sampling": {name: getattr(own, name) for name in SAMPLING if name != "doubt" or world.can_doubt},
         "window": world.config.dynamics.transformer.window,
@@ -290,4 +291,5 @@ def _prompts(world: World, prompt: np.ndarray | None) -> list[Tensor]:
     frames = [frame_HWC.cpu()[None, None] for frame_HWC in world.prompts]
     if prompt is None:
         return frames
-    return [torch.from_numpy(fit_picture(Image.fromarray(prompt), world.size_hw))[None, None], *frames]
+    own_HWC = fit_picture(Image.fromarray(prompt), world.size_hw, world.config.fit)
+    return [torch.from_numpy(own_HWC)[None, None], *frames]

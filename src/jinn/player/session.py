@@ -318,7 +318,9 @@ class Session:
         self.last_input = time.monotonic()
         world, most = self.shared.world, self.limits.max_clip_frames
         try:
-            read = await self.shared.decoders.read(self.address, data, world.size_hw, most, world.fps)
+            read = await self.shared.decoders.read(
+                self.address, data, world.size_hw, most, world.fps, world.config.fit
+            )
         except JinnError:
             self.uploads, self.clip = 0, []
             raise

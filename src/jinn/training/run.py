@@ -236,7 +236,13 @@ def frames_on(store: FrameStore, device: torch.device) -> Tensor | None:
 def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
     """An untrained world; its weights depend on the seed only. Prompts are held-out frames where there are any."""
     config = WorldConfig(
-        name, float(store.fps), recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
+        name,
+        float(store.fps),
+        recipe.tokenizer,
+        recipe.latent_actions,
+        recipe.dynamics,
+        recipe.sampling,
+        store.fit,
     )
     episodes = store.select("heldout")
     if not len(episodes):
