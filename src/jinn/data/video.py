@@ -102,6 +102,10 @@ def _choose_track(container: Any, fps: float) -> _Track:
     # Small pictures lose more by threads than they gain.
     large = stream.codec_context.width * stream.codec_context.height > 640 * 360
     stream.thread_type = "AUTO" if large else "NONE"
+    if stream.codec_context.name == "hevc":
+        # Or the decoder keeps to itself that pictures lack others, or contradict the checksums that came with them.
+        # Other decoders mark damaged pictures anyway, and would refuse what is merely unusual.
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
 
     own = [p for p in head if not isinstance(p, Exception) and p.stream.index == stream.index and p.size]
     times = [time for packet in own if (time := _time(packet)) is not None]
@@ -150,6 +154,8 @@ def _decode(track: _Track) -> Iterator[Shown]:
             if packet.size and not packet.is_discard and (time := _time(packet)) is not None:
                 heapq.heappush(times, time)
             has_key |= packet.is_keyframe
+            if packet.is_corrupt:  # as the container says, such as MPEG-TS by its counters
+                error, has_key = VideoError("a part of the file is damaged"), False
             try:
                 frames = packet.decode()
             except FFmpegError as caught:
