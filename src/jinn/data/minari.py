@@ -64,9 +64,10 @@ def local_folder(name: str) -> Path:
     Raises:
         JinnError: There is none, or it is not stored as HDF5.
     """
-    root = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets") / name
+    local = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    root = local / name
     if not root.is_dir():
-        raise JinnError(f"there is no data set {name} in {root.parent}: run minari download {name}")
+        raise JinnError(f"there is no data set {name} in {local}: run minari download {name}")
     if not (root / "data" / FILE).is_file():
         raise JinnError(f"{root} has no data/{FILE}: of Minari's formats jinn reads hdf5")
     return root
