@@ -1,9 +1,9 @@
 """Sources -> one frame store: what ``jinn data`` does.
 
-A source is a film (see `read_film`), a folder of films, an environment (``envpool:CoinrunHard-v0``,
-``gymnasium:CartPole-v1``) or the synthetic game (``synthetic:game``). The same call again resumes where the last one
-was stopped, and ends with the store of a call that was never stopped: a film, and a chunk of an environment's play,
-is written whole or not at all.
+A source is a film (see `Film`), a folder, data set or list of films (see `find_films`), an environment
+(``envpool:CoinrunHard-v0``, ``gymnasium:CartPole-v1``) or the synthetic game (``synthetic:game``). The same call again
+resumes where the last one was stopped, and ends with the store of a call that was never stopped: a film, and a chunk of
+an environment's play, is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from jinn.contracts import JinnError
 from jinn.data.clock import Warn
 from jinn.data.collect import Episode, PlayError, collect
 from jinn.data.copies import Copies
-from jinn.data.film import read_film
-from jinn.data.folder import MIN_FRAMES, Film, find_films
+from jinn.data.film import Film, read_actions, read_film
+from jinn.data.folder import MIN_FRAMES, find_films
 from jinn.data.games import open_games
 from jinn.data.images import Fit
 from jinn.data.store import FrameStore
@@ -84,14 +84,16 @@ def ingest(
     fit: Fit | None = None,
     group: str | None = None,
     progress: Progress = lambda done, total, text: None,
+    camera: str | None = None,
+    source_fps: float | None = None,
 ) -> Summary:
     """Read all sources into the store at `out`, which is made or continued.
 
     Args:
         sources: Videos, folders and environments, as described in the module.
         out: Directory of the store.
-        fps: Frames per second. The default is the store's rate, or else the environment's own, or 10 for video. It may
-            divide an environment's own rate by a whole number: actions are then repeated.
+        fps: Frames per second. The default is the store's rate, or else that of the environment or of films with
+            actions, or 10. It may divide an environment's own rate by a whole number: actions are then repeated.
         size_hw: Height and width, pixels. The default is the store's size, or else 64 x 64.
         frames: Number of frames to play in each environment, by default 100,000. Videos are read whole.
         seed: Seed of the environments and policies.
@@ -102,20 +104,25 @@ def ingest(
         group: A regular expression. Films in whose names (with the folders below the source) it finds the same text,
             or the same groups of it, share a split: cameras of one scene, or parts of one recording.
         progress: Called now and then with (done, total, text).
+        camera: Which camera of data sets to read, the first by default.
+        source_fps: Rate of pictures and arrays, which say none. By default each picture is one frame.
 
     Raises:
         JinnError: A source does not exist or does not fit the store, or nothing at all could be read.
     """
     out = Path(out)
     games = [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
-    found = [find_films(Path(source), out) for source in sources if source not in games]
+    if source_fps is not None and not 0.1 <= source_fps < math.inf:
+        raise JinnError(f"pictures come at 0.1 a second or more, not at {source_fps:g}")
+    found = [find_films(Path(source), out, camera, source_fps) for source in sources if source not in games]
     films = [film for some, _ in found for film in some]
     _check(sources, games, frames, levels)
     native = {source: native_of(source) for source in games}
     old = FrameStore.open(out) if (out / "store.json").exists() else None
     if fps is None:
-        rates = set() if films else {own.fps for own in native.values()}
-        fps = old.fps if old else rates.pop() if len(rates) == 1 else DEFAULT_FPS
+        rates = {film.fps if film.num_actions else None for film in films}
+        rates |= {own.fps for own in native.values()}
+        fps = old.fps if old else (rates.pop() if len(rates) == 1 else None) or DEFAULT_FPS
     size_hw = size_hw or (old.size_hw if old else DEFAULT_SIZE_HW)
     if not 0 < fps < math.inf or min(size_hw) < 1 or (frames is not None and frames < 1):
         raise JinnError("the rate, the size and the number of frames must be above zero")
@@ -123,8 +130,9 @@ def ingest(
         _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, own.fps, fps))
         for source, own in native.items()
     ]
-    num_actions = max((own.num_actions for own in native.values()), default=0)
-    names, *more = {own.action_names for own in native.values() if own.num_actions} or {None}
+    acting = [Native(0, film.num_actions, None) for film in films] + list(native.values())
+    num_actions = max((own.num_actions for own in acting), default=0)
+    names, *more = {own.action_names for own in acting if own.num_actions} or {None}
     names = None if more else names
     with (
         _full_disk_is_told(out),
@@ -225,6 +233,9 @@ def _add_films(
         except OSError as error:
             skipped.append((film.name, f"it cannot be read ({error.strerror})"))
             continue
+        except VideoError as error:
+            skipped.append((film.name, str(error)))
+            continue
         if content in names:
             if names[content] == film.name:
                 resumed += 1
@@ -233,8 +244,8 @@ def _add_films(
             continue
         old, source = places.get(place), f"{film.name}#{content}@{place}"
         # The new version keeps the group of the old one, and with it the split.
-        group: str | int = rule(film.name) or (content if old is None else writer.group_of(old))
-        said: list[str] = []
+        group: str | int = rule(film.name) or (film.group(content) if old is None else writer.group_of(old))
+        said = list(film.notes)
         first = writer.num_frames
 
         def show(number: int = number, name: str = film.name, first: int = first) -> None:
@@ -267,20 +278,23 @@ def _add_film(
     Pieces between damaged places are left out if they are short; a whole film may have any length.
     """
     kept, pieces, dropped, open_clip, problem = 0, 0, 0, 0, ""
+    actions_T = read_actions(film, writer.fps, warn)
 
     def end(is_whole: bool) -> None:
         nonlocal kept, pieces, dropped
         pieces += 1
         if writer.open_frames and (is_whole or writer.open_frames >= MIN_FRAMES):
             kept += writer.open_frames
-            writer.end_episode(source, group=group)
+            fits = is_whole and actions_T is not None and len(actions_T) == writer.open_frames
+            if actions_T is not None and not fits and pieces == 1:
+                warn("its actions are left out, because not all of its pictures could be read")
+            writer.end_episode(source, actions_T if fits else None, group=group)
         else:
             dropped += writer.open_frames
             writer.drop_open()
 
     try:
-        for clip, chunk_THWC in read_film(film.files if len(film.files) > 1 else film.files[0], writer.fps,
-                                          writer.size_hw, warn, writer.fit):  # fmt: skip
+        for clip, chunk_THWC in read_film(film, writer.fps, writer.size_hw, warn, writer.fit):
             if clip != open_clip:
                 end(is_whole=False)
                 open_clip = clip

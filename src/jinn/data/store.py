@@ -117,6 +117,10 @@ class FrameStore:
         seed = int(self._index.columns["level_seed"][episode])
         return None if seed == NO_SEED else seed
 
+    def source(self, episode: int) -> str:
+        """Name of the film or environment that an episode is from; of LeRobot's with the task."""
+        return self._index.sources[self._index.columns["source"][episode]].partition("#")[0]
+
     def _range(self, episode: int, start: int, stop: int) -> tuple[int, int]:
         if not 0 <= episode < self.num_episodes:
             raise IndexError(f"episode {episode} of a store with {self.num_episodes}")
