@@ -69,14 +69,13 @@ def numbers(frames_THWC: np.ndarray) -> list[int]:
 
 
 def remux(
-    path: Path, out: Path, change: Callable[[Any], None], options: dict[str, str] | None = None
+    path: Path, out: Path, change: Callable[[Any], object], options: dict[str, str] | None = None
 ) -> Path:
-    """Copy the packets of a video, each after a change."""
+    """Copy the packets of a video, each after a change, unless that returns False."""
     with av.open(str(path)) as old, av.open(str(out), "w", options=options or {}) as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         for packet in old.demux(old.streams.video[0]):
-            if packet.size:
-                change(packet)
+            if packet.size and change(packet) is not False:
                 packet.stream = stream
                 new.mux(packet)
     return out

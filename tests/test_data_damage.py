@@ -113,6 +113,53 @@ def test_a_film_goes_on_behind_damage(
     assert ["seconds are missing" in text for text in said] == [True]
 
 
+def lost(path: Path, out: Path) -> None:
+    """A packet that others need is missing."""
+    packets = places(path)
+    largest = max(packets[55:65], key=lambda place: place[1])
+    remux(path, out, lambda packet: (packet.pos, packet.size) != largest)
+
+
+def holed(path: Path, out: Path) -> None:
+    """Some packets of MPEG-TS, of 188 bytes, are missing."""
+    content = path.read_bytes()
+    middle = len(content) // 2 // 188 * 188
+    out.write_bytes(content[:middle] + content[middle + 3 * 188 :])
+
+
+def flipped(path: Path, out: Path) -> None:
+    """Bits within a picture are wrong, which any decoder takes for another picture."""
+    content = bytearray(path.read_bytes())
+    place, size = max(places(path)[55:65], key=lambda place: place[1])
+    for byte in range(place + size // 3, place + size // 3 + 10):
+        content[byte] ^= 1
+    out.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "params"), [("a.mp4", lost, ""), ("a.ts", holed, ""), ("a.mp4", flipped, ":hash=1")]
+)
+def test_damage_that_ffmpeg_keeps_to_itself_is_found(
+    name: str, damage: Any, params: str, tmp_path: Path
+) -> None:
+    """Of HEVC: pictures that lack others, marks of the container, and checksums that came with the pictures."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
+    pictures = [np.concatenate([numbered(i, 128)[:64], np.roll(noise, i, 1)]) for i in range(120)]
+    options = {"x265-params": f"log-level=none:keyint=25{params}"}
+    damage(
+        save(tmp_path / name, pictures, codec="libx265", codec_options=options), tmp_path / f"damaged-{name}"
+    )
+    said: list[str] = []
+    clips: dict[int, list[int]] = {}
+    for clip, chunk in read_film(tmp_path / f"damaged-{name}", 30, (128, 128), said.append):
+        clips.setdefault(clip, []).extend(numbers(chunk[:, :64]))
+    first, second = clips.values()
+    assert first == list(range(first[-1] + 1))
+    assert second == list(range(second[0], 120))
+    assert 40 < first[-1] < second[0] <= 100
+    assert ["seconds are missing" in text for text in said] == [True]
+
+
 def test_nothing_that_a_file_raises_ends_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         save(tmp_path / "v" / name, [numbered(i + ord(name[0])) for i in range(20)])

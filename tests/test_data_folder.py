@@ -72,7 +72,8 @@ def test_arrays_are_clips(tmp_path: Path) -> None:
     reasons = dict(summary.skipped)
     assert sorted(reasons) == ["broken.npz", "float.npy", "objects.npy"]
     assert reasons["float.npy"].startswith("it holds float64 of shape (40, 64, 64, 3): a clip is uint8")
-    assert reasons["objects.npy"].startswith("it is no array of pictures")
+    assert reasons["objects.npy"].startswith("it holds object of shape (2,)")
+    assert reasons["broken.npz"].startswith("it is no array of pictures")
 
 
 def test_a_folder_without_videos_is_told_by_first_bytes(

@@ -12,7 +12,7 @@ import pytest
 
 from jinn.data.collect import collect
 from jinn.data.film import read_film
-from jinn.data.images import BAND_VALUES, crop_resize
+from jinn.data.images import BAND_VALUES, Fit, crop_resize, resize
 
 SIZES = [(150, 150), (120, 211), (97, 131), (33, 17), (64, 64), (640, 360)]  # height and width, pixels
 
@@ -41,7 +41,9 @@ class Screen(gymnasium.Env):
         return self.picture
 
 
-def through_a_video(picture: np.ndarray, size_hw: tuple[int, int], folder: Path) -> np.ndarray:
+def through_a_video(
+    picture: np.ndarray, size_hw: tuple[int, int], folder: Path, fit: Fit = "crop"
+) -> np.ndarray:
     av = pytest.importorskip("av")
     with av.open(str(folder / "a.mkv"), "w") as container:
         stream = container.add_stream("ffv1", rate=10)
@@ -50,27 +52,31 @@ def through_a_video(picture: np.ndarray, size_hw: tuple[int, int], folder: Path)
         for _ in range(3):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         container.mux(stream.encode())
-    frame: np.ndarray = next(read_film(folder / "a.mkv", 10, size_hw))[1][0]
+    frame: np.ndarray = next(read_film(folder / "a.mkv", 10, size_hw, fit=fit))[1][0]
     return frame
 
 
-def through_an_environment(picture: np.ndarray, size_hw: tuple[int, int], _: Path) -> np.ndarray:
+def through_an_environment(
+    picture: np.ndarray, size_hw: tuple[int, int], _: Path, fit: Fit = "crop"
+) -> np.ndarray:
     height, width = picture.shape[:2]
     name = f"JinnScreen{height}x{width}-v0"
     if name not in gymnasium.registry:
         gymnasium.register(name, Screen, kwargs={"size_hw": (height, width)})
-    episode = next(collect(f"gymnasium:{name}", 2, 0, num_envs=1, size_hw=size_hw))
+    episode = next(collect(f"gymnasium:{name}", 2, 0, num_envs=1, size_hw=size_hw, fit=fit))
     frame: np.ndarray = episode.frames_THWC[0]
     return frame
 
 
-def through_an_upload(picture: np.ndarray, size_hw: tuple[int, int], _: Path) -> np.ndarray:
+def through_an_upload(
+    picture: np.ndarray, size_hw: tuple[int, int], _: Path, fit: Fit = "crop"
+) -> np.ndarray:
     image = pytest.importorskip("PIL.Image")
-    from jinn.player.pictures import read_picture
+    from jinn.player.pictures import read_pictures
 
     file = io.BytesIO()
     image.fromarray(picture).save(file, "PNG")
-    return read_picture(file.getvalue(), size_hw)
+    return read_pictures(file.getvalue(), size_hw, 1, 1.0, fit)[0]
 
 
 @pytest.mark.parametrize("way", [through_a_video, through_an_environment, through_an_upload])
@@ -127,6 +133,29 @@ def test_the_middle_is_cropped() -> None:
     assert (square[:, 4:12, 4:12] == 200).all()
     square[:, 4:12, 4:12] = 0
     assert (square == 0).all()
+
+
+@pytest.mark.parametrize("pixel_aspect", [1.0, 2.0])
+def test_a_wide_picture_is_padded_or_stretched(pixel_aspect: float) -> None:
+    """On a screen it is twice as wide as high, by its pixels or by their shape."""
+    tall = noise((32, round(64 / pixel_aspect)), frames=2)
+    padded = resize(tall, (16, 16), "pad", pixel_aspect)
+    assert not padded[:, :4].any()
+    assert not padded[:, 12:].any()
+    shown = tall.repeat(round(pixel_aspect), 2)
+    assert np.array_equal(padded[:, 4:12], crop_resize(shown, (8, 16)))
+    stretched = resize(tall, (16, 16), "stretch", pixel_aspect)
+    assert np.array_equal(stretched, crop_resize(shown.repeat(2, 1), (16, 16)))
+    assert np.array_equal(resize(tall, (16, 16), "crop", pixel_aspect), crop_resize(shown, (16, 16)))
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_every_source_is_fitted_in_alike(fit: Fit, tmp_path: Path) -> None:
+    picture, size_hw = noise((120, 211)), (64, 64)
+    wanted = resize(picture, size_hw, fit)[0]
+    assert not np.array_equal(wanted, crop_resize(picture, size_hw)[0])
+    for way in (through_a_video, through_an_environment, through_an_upload):
+        assert np.array_equal(way(picture[0], size_hw, tmp_path, fit), wanted)
 
 
 def test_pixels_need_not_be_square() -> None:

@@ -16,6 +16,8 @@ from jinn.data.store import FrameStore
 from jinn.data.store_format import read_index
 from jinn.data.synthetic import game_rollout
 from jinn.data.video import VideoError
+from jinn.recipes import tiny
+from jinn.training.run import new_world
 
 try:
     import envpool
@@ -205,6 +207,50 @@ def test_copies_of_a_video_are_stored_once(tmp_path: Path) -> None:
     assert set(summary.skipped) == {("copy.mp4", same), ("elsewhere.mp4", same)}
 
 
+def encoded_anew(path: Path, out: Path) -> Path:
+    """The same pictures at the same times, in another size and quality."""
+    av = pytest.importorskip("av")
+    with av.open(str(path)) as old, av.open(str(out), "w") as new:
+        stream = new.add_stream("libx264", rate=30, options={"crf": "20"})
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
+        for frame in old.decode(video=0):
+            new.mux(stream.encode(frame.reformat(64, 64, "yuv420p")))
+        new.mux(stream.encode())
+    return out
+
+
+def test_a_film_that_was_encoded_anew_shares_the_split(tmp_path: Path) -> None:
+    """And films of one game, which differ in what moves, do not."""
+    for number in range(6):
+        film(tmp_path / "v" / f"{number}.mp4", number)
+    encoded_anew(tmp_path / "v" / "3.mp4", tmp_path / "v" / "copy.mkv")
+    summary = ingest([str(tmp_path / "v")], tmp_path / "out", size_hw=(32, 32))
+    assert summary.warnings == (("copy.mkv", "it shows the same as 3.mp4, and shares its split"),)
+    store = FrameStore.open(tmp_path / "out")
+    groups = dict(zip(sources_of(store), store.groups.tolist(), strict=True))
+    assert groups["copy.mkv"] == groups["3.mp4"]
+    assert len(set(groups.values())) == 6
+    encoded_anew(tmp_path / "v" / "5.mp4", tmp_path / "v" / "later.mkv")
+    ingest([str(tmp_path / "v")], tmp_path / "out")
+    store = FrameStore.open(tmp_path / "out")
+    groups = dict(zip(sources_of(store), store.groups.tolist(), strict=True))
+    assert groups["later.mkv"] == groups["5.mp4"]
+    assert len(set(zip(store.groups.tolist(), store.heldout.tolist(), strict=True))) == 6
+
+
+def test_films_that_belong_together_share_the_split(tmp_path: Path) -> None:
+    for number in range(12):
+        film(tmp_path / "v" / f"{'left' if number % 2 else 'right'}" / f"episode_{number // 2}.mp4", number)
+    ingest([str(tmp_path / "v")], tmp_path / "out", size_hw=(32, 32), group=r"(episode)_(\d+)")
+    store = FrameStore.open(tmp_path / "out")
+    groups = dict(zip(sources_of(store), store.groups.tolist(), strict=True))
+    assert len(set(groups.values())) == 6
+    assert all(groups[f"left/episode_{n}.mp4"] == groups[f"right/episode_{n}.mp4"] for n in range(6))
+    assert len(set(zip(store.groups.tolist(), store.heldout.tolist(), strict=True))) == 6
+    with pytest.raises(JinnError, match="is no regular expression"):
+        ingest([str(tmp_path / "v")], tmp_path / "out", group="(")
+
+
 def test_a_film_that_changed_replaces_the_old_one(tmp_path: Path) -> None:
     """It grew, was encoded anew, or a damaged copy of the same size was repaired; it stays in its split."""
     videos, out = tmp_path / "videos", tmp_path / "out"
@@ -318,6 +364,23 @@ def test_a_store_keeps_its_size_and_rate(tmp_path: Path) -> None:
     assert FrameStore.open(tmp_path / "out").lengths.tolist() == [12, 12]
     with pytest.raises(JinnError, match="16x24 frames at 6 fps, not 16x24 at 10"):
         ingest([str(tmp_path / "b.mp4")], tmp_path / "out", fps=10)
+
+
+def test_a_store_keeps_how_pictures_are_fitted_in(tmp_path: Path) -> None:
+    """And a world that is trained on it does too."""
+    for number, width in enumerate((64, 32)):
+        np.save(tmp_path / f"{number}.npy", np.full((20, 32, width, 3), 200, np.uint8))
+    ingest([str(tmp_path / "0.npy")], tmp_path / "out", size_hw=(32, 32), fit="pad")
+    ingest([str(tmp_path / "1.npy")], tmp_path / "out")
+    store = FrameStore.open(tmp_path / "out")
+    assert store.fit == "pad"
+    assert [int((store.frames(episode, 0, 1) > 0).sum()) for episode in range(2)] == [
+        32 * 16 * 3,
+        32 * 32 * 3,
+    ]
+    with pytest.raises(JinnError, match="made with --fit pad, not stretch"):
+        ingest([str(tmp_path / "1.npy")], tmp_path / "out", fit="stretch")
+    assert new_world(tiny(), store, "test", 0).config.fit == "pad"
 
 
 def test_progress_is_reported(videos: Path, tmp_path: Path) -> None:

@@ -353,3 +353,31 @@ def test_stable_baselines_takes_a_batch(world: World) -> None:
     agent = baselines.PPO("MlpPolicy", batch, n_steps=4, batch_size=12, n_epochs=1, seed=0)
     agent.learn(12)
     assert agent.num_timesteps == 12
+
+
+def test_torchrl_takes_a_batch(world: World) -> None:
+    """The environments whose episodes are over are reset, and no others."""
+    libs = pytest.importorskip("torchrl.envs", reason="needs torchrl")
+
+    def reward(before: torch.Tensor, actions: torch.Tensor, after: torch.Tensor) -> Any:
+        return actions.float(), actions == 2
+
+    envs = vector(world, horizon=3, reward=reward, autoreset_mode="Disabled")
+    batch = libs.GymWrapper(envs, categorical_action_encoding=True)
+    batch.set_seed(0)
+    played = iter([[0, 1, 2], [2, 1, 0], [0, 1, 3], [0, 0, 0]])
+    steps = batch.rollout(4, lambda observation: torch.tensor(next(played)), break_when_any_done=False)
+    assert steps["next", "reward"][..., 0].T.tolist() == [[0, 1, 2], [2, 1, 0], [0, 1, 3], [0, 0, 0]]
+    assert steps["next", "terminated"][..., 0].T.int().tolist() == [
+        [0, 0, 1],
+        [1, 0, 0],
+        [0, 0, 0],
+        [0, 0, 0],
+    ]
+    assert steps["next", "truncated"][..., 0].T.int().tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 1]]
+    observed, after = steps["observation"][:, 1:], steps["next", "observation"][:, :-1]
+    is_new = steps["next", "done"][:, :-1, 0]
+    assert torch.equal(observed[~is_new], after[~is_new])
+    firsts = [world.reset(prompt[None, None])[1][0] for prompt in world.prompts]
+    for frame in observed[is_new]:
+        assert any(torch.equal(frame, first) for first in firsts)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,21 @@ def test_pytest_is_as_brief_in_continuous_integration_as_elsewhere(tmp_path: Pat
     ran = make(tmp_path, "test", "TORCH_INDEX=https://torch.example")[-1]
     assert ran.startswith("pytest ")
     assert "with CI" not in ran
+
+
+def test_the_description_on_an_index_has_no_dead_links() -> None:
+    """It is README.md after these substitutions, without neighbours."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"\]\((?!https?:)", text)
+    for change in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(change["pattern"], change["replacement"], text)
+    assert "](https://arxiv.org" in text
+    assert re.findall(r"\]\((?!https?:)[^)]*\)?", text) == []
+    assert "![" not in text
+    assert "the pressed key is below" not in text  # a caption without its picture
+    assert "## Play" in text
+    included = project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    for needed in ("Makefile", "scripts", "docs", "tests", "constraints.txt", "mkdocs.yml"):
+        assert needed in included
+        assert (ROOT / needed).exists()

@@ -55,7 +55,7 @@ def test_the_server_describes_the_world(address: str, world: World) -> None:
     limits = Limits()
     assert told["fps_range"] == list(limits.fps_range)
     assert told["max_film_frames"] == limits.max_film_bytes // world.prompts[0].numel()
-    names = """name id about actions legend idle height width fps fps_range sampling steps_range temperature_range
+    names = """name id about actions legend idle height width fit fps fps_range sampling steps_range temperature_range
         doubt_range buttons window prompts palette max_upload_bytes max_clip_frames max_what_if_frames
         max_film_frames"""
     assert set(told) == {*names.split(), "max_text", "text", "text_why_not"}

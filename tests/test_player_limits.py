@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -79,6 +83,67 @@ def test_a_network_address_makes_one_film_at_a_time(world: World) -> None:
         wait_for(lambda: app.state.lazy.shared and app.state.lazy.shared.filming)
         with post_without_end(address, "/api/film.mp4") as second:
             assert second.recv(99).startswith(b"HTTP/1.1 429")
+
+
+def post_film(address: str) -> int:
+    return httpx.post(f"{address}/api/film.gif", content=bytes(32 * 32 * 3), timeout=PATIENCE).status_code
+
+
+def test_films_wait_for_those_that_are_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of three players behind a proxy that names their addresses."""
+    may_end, begun = threading.Event(), []
+
+    def encode(*_: object) -> bytes:
+        begun.append(1)
+        assert may_end.wait(PATIENCE)
+        return b"GIF"
+
+    monkeypatch.setattr("jinn.player.api.encode_film", encode)
+    app = create_app(world, limits=Limits(max_films=2))
+    with running(app) as address, ThreadPoolExecutor(3) as pool:
+        httpx.get(f"{address}/api/world")  # which loads the world
+        app.state.lazy.shared.filming = Forgetful()
+        films = [pool.submit(post_film, address) for _ in range(3)]
+        slots = app.state.lazy.shared.film_slots
+        wait_for(lambda: len(begun) == 2 and slots._waiters)
+        may_end.set()
+        assert [film.result() for film in films] == [200] * 3
+    assert len(begun) == 3
+
+
+class Forgetful(set[str]):
+    """All come from this machine, and are taken for different ones."""
+
+    def add(self, _: str) -> None:
+        pass
+
+
+def test_a_session_that_waits_to_be_resumed_keeps_few_states(world: World) -> None:
+    """It goes back to the same frames all the same."""
+    app = create_app(world, limits=Limits(parked_states=3))
+    with running(app) as address:
+        with Player(address) as lost:
+            frames = lost.rollout([step % 5 for step in range(60)])
+            shared = app.state.lazy.shared
+            [name] = [told["session"] for told in lost.messages]
+            [session] = shared.admission.playing
+            assert len(session.control.history.cache) > 3
+        wait_for(lambda: shared.parking.sessions)
+        assert len(shared.parking.sessions[name].history.cache) == 3
+        with Player(address) as found:
+            found.send("resume", session=name)
+            assert np.array_equal(found.frame().pixels_HWC, frames[-1])
+            found.send("back", step=21)
+            assert np.array_equal(found.frame().pixels_HWC, frames[21])
+
+
+def test_one_can_go_back_for_so_many_frames(world: World) -> None:
+    with running(create_app(world, limits=Limits(max_back=20))) as address, Player(address) as player:
+        frames = player.rollout([step % 5 for step in range(60)])
+        player.send("back", step=30)
+        assert player.error() == "step must be a whole number from 40 to 60"
+        player.send("back", step=41)
+        assert np.array_equal(player.frame().pixels_HWC, frames[41])
 
 
 def test_a_session_can_be_resumed_only_for_a_while(world: World) -> None:

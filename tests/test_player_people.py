@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,12 @@ def test_a_first_time_player_reads_what_it_is(open_page: OpenPage, world: World,
     with running(create_app(shown)) as address:
         page = open_page(address)
         assert page.locator("#world-about").inner_text() == "A game of *noise*."
+        with page.expect_popup() as opened:
+            page.locator("#card").click()
+        assert "- More" in opened.value.inner_text("body")
     page = open_page()
     assert page.locator("#world-about").is_hidden()
+    assert page.locator("#card").is_hidden()
     text = page.evaluate("document.body.textContent")
     for told in ("no goal", "neural network", "your picture becomes", "left to chance"):
         assert told in text
@@ -97,6 +102,32 @@ def test_a_first_time_player_reads_what_it_is(open_page: OpenPage, world: World,
     play(page, "1", 2)
     page.keyboard.press("f")
     until(page, "document.fullscreenElement === null")
+
+
+def test_the_world_plays_by_itself_until_somebody_plays(open_page: OpenPage) -> None:
+    """The same seed gives the same frames, at any speed."""
+    played: list[list[int]] = []
+    for speed in (10, 30):
+        page = open_page()
+        page.evaluate(f"document.getElementById('speed').value = {speed}")
+        page.evaluate("document.getElementById('keep-seed').checked = true")
+        page.evaluate("document.getElementById('seed').value = 7")
+        page.keyboard.press("r")
+        until(page, "jinn.tape.seed === 7 && jinn.tape.step === 0")
+        page.keyboard.press("m")
+        until(page, "jinn.tape.step >= 30")
+        assert page.locator("#status").inner_text() == "plays by itself"
+        page.keyboard.press("p")
+        assert page.locator("#status").inner_text() == "paused"
+        page.keyboard.press("p")
+        until(page, "jinn.tape.step >= 40")
+        page.keyboard.press("2")
+        until(page, "!jinn.pilot && jinn.action === 1")
+        played.append(page.evaluate("jinn.tape.inputs.slice(1, 40).map(({ action }) => action)"))
+    assert played[0] == played[1]
+    assert len(set(played[0])) > 2
+    held = [a == b for a, b in pairwise(played[0])]
+    assert sum(held) > len(held) / 2
 
 
 # ---- Fingers --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -23,7 +23,7 @@ from PIL import Image
 from helpers_world import make_world
 from jinn.cli import main
 from jinn.cli.publish import check_speed
-from jinn.data.images import crop_resize
+from jinn.data.images import Fit, resize
 from jinn.errors import JinnError
 from jinn.models.maskgit import frame_noise
 from jinn.player.api import STATIC
@@ -283,13 +283,15 @@ def test_noise_is_that_of_python_bit_for_bit(seed: int, frame: int) -> None:
 
 @needs_node
 @pytest.mark.parametrize("size_hw", [(50, 70), (64, 64), (129, 64), (31, 45), (20, 9)])
-def test_pictures_are_cropped_as_in_python(size_hw: tuple[int, int]) -> None:
+def test_pictures_are_fitted_in_as_in_python(size_hw: tuple[int, int]) -> None:
     height, width = size_hw
     pixels_HWC = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     rgba = np.dstack([pixels_HWC, np.full(size_hw, 255, np.uint8)]).flatten().tolist()
     picture = f"{{ data: {rgba}, width: {width}, height: {height} }}"
-    found = run_in_node("cropResize", "crop.js", f"[...cropResize({picture}, 32, 32)]")
-    np.testing.assert_array_equal(found, crop_resize(pixels_HWC[None], (32, 32)).flatten())
+    fits = get_args(Fit)
+    calls = ", ".join(f"[...resize({picture}, 32, 32, '{fit}')]" for fit in fits)
+    for fit, found in zip(fits, run_in_node("resize", "crop.js", f"[{calls}]"), strict=True):
+        np.testing.assert_array_equal(found, resize(pixels_HWC[None], (32, 32), fit).flatten())
 
 
 @needs_node

@@ -93,8 +93,8 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         self.world, self.num_envs, self.horizon = world, num_envs, horizon
         self.reward, self.sampling = reward or no_reward, sampling
         self.as_tensors, self.render_mode = as_tensors, render_mode
-        self.mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**self.metadata, "render_fps": world.fps, "autoreset_mode": self.mode}
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "render_fps": world.fps, "autoreset_mode": self.autoreset_mode}
         self.map_U = map_U
         self.prompts: Tensor | ClipSampler
         if isinstance(prompts, Tensor | np.ndarray | None):
@@ -165,7 +165,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         """
         if self.state is None:
             raise JinnError("reset the environment before its first step")
-        if self.mode == AutoresetMode.DISABLED and self.over_B.any():
+        if self.autoreset_mode == AutoresetMode.DISABLED and self.over_B.any():
             over = np.flatnonzero(self.over_B).tolist()
             raise JinnError(f"reset the environments {over} first: their episodes are over")
         actions_B = as_actions(actions, (self.num_envs,), len(self.map_U)).cpu()
@@ -181,7 +181,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             rewards_B[new], terminated_B[new] = 0, False
         truncated_B = (self.steps_B >= self.horizon) & ~terminated_B
         self.over_B = terminated_B | truncated_B
-        if self.mode == AutoresetMode.SAME_STEP and self.over_B.any():
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and self.over_B.any():
             info = self._restart_at_once()
         values = (self._output(torch.from_numpy(x)) for x in (rewards_B, terminated_B, truncated_B))
         return (self._output(self.frames_BHWC), *values, info)

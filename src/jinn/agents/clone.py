@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jinn.agents.network import Network, NetworkConfig, new_network
-from jinn.contracts import JinnError, as_frames, as_integers, describe
+from jinn.contracts import JinnError, as_frames, as_integers, describe, find_device
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def clone(
         on_step: is called with the number of steps done and the loss.
 
     Raises:
-        JinnError: no frame has an action, or one has an action that does not exist.
+        JinnError: there is no such device, no frame has an action, or one has an action that does not exist.
     """
-    config = config or CloneConfig()
+    config, device = config or CloneConfig(), find_device(device)
     frames_XHWC = as_frames(frames_XHWC[:, None]).squeeze(1)
     given_X = as_integers(actions_X)
     if given_X is None or given_X.shape != frames_XHWC.shape[:1]:

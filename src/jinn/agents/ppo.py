@@ -17,6 +17,7 @@ from torch import Tensor
 
 from jinn.agents.network import Network, NetworkConfig, new_network, sample_actions
 from jinn.agents.play import check_envs
+from jinn.contracts import find_device
 from jinn.files import load_weights, read_tensors, write_tensors
 
 
@@ -248,9 +249,11 @@ def train_ppo(
             explained fraction of the variance of the values.
 
     Raises:
-        JinnError: the folder holds another network, or the environments start episodes in another way.
+        JinnError: there is no such device, the folder holds another network, or the environments start episodes in
+            another way.
     """
     check_envs(envs)
+    device = find_device(device)
     B = int(envs.num_envs)
     if network is None:
         height, width, _ = envs.single_observation_space.shape

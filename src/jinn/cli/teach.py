@@ -89,6 +89,7 @@ def labelled_play(
                 folder,
                 fps=world.fps,
                 size_hw=world.size_hw,
+                fit=world.config.fit,
                 frames=round(60 * world.fps) if frames is None else frames,
                 policy="random" if library == "synthetic" else "sticky",
                 progress=partial(show, "playing"),

@@ -48,6 +48,30 @@ def resample(pictures: Iterable[Shown], fps: float, usual: float, warn: Warn) ->
         warn(f"it shows {seen / seconds:.3g} pictures a second and is read at {fps:g}, so pictures repeat")
 
 
+def steady(pictures: Iterable[Any], rate: float | None, fps: float, warn: Warn) -> Iterator[tuple[int, Any]]:
+    """`resample` for pictures without times: there are `rate` of them a second, or one for each frame if it is None.
+
+    None in the place of a picture stands for one that is missing: a new clip begins behind it.
+    """
+    if rate is None:
+        clip, is_cut = 0, False
+        for picture in pictures:
+            if picture is not None:
+                clip += is_cut
+                yield clip, picture
+            is_cut = picture is None
+        return
+
+    def shown() -> Iterator[Shown]:
+        is_cut = False
+        for number, picture in enumerate(pictures):
+            if picture is not None:
+                yield Shown(picture, number / rate, 1 / rate, is_cut)
+            is_cut = picture is None
+
+    yield from resample(shown(), fps, 1 / rate, warn)
+
+
 def _displays(pictures: Iterable[Shown], usual: float, warn: Warn) -> Iterator[tuple[int, Any, float]]:
     """Yield the number of the clip, the picture, and when its display ends: seconds after the clip's first picture."""
     usual = min(usual, 1.0)  # of slower films, and of damaged headers, that is enough of a still

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from jinn.contracts import JinnError
 from jinn.data.games import JUMP_RIGHT, PROCGEN_ACTIONS, PROCGEN_FPS, WALK_RIGHT, Games, open_games
-from jinn.data.images import crop_resize
+from jinn.data.images import Fit, Resize, resize
 from jinn.files import load_function
 
 # A policy gets uint8 ``obs_BHWC`` and returns an action for each environment.
@@ -45,6 +46,7 @@ def collect(
     num_envs: int = 16,
     repeat: int = 1,
     size_hw: tuple[int, int] | None = None,
+    fit: Fit = "crop",
 ) -> Iterator[Episode]:
     """Play until there are `frames` frames, and yield the episodes as they end.
 
@@ -59,21 +61,23 @@ def collect(
             the player. ``"runner"`` tries to finish levels of Procgen's platformers, see `_runner`. ``"FILE.py:NAME"``
             is a `Policy` in a file, which is run anew by each call, so that its memory starts the same in each.
         repeat: Environment steps for which an action is repeated between two frames, to divide the rate.
-        size_hw: Height and width to crop and resize frames to, None keeps the environment's own.
+        size_hw: Height and width of the frames, None keeps the environment's own.
+        fit: What becomes of pictures of another shape, see `jinn.data.images.resize`.
 
     Raises:
         PlayError: The environment failed, after all that was played before was yielded.
         JinnError: As of `open_games`; or there is no such policy.
     """
+    to_size = partial(resize, size_hw=size_hw, fit=fit) if size_hw else None
     with closing(open_games(env_id, seed, levels, num_envs)) as games:
-        yield from _play(games, _choose(policy, games, seed, repeat), frames, repeat, size_hw)
+        yield from _play(games, _choose(policy, games, seed, repeat), frames, repeat, to_size)
 
 
 class _Recorder:
     """Frames and actions of each environment's current episode, and the number of frames left."""
 
-    def __init__(self, games: Games, frames: int, size_hw: tuple[int, int] | None) -> None:
-        self.size_hw, self.left, self.discrete = size_hw, frames, games.num_actions is not None
+    def __init__(self, games: Games, frames: int, to_size: Resize | None) -> None:
+        self.to_size, self.left, self.discrete = to_size, frames, games.num_actions is not None
         self.frames: list[list[np.ndarray]] = [[] for _ in range(games.num_envs)]
         self.actions: list[list[int]] = [[] for _ in range(games.num_envs)]
         self.attempts = list(range(games.num_envs))
@@ -83,8 +87,8 @@ class _Recorder:
         """Add what these environments show now, as far as frames are left."""
         envs = envs[: self.left]
         frames_BHWC = obs_BHWC[envs]
-        if self.size_hw:
-            frames_BHWC = crop_resize(frames_BHWC, self.size_hw)
+        if self.to_size:
+            frames_BHWC = self.to_size(frames_BHWC)
         for env, frame_HWC in zip(envs, frames_BHWC, strict=True):
             self.frames[env].append(frame_HWC)
         self.left -= len(envs)
@@ -113,11 +117,9 @@ class _Recorder:
                     self.frames[env], self.left = [frames[-1]], self.left - 1
 
 
-def _play(
-    games: Games, act: Policy, frames: int, repeat: int, size_hw: tuple[int, int] | None
-) -> Iterator[Episode]:
+def _play(games: Games, act: Policy, frames: int, repeat: int, to_size: Resize | None) -> Iterator[Episode]:
     """The loop of `collect`. Frame t of an environment is what it shows after t * repeat steps."""
-    recorder = _Recorder(games, frames, size_hw)
+    recorder = _Recorder(games, frames, to_size)
     obs_BHWC, recorder.levels_B = games.reset()
     attempts = games.num_envs
     running = np.ones(games.num_envs, bool)  # False between a final observation and the next first one

@@ -1,17 +1,19 @@
-"""Which films lie in a folder: videos, arrays, and numbered pictures, told by suffixes and first bytes."""
+"""Which films a source holds: what is told by suffixes, first bytes and the files of data sets."""
 
 from __future__ import annotations
 
-import hashlib
+import glob
 import os
 import re
 from collections import defaultdict
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from jinn.contracts import JinnError
-from jinn.data.pictures import ARRAYS
+from jinn.data import lerobot, minari
+from jinn.data.arrays import ARRAYS, find_clips
+from jinn.data.film import Film, printable
+from jinn.data.video import VideoError
 
 MIN_FRAMES = 16  # fewer numbered pictures are no clip, nor is a piece of a damaged film that is shorter
 
@@ -32,68 +34,108 @@ MAGIC_BYTES = 200
 NO_FILM = "it is a picture or a text, not a video"
 
 
-@dataclass(frozen=True)
-class Film:
-    """One source of clips."""
-
-    name: str  # to show
-    files: tuple[Path, ...]  # one video or array, or several pictures in their order
-
-    @property
-    def place(self) -> str:
-        """A hash of where the film lies: a file that changed, or grew, is still the same film."""
-        return _hash(os.fsencode(self.files[0].resolve()))
-
-    def content_hash(self) -> str:
-        """A hash of all bytes: the same wherever the film lies and whatever its name is."""
-        digests = []
-        for path in self.files:
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "blake2b").digest())
-        return _hash(b"".join(digests))
-
-
-def find_films(path: Path, out: Path) -> tuple[list[Film], list[tuple[str, str]]]:
-    """The films of a file or folder, by name, and (name, reason) of all that is no film.
+def find_films(
+    path: Path, out: Path, camera: str | None = None, fps: float | None = None
+) -> tuple[list[Film], list[tuple[str, str]]]:
+    """The films of a source, and (name, reason) of all that is no film.
 
     Hidden files and the store at `out` are left out; links are followed, and each folder is read once.
 
+    Args:
+        path: A file, a folder, a list of both (a ``.txt`` with a path or pattern in each line, from the list's own
+            folder), or ``minari:NAME``.
+        out: Folder of the store.
+        camera: Which one to read of data sets, as of their `find_episodes`.
+        fps: Rate of pictures that have none, as of `Film`.
+
     Raises:
-        JinnError: There is no such file or folder.
+        JinnError: There is no such file, folder or camera, or a package that reads it is not installed.
     """
+    if str(path).startswith("minari:"):
+        path = minari.local_folder(str(path).removeprefix("minari:"))
     if path.is_file():
-        return [Film(_printable(path.name), (path,))], []
+        if path.suffix.lower() == ".txt":
+            return _listed(path, out, camera, fps)
+        return _films_of(path, printable(path.name), camera, fps)
     if not path.is_dir():
         raise JinnError(f"there is no file or folder {path}: check the name (environments are envpool:NAME)")
     films: list[Film] = []
     pictures: dict[tuple[Path, str, str], dict[int, Path]] = defaultdict(dict)
     files, skipped = _walk(path, out.resolve())
+    for info in [file for file in files if file.parts[-2:] == ("meta", "info.json")]:
+        root = info.parent.parent
+        if lerobot.is_data_set(info):
+            name = printable(root.relative_to(path).as_posix() if root != path else root.resolve().name)
+            found, others = lerobot.find_episodes(root, name, camera)
+            films, skipped = films + found, skipped + others
+            files = [file for file in files if root not in file.parents]
+    described = {file.parent / "metadata.json" for file in files if file.name == minari.FILE}
+    files = [file for file in files if file not in described]
     for file in files:
-        name = _printable(file.relative_to(path).as_posix())
+        name = printable(file.relative_to(path).as_posix())
         suffix = file.suffix.lower()
         try:
-            is_film = suffix in VIDEOS or suffix in ARRAYS or _begins_as_film(file, suffix)
+            is_film = suffix in VIDEOS or _holds_many(file) or _begins_as_film(file, suffix)
         except OSError as error:
             skipped.append((name, f"it cannot be read ({error.strerror})"))
             continue
         numbered = re.fullmatch(r"(.*?)(\d+)", file.stem)
         if is_film:
-            films.append(Film(name, (file,)))
+            found, others = _films_of(file, name, camera, fps)
+            films, skipped = films + found, skipped + others
         elif suffix in PICTURES and numbered:
             pictures[file.parent, numbered[1], file.suffix][int(numbered[2])] = file
         else:
             skipped.append((name, NO_FILM))
     for run in (run for numbers in pictures.values() for run in _runs(numbers)):
-        name = _printable(run[0].relative_to(path).as_posix())
+        names = [printable(file.relative_to(path).as_posix()) for file in run]
         if len(run) < MIN_FRAMES:
-            names = [_printable(file.relative_to(path).as_posix()) for file in run]
-            skipped += [
-                (name, f"it is a picture, of fewer than {MIN_FRAMES} with successive numbers")
-                for name in names
-            ]
+            reason = f"it is a picture, of fewer than {MIN_FRAMES} with successive numbers"
+            skipped += [(name, reason) for name in names]
         else:
-            films.append(Film(f"{name} to {_printable(run[-1].name)}", tuple(run)))
+            films.append(Film(f"{names[0]} to {printable(run[-1].name)}", tuple(run), fps))
     return sorted(films, key=lambda film: film.files[0]), sorted(skipped)
+
+
+def _films_of(
+    file: Path, name: str, camera: str | None, fps: float | None
+) -> tuple[list[Film], list[tuple[str, str]]]:
+    """The films that one file holds."""
+    try:
+        if file.suffix.lower() in ARRAYS:
+            return find_clips(file, name, fps), []
+        if file.name == minari.FILE:
+            return minari.find_episodes(file, name, camera, fps), []
+    except VideoError as error:
+        return [], [(name, str(error))]
+    return [Film(name, (file,))], []
+
+
+def _holds_many(file: Path) -> bool:
+    return file.suffix.lower() in ARRAYS or file.name == minari.FILE
+
+
+def _listed(
+    text: Path, out: Path, camera: str | None, fps: float | None
+) -> tuple[list[Film], list[tuple[str, str]]]:
+    """The films of a list, each once."""
+    films: dict[str, Film] = {}
+    skipped: list[tuple[str, str]] = []
+    lines = (line.strip() for line in os.fsdecode(text.read_bytes()).removeprefix("\ufeff").splitlines())
+    for line in (line for line in lines if line and not line.startswith("#")):
+        pattern = text.parent / Path(line).expanduser()
+        paths = [Path(found) for found in sorted(glob.glob(str(pattern), recursive=True))] or [pattern]
+        for path in paths:
+            if not path.exists() or path.suffix.lower() == ".txt":
+                skipped.append(
+                    (printable(line), NO_FILM if path.exists() else "there is no such file or folder")
+                )
+                continue
+            found, others = find_films(path, out, camera, fps)
+            skipped += others
+            for film in found:
+                films.setdefault(film.place, film)
+    return list(films.values()), skipped
 
 
 def _walk(folder: Path, store: Path) -> tuple[list[Path], list[tuple[str, str]]]:
@@ -110,7 +152,7 @@ def _walk(folder: Path, store: Path) -> tuple[list[Path], list[tuple[str, str]]]
         if real in seen:
             continue
         seen.add(real)
-        name = _printable(current.relative_to(folder).as_posix())
+        name = printable(current.relative_to(folder).as_posix())
         try:
             entries = sorted(current.iterdir())
         except OSError as error:
@@ -124,7 +166,7 @@ def _walk(folder: Path, store: Path) -> tuple[list[Path], list[tuple[str, str]]]
             elif entry.is_file():
                 files.append(entry)
             elif entry.is_symlink():
-                skipped.append((_printable(entry.relative_to(folder).as_posix()), "its link leads nowhere"))
+                skipped.append((printable(entry.relative_to(folder).as_posix()), "its link leads nowhere"))
     return sorted(files), skipped
 
 
@@ -149,12 +191,3 @@ def _runs(numbers: dict[int, Path]) -> list[list[Path]]:
             runs.append([])
         runs[-1].append(numbers[number])
     return runs
-
-
-def _printable(name: str) -> str:
-    """A name as it can be shown and stored, also where it is not UTF-8."""
-    return os.fsencode(name).decode(errors="replace")
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=8).hexdigest()

@@ -1,9 +1,9 @@
 """Sources -> one frame store: what ``jinn data`` does.
 
-A source is a film (see `read_film`), a folder of films, an environment (``envpool:CoinrunHard-v0``,
-``gymnasium:CartPole-v1``) or the synthetic game (``synthetic:game``). The same call again resumes where the last one
-was stopped, and ends with the store of a call that was never stopped: a film, and a chunk of an environment's play,
-is written whole or not at all.
+A source is a film (see `Film`), a folder, data set or list of films (see `find_films`), an environment
+(``envpool:CoinrunHard-v0``, ``gymnasium:CartPole-v1``) or the synthetic game (``synthetic:game``). The same call again
+resumes where the last one was stopped, and ends with the store of a call that was never stopped: a film, and a chunk of
+an environment's play, is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from typing import NamedTuple
 from jinn.contracts import JinnError
 from jinn.data.clock import Warn
 from jinn.data.collect import Episode, PlayError, collect
-from jinn.data.film import read_film
-from jinn.data.folder import MIN_FRAMES, Film, find_films
+from jinn.data.copies import Copies
+from jinn.data.film import Film, read_actions, read_film
+from jinn.data.folder import MIN_FRAMES, find_films
 from jinn.data.games import open_games
+from jinn.data.images import Fit
 from jinn.data.store import FrameStore
 from jinn.data.store_format import group_hash
 from jinn.data.synthetic import ACTIONS, CELL, game_rollout
@@ -77,21 +79,31 @@ def ingest(
     seed: int = 0,
     levels: tuple[int, int] | None = None,
     policy: str = "random",
+    fit: Fit | None = None,
+    group: str | None = None,
     progress: Progress = lambda done, total, text: None,
+    camera: str | None = None,
+    source_fps: float | None = None,
 ) -> Summary:
     """Read all sources into the store at `out`, which is made or continued.
 
     Args:
         sources: Videos, folders and environments, as described in the module.
         out: Directory of the store.
-        fps: Frames per second. The default is the store's rate, or else the environment's own, or 10 for video. It may
-            divide an environment's own rate by a whole number: actions are then repeated.
+        fps: Frames per second. The default is the store's rate, or else that of the environment or of films with
+            actions, or 10. It may divide an environment's own rate by a whole number: actions are then repeated.
         size_hw: Height and width, pixels. The default is the store's size, or else 64 x 64.
         frames: Number of frames to play in each environment, by default 100,000. Videos are read whole.
         seed: Seed of the environments and policies.
         levels: First level seed and number of levels, for environments that have them; None for all.
         policy: ``"random"``, ``"sticky"``, ``"runner"`` or ``"FILE.py:FUNCTION"``, see `jinn.data.collect`.
+        fit: What becomes of pictures of another shape, see `jinn.data.images.resize`. The default is the store's, or
+            else ``"crop"``.
+        group: A regular expression. Films in whose names (with the folders below the source) it finds the same text,
+            or the same groups of it, share a split: cameras of one scene, or parts of one recording.
         progress: Called now and then with (done, total, text).
+        camera: Which camera of data sets to read, the first by default.
+        source_fps: Rate of pictures and arrays, which say none. By default each picture is one frame.
 
     Raises:
         JinnError: A source does not exist or does not fit the store, or nothing at all could be read.
@@ -99,14 +111,17 @@ def ingest(
     """
     out = Path(out)
     games = [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
-    found = [find_films(Path(source), out) for source in sources if source not in games]
+    if source_fps is not None and not 0.1 <= source_fps < math.inf:
+        raise JinnError(f"pictures come at 0.1 a second or more, not at {source_fps:g}")
+    found = [find_films(Path(source), out, camera, source_fps) for source in sources if source not in games]
     films = [film for some, _ in found for film in some]
     _check(sources, games, frames, levels)
     native = {source: native_of(source) for source in games}
     old = FrameStore.open(out) if (out / "store.json").exists() else None
     if fps is None:
-        rates = set() if films else {own.fps for own in native.values()}
-        fps = old.fps if old else rates.pop() if len(rates) == 1 else DEFAULT_FPS
+        rates = {film.fps if film.num_actions else None for film in films}
+        rates |= {own.fps for own in native.values()}
+        fps = old.fps if old else (rates.pop() if len(rates) == 1 else None) or DEFAULT_FPS
     size_hw = size_hw or (old.size_hw if old else DEFAULT_SIZE_HW)
     if not 0 < fps < math.inf or min(size_hw) < 1 or (frames is not None and frames < 1):
         raise JinnError("the rate, the size and the number of frames must be above zero")
@@ -114,12 +129,15 @@ def ingest(
         _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, own.fps, fps))
         for source, own in native.items()
     ]
-    num_actions = max((own.num_actions for own in native.values()), default=0)
-    names, *more = {own.action_names for own in native.values() if own.num_actions} or {None}
+    acting = [Native(0, film.num_actions, None) for film in films] + list(native.values())
+    num_actions = max((own.num_actions for own in acting), default=0)
+    names, *more = {own.action_names for own in acting if own.num_actions} or {None}
     names = None if more else names
-    with StoreWriter(out, size_hw, fps, num_actions, action_names=names) as writer:
+    with StoreWriter(
+        out, size_hw, fps, num_actions, action_names=names, fit=fit or (old.fit if old else "crop")
+    ) as writer:
         old_frames = writer.num_frames
-        resumed, skipped, warnings = _add_films(writer, films, progress)
+        resumed, skipped, warnings = _add_films(writer, films, group_rule(group), progress)
         resumed += sum(_add_play(writer, play, progress) for play in plays)
         episodes, added = writer.added_since(old_frames)
     skipped += [other for _, others in found for other in others]
@@ -149,6 +167,22 @@ def _nothing(sources: Sequence[str], skipped: list[tuple[str, str]], has_films: 
                      + "; ".join(by_reason(skipped)[:3]))  # fmt: skip
 
 
+def group_rule(pattern: str | None) -> Callable[[str], str | None]:
+    """The function from a film's name to that of its group, None where the regular expression finds nothing."""
+    try:
+        compiled = re.compile(pattern) if pattern else None
+    except re.error as error:
+        raise JinnError(f"the group {pattern!r} is no regular expression: {error}") from None
+
+    def rule(name: str) -> str | None:
+        match = compiled.search(name) if compiled else None
+        if match is None:
+            return None
+        return "group " + "/".join(text or "" for text in (match.groups() or (match[0],)))
+
+    return rule
+
+
 def level_name(source: str, level: int) -> str:
     """The group of a level of an environment: all attempts at it share a split."""
     return f"{source} level {level}"
@@ -166,7 +200,7 @@ def _check(
 
 
 def _add_films(
-    writer: StoreWriter, films: list[Film], progress: Progress
+    writer: StoreWriter, films: list[Film], rule: Callable[[str], str | None], progress: Progress
 ) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
     """Write the films that the store lacks; returns `resumed`, `skipped` and `warnings` of the `Summary`."""
     resumed = 0
@@ -177,12 +211,16 @@ def _add_films(
     found = [match for name in writer.done_sources if (match := re.fullmatch(FILM_SOURCE, name, re.DOTALL))]
     names = {match["content"]: match["name"] for match in found}
     places = {match["place"]: match[0] for match in found}
+    copies = Copies(writer)
     for number, film in enumerate(films):
         progress(number, len(films), film.name)
         try:
             content, place = film.content_hash(), film.place
         except OSError as error:
             skipped.append((film.name, f"it cannot be read ({error.strerror})"))
+            continue
+        except VideoError as error:
+            skipped.append((film.name, str(error)))
             continue
         if content in names:
             if names[content] == film.name:
@@ -192,8 +230,8 @@ def _add_films(
             continue
         old, source = places.get(place), f"{film.name}#{content}@{place}"
         # The new version keeps the group of the old one, and with it the split.
-        group = content if old is None else writer.group_of(old)
-        said: list[str] = []
+        group: str | int = rule(film.name) or (film.group(content) if old is None else writer.group_of(old))
+        said = list(film.notes)
         first = writer.num_frames
 
         def show(number: int = number, name: str = film.name, first: int = first) -> None:
@@ -206,6 +244,11 @@ def _add_films(
         warnings += [(film.name, text) for text in said]
         if old is not None:
             writer.remove_source(old)
+            copies.remove(old)
+        if (copy := copies.add(source, first)) and writer.group_of(copy) != writer.group_of(source):
+            writer.join_groups(writer.group_of(source), writer.group_of(copy))
+            name = copy.rpartition("#")[0]
+            warnings.append((film.name, f"it shows the same as {name}, and shares its split"))
         writer.finish_source(source)
         names[content], places[place] = film.name, source
     if films:
@@ -221,20 +264,23 @@ def _add_film(
     Pieces between damaged places are left out if they are short; a whole film may have any length.
     """
     kept, pieces, dropped, open_clip, problem = 0, 0, 0, 0, ""
+    actions_T = read_actions(film, writer.fps, warn)
 
     def end(is_whole: bool) -> None:
         nonlocal kept, pieces, dropped
         pieces += 1
         if writer.open_frames and (is_whole or writer.open_frames >= MIN_FRAMES):
             kept += writer.open_frames
-            writer.end_episode(source, group=group)
+            fits = is_whole and actions_T is not None and len(actions_T) == writer.open_frames
+            if actions_T is not None and not fits and pieces == 1:
+                warn("its actions are left out, because not all of its pictures could be read")
+            writer.end_episode(source, actions_T if fits else None, group=group)
         else:
             dropped += writer.open_frames
             writer.drop_open()
 
     try:
-        for clip, chunk_THWC in read_film(film.files if len(film.files) > 1 else film.files[0], writer.fps,
-                                          writer.size_hw, warn):  # fmt: skip
+        for clip, chunk_THWC in read_film(film, writer.fps, writer.size_hw, warn, writer.fit):
             if clip != open_clip:
                 end(is_whole=False)
                 open_clip = clip
@@ -273,7 +319,7 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
             name = f"{chunk},frames={length}"
             done = played
             try:
-                for episode in _episodes(play, length, group_hash(chunk) % 2**31, writer.size_hw):
+                for episode in _episodes(play, length, group_hash(chunk) % 2**31, writer):
                     level = episode.level_seed
                     group = f"{chunk} {episode.attempt}" if level is None else level_name(play.source, level)
                     writer.append(episode.frames_THWC)
@@ -293,11 +339,11 @@ def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:
     return resumed
 
 
-def _episodes(play: _Play, frames: int, seed: int, size_hw: tuple[int, int]) -> Iterator[Episode]:
-    source, levels, policy = play.source, play.levels, play.policy
+def _episodes(play: _Play, frames: int, seed: int, writer: StoreWriter) -> Iterator[Episode]:
+    source, levels, policy, size_hw = play.source, play.levels, play.policy, writer.size_hw
     if not source.startswith("synthetic:"):
         num_envs = 16 if source.startswith("envpool:") else 1
-        yield from collect(source, frames, seed, levels, policy, num_envs, play.repeat, size_hw)
+        yield from collect(source, frames, seed, levels, policy, num_envs, play.repeat, size_hw, writer.fit)
         return
     if levels is not None or policy != "random" or size_hw[0] % CELL or size_hw[1] % CELL:
         raise JinnError(

@@ -1,49 +1,50 @@
-"""Films that are no video files -> frames: numbered pictures, animated WebP, and arrays of NumPy."""
+"""Films that are no video files -> frames: numbered pictures and animated WebP."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from jinn.contracts import JinnError
-from jinn.data.clock import Shown, Warn, resample
-from jinn.data.images import crop_resize, on_white
+from jinn.data.clock import Shown, Warn, resample, steady
+from jinn.data.images import Resize, on_white
 from jinn.data.video import VideoError
-
-ARRAYS = (".npy", ".npz")
 
 
 def picture_frames(
-    files: Sequence[Path], size_hw: tuple[int, int], warn: Warn
+    files: Sequence[Path], rate: float | None, fps: float, to_size: Resize, warn: Warn
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the number of the clip and the frame, uint8 HWC, of pictures, one frame each.
+    """Yield the number of the clip and the frame, uint8 HWC, of pictures, `rate` a second or else one frame each.
 
     A new clip begins behind pictures that cannot be read.
     """
-    image = _pillow()
-    clip, damaged, is_cut = 0, 0, False
-    for file in files:
-        try:
-            with image.open(file) as picture:
-                frame_HWC = _to_frame(picture, size_hw)
-        except Exception:  # Pillow's plugins raise errors of all kinds for damaged files
-            damaged, is_cut = damaged + 1, True
-            continue
-        clip, is_cut = clip + is_cut, False
-        yield clip, frame_HWC
+    damaged = 0
+
+    def pictures() -> Iterator[np.ndarray | None]:
+        nonlocal damaged
+        for file in files:
+            try:
+                with open_picture(file) as picture:
+                    frame_HWC = _to_frame(picture, to_size)
+            except JinnError:
+                raise
+            except Exception:  # Pillow's plugins raise errors of all kinds for damaged files
+                damaged += 1
+                yield None
+            else:
+                yield frame_HWC
+
+    yield from steady(pictures(), rate, fps, warn)
     if damaged:
         warn(f"{damaged} of its {len(files)} pictures cannot be read: a new clip begins behind them")
 
 
-def webp_frames(
-    path: Path, fps: float, size_hw: tuple[int, int], warn: Warn
-) -> Iterator[tuple[int, np.ndarray]]:
+def webp_frames(path: Path, fps: float, to_size: Resize, warn: Warn) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the number of the clip and the frame, uint8 HWC, of an animated WebP."""
-    with _pillow().open(path) as film:
+    with open_picture(path) as film:
         if getattr(film, "n_frames", 1) < 2:
             raise VideoError("it is a single picture, not a video")
 
@@ -51,7 +52,7 @@ def webp_frames(
             time = 0.0
             for number in range(film.n_frames):
                 film.seek(number)
-                frame_HWC = _to_frame(film, size_hw)  # which loads the picture, and with it the duration
+                frame_HWC = _to_frame(film, to_size)  # which loads the picture, and with it the duration
                 duration = film.info["duration"] / 1000
                 yield Shown(frame_HWC, time, duration)
                 time += duration
@@ -59,55 +60,22 @@ def webp_frames(
         yield from resample(shown(), fps, 1 / fps, warn)
 
 
-def array_frames(path: Path, size_hw: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the number of the clip and the frame, uint8 HWC, of clips as arrays, one frame for each picture.
-
-    Args:
-        path: A ``.npy`` file with one clip, or an ``.npz`` file whose arrays are clips in the order of their names:
-            uint8 ``(T, H, W, 3)``, or ``(T, H, W)`` or ``(T, H, W, 1)`` for grey pictures.
-        size_hw: As of `read_film`.
-
-    Raises:
-        VideoError: An array is something else. Nothing is unpickled.
-    """
-    try:
-        # A .npy is mapped and not read as a whole.
-        content = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            yield from _clip(0, content, size_hw)
-            return
-        with content:
-            for clip, name in enumerate(sorted(content.files)):
-                yield from _clip(clip, content[name], size_hw)
-    except VideoError:
-        raise
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise VideoError(f"it is no array of pictures ({error})") from error
-
-
-def _clip(clip: int, pictures: np.ndarray, size_hw: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
-    if pictures.ndim == 3:
-        pictures = pictures[..., None]
-    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
-        raise VideoError(
-            f"it holds {pictures.dtype} of shape {pictures.shape}: a clip is uint8 (frames, height, width, 3)"
-        )
-    for picture_HWC in pictures:
-        frame_HWC = crop_resize(np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3))[None], size_hw)[0]
-        yield clip, np.array(frame_HWC)
-
-
-def _to_frame(picture: Any, size_hw: tuple[int, int]) -> np.ndarray:
-    """A picture of Pillow as a frame, uint8 HWC: upright, on white, cropped and resized."""
+def to_rgba(picture: Any) -> np.ndarray:
+    """A picture of Pillow as uint8 RGBA, upright."""
     from PIL import ImageOps
 
-    pixels_HWC = on_white(np.asarray(ImageOps.exif_transpose(picture).convert("RGBA")))
-    return np.array(crop_resize(pixels_HWC[None], size_hw)[0])
+    return np.asarray(ImageOps.exif_transpose(picture).convert("RGBA"))
 
 
-def _pillow() -> Any:
+def open_picture(file: Path | IO[bytes]) -> Any:
+    """A picture of Pillow."""
     try:
         from PIL import Image
     except ImportError as error:
         raise JinnError("reading pictures needs Pillow: run pip install 'jinn[video]'") from error
-    return Image
+    return Image.open(file)
+
+
+def _to_frame(picture: Any, to_size: Resize) -> np.ndarray:
+    """A picture of Pillow as a frame, uint8 HWC: upright, on white, and resized."""
+    return np.array(to_size(on_white(to_rgba(picture))[None])[0])

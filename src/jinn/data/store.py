@@ -2,7 +2,8 @@
 
 A store is a directory:
 
-    store.json          what never changes: format version, frame size, frames per second, frames per shard
+    store.json          what never changes: format version, frame size, frames per second, frames per shard,
+                        how pictures of another shape are fitted in
     frames-00000.bin    raw uint8 HWC frames back to back; frame f is number f % shard_frames of
                         shard f // shard_frames, so an episode may straddle two shards
     actions.bin         one little-endian int16 per frame: the true action taken there, -1 where there is none
@@ -35,6 +36,7 @@ class FrameStore:
         path: Directory of the store.
         size_hw: Height and width of every frame, pixels.
         fps: Frames per second.
+        fit: How pictures of another shape were fitted in, see `jinn.data.images.resize`.
         starts, lengths: int64, one entry per episode; `starts` counts frames of the whole store.
         heldout: bool, True where the episode belongs to the held-out split.
         groups: uint64; episodes of the same level, or of copies of the same video, have the same number in
@@ -47,6 +49,7 @@ class FrameStore:
 
     def __init__(self, path: Path, layout: Layout, index: Index) -> None:
         self.path, self.size_hw, self.fps = path, (layout.height, layout.width), layout.fps
+        self.fit = layout.fit
         self.starts, self.lengths = index.columns["start"], index.columns["length"]
         self.heldout, self.groups = index.columns["heldout"], index.columns["group"]
         self.num_frames, self.num_episodes = count_frames(index.columns), len(self.starts)
@@ -119,6 +122,10 @@ class FrameStore:
         """Seed of the level that was played, None if unknown."""
         seed = int(self._index.columns["level_seed"][episode])
         return None if seed == NO_SEED else seed
+
+    def source(self, episode: int) -> str:
+        """Name of the film or environment that an episode is from; of LeRobot's with the task."""
+        return self._index.sources[self._index.columns["source"][episode]].partition("#")[0]
 
     def _range(self, episode: int, start: int, stop: int) -> tuple[int, int]:
         if not 0 <= episode < self.num_episodes:

@@ -7,11 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO
+from typing import IO, get_args
 
 import numpy as np
 
 from jinn.contracts import JinnError
+from jinn.data.images import Fit
 from jinn.files import from_dict, locked, replacing, write_json
 
 VERSION = 1
@@ -32,12 +33,13 @@ COLUMNS: dict[str, type[np.generic]] = {
 
 @dataclass(frozen=True)
 class Layout:
-    """The content of store.json: frame size, frames per second, and frames in a full shard."""
+    """The content of store.json: frame size, frames per second, frames in a full shard, and how pictures fit in."""
 
     height: int
     width: int
     fps: float
     shard_frames: int
+    fit: Fit = "crop"  # stores that were made before do not say so
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -120,7 +122,10 @@ def read_layout(path: Path) -> Layout:
         content = json.loads(file.read_text())
         version = content["version"]
         if version == VERSION:
-            layout = from_dict(Layout, {field.name: content[field.name] for field in fields(Layout)})
+            named = {field.name: content[field.name] for field in fields(Layout) if field.name in content}
+            layout = from_dict(Layout, named)
+            if layout.fit not in get_args(Fit):
+                raise ValueError("there is no such way to fit pictures in")
             if min(layout.height, layout.width, layout.fps, layout.shard_frames) <= 0:
                 raise ValueError("sizes and rates are above zero")
             return layout

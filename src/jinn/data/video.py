@@ -1,7 +1,7 @@
 """Video files -> frames at a rate and a size, decoded by FFmpeg.
 
 Frames are picked by their timestamps: output frame k is what a player displays k / fps seconds after the first picture,
-also when the file's own rate varies. Pictures are rotated and mirrored as the file asks, and go through `crop_resize`.
+also when the file's own rate varies. Pictures are rotated and mirrored as the file asks, and go through `resize`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
@@ -20,8 +20,9 @@ import numpy as np
 from jinn.contracts import JinnError
 from jinn.data.clock import Shown, Warn, resample
 from jinn.data.hdr import HLG, PQ, to_screen
-from jinn.data.images import crop_resize, on_white
+from jinn.data.images import Resize, on_white
 
+SEEK_EARLY = 1.0  # seconds
 LOOK_AHEAD = 64  # packets of a track by which it is judged before it is decoded
 # Formats that FFmpeg can open but that are no videos: pictures, text as pictures, and lists of other files.
 NOT_VIDEO = {"image2", "tty", "bin", "xbin", "adf", "idf", "hls", "dash", "concat", "sdp", "lavfi"}
@@ -44,15 +45,23 @@ class _Track:
 
 
 def video_frames(
-    path: Path, fps: float, size_hw: tuple[int, int], warn: Warn
+    path: Path,
+    fps: float,
+    to_size: Resize,
+    warn: Warn,
+    span: tuple[float, float] | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the number of the clip and the frame, uint8 HWC; arguments and errors are those of `read_film`."""
+    """Yield the number of the clip and the frame, uint8 HWC; arguments and errors are those of `read_film`.
+
+    `span` is the part of the file to read: from the picture nearest to its begin up to that before its end, seconds.
+    """
     with ExitStack() as stack:
         container = stack.enter_context(_open(path))
         from av.video.reformatter import VideoReformatter  # once `_open` has said whether PyAV is installed
 
         track = _choose_track(container, fps)
-        if track.is_mistimed:  # then the edit list, which MP4 makes of times, leaves out the wrong pictures
+        if track.is_mistimed and span is None:
+            # The edit list, which MP4 makes of times, leaves out the wrong pictures. A span is in its times.
             container = stack.enter_context(_open(path, {"ignore_editlist": "1"}))
             track = _choose_track(container, fps)
         if track.others:
@@ -65,19 +74,51 @@ def video_frames(
         transfer = int(track.stream.codec_context.color_trc)
         converter = VideoReformatter()
         last, frame_HWC = None, np.empty(0, np.uint8)
-        for clip, picture in resample(_decode(track), fps, track.usual, warn):
+        if span is not None:
+            _seek(container, track, span[0])
+        shown = _decode(track) if span is None else _within(track, span)
+        for clip, picture in resample(shown, fps, track.usual, warn):
             if picture is not last:
-                last, frame_HWC = picture, _to_frame(picture, size_hw, pixel_aspect, converter)
+                last, frame_HWC = picture, _to_frame(picture, to_size, pixel_aspect, converter)
                 if transfer in (PQ, HLG):
                     frame_HWC = to_screen(frame_HWC, transfer)
             yield clip, frame_HWC
         length = 0.0
-        if track.stream.duration:
+        if span is not None:
+            if track.end < span[1] - track.usual / 2:
+                broken, whole = max(0.0, track.end - span[0]), span[1] - span[0]
+                raise VideoError(f"it breaks off after {broken:.1f} of {whole:.1f} seconds")
+        elif track.stream.duration:
             length = float(track.stream.duration * track.stream.time_base)
         elif container.duration and len(container.streams) == 1:  # else it may be the length of the sound
             length = container.duration / 1e6
         if track.end < 0.9 * length:
             raise VideoError(f"it breaks off after {track.end:.1f} of {length:.1f} seconds")
+
+
+def _seek(container: Any, track: _Track, time: float) -> None:
+    """Go on reading at a picture that needs no other, some time before the one that is displayed at `time`."""
+    from av.error import FFmpegError
+
+    # A file is searched by the times of decoding, which are before those of display.
+    early = max(0.0, time - SEEK_EARLY)
+    with suppress(FFmpegError):  # what cannot be searched is read from its begin
+        container.seek(int(early / track.stream.time_base), stream=track.stream)
+        track.packets = _packets(container, [track.stream])
+
+
+def _within(track: _Track, span: tuple[float, float]) -> Iterator[Shown]:
+    """The pictures of a span of the film's clock."""
+    usual = track.usual
+    for shown in _decode(track):
+        time = span[0] if shown.time is None else shown.time
+        if time >= span[1] - usual / 2:
+            return
+        if time >= span[0] - usual / 2:
+            track.end = time + usual
+            yield shown
+        if time >= span[1] - 1.5 * usual:  # the last: damage behind it is of no concern
+            return
 
 
 def _choose_track(container: Any, fps: float) -> _Track:
@@ -104,6 +145,10 @@ def _choose_track(container: Any, fps: float) -> _Track:
     # Small pictures lose more by threads than they gain.
     large = stream.codec_context.width * stream.codec_context.height > 640 * 360
     stream.thread_type = "AUTO" if large else "NONE"
+    if stream.codec_context.name == "hevc":
+        # Or the decoder keeps to itself that pictures lack others, or contradict the checksums that came with them.
+        # Other decoders mark damaged pictures anyway, and would refuse what is merely unusual.
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
 
     own = [p for p in head if not isinstance(p, Exception) and p.stream.index == stream.index and p.size]
     times = [time for packet in own if (time := _time(packet)) is not None]
@@ -152,6 +197,8 @@ def _decode(track: _Track) -> Iterator[Shown]:
             if packet.size and not packet.is_discard and (time := _time(packet)) is not None:
                 heapq.heappush(times, time)
             has_key |= packet.is_keyframe
+            if packet.is_corrupt:  # as the container says, such as MPEG-TS by its counters
+                error, has_key = VideoError("a part of the file is damaged"), False
             try:
                 frames = packet.decode()
             except FFmpegError as caught:
@@ -187,8 +234,8 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, converter: Any) -> np.ndarray:
-    """One decoded picture as a frame, uint8 HWC: upright, on white, cropped and resized."""
+def _to_frame(picture: Any, to_size: Resize, pixel_aspect: float, converter: Any) -> np.ndarray:
+    """One decoded picture as a frame, uint8 HWC: upright, on white, and resized."""
     has_alpha = any(component.is_alpha for component in picture.format.components)
     pixels_HWC = converter.reformat(picture, format="rgba" if has_alpha else "rgb24").to_ndarray()
     if has_alpha:
@@ -200,7 +247,7 @@ def _to_frame(picture: Any, size_hw: tuple[int, int], pixel_aspect: float, conve
         if abs(b) > abs(a):
             pixels_HWC, pixel_aspect, a, d = pixels_HWC.swapaxes(0, 1), 1 / pixel_aspect, c, b
         pixels_HWC = pixels_HWC[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-    return crop_resize(pixels_HWC[None], size_hw, pixel_aspect)[0]
+    return to_size(pixels_HWC[None], pixel_aspect=pixel_aspect)[0]
 
 
 @contextmanager

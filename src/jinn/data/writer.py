@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from itertools import compress
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from jinn.contracts import JinnError
+from jinn.data.images import Fit
 from jinn.data.store_format import (
     COLUMNS,
     NO_SEED,
@@ -55,9 +58,10 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             end an episode with more.
         action_names: A name for each true action. A store keeps them as long as all that is added to it agrees.
         shard_bytes: Size of a full shard of a new store.
+        fit: How pictures of another shape have been fitted in.
 
     Raises:
-        JinnError: The store has another size or rate, is damaged or is being written by another process, or the
+        JinnError: The store has another size, rate or fit, is damaged or is being written by another process, or the
             directory holds other files.
     """
 
@@ -69,10 +73,11 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         num_actions: int | None = None,
         shard_bytes: int = SHARD_BYTES,
         action_names: Sequence[str] | None = None,
+        fit: Fit = "crop",
     ) -> None:
-        self.path, self.size_hw, self.fps = Path(path).expanduser(), size_hw, fps
+        self.path, self.size_hw, self.fps, self.fit = Path(path).expanduser(), size_hw, fps, fit
         height, width = size_hw
-        layout = Layout(height, width, float(fps), max(1, shard_bytes // (height * width * 3)))
+        layout = Layout(height, width, float(fps), max(1, shard_bytes // (height * width * 3)), fit)
         self._lock = lock_store(self.path)
         try:
             if not (self.path / "store.json").exists():
@@ -82,6 +87,10 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
                 raise JinnError(
                     f"{path} holds {old.height}x{old.width} frames at {old.fps:g} fps, not "
                     f"{height}x{width} at {fps:g}: use another directory or the same size and rate"
+                )
+            if old.fit != fit:
+                raise JinnError(
+                    f"{path} was made with --fit {old.fit}, not {fit}: use another directory or the same fit"
                 )
         except BaseException:
             self._lock.close()
@@ -119,9 +128,34 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
 
     def added_since(self, frame: int) -> tuple[int, int]:
         """Number of episodes from this frame of the store on, and of their frames."""
-        places = zip(self._columns["start"], self._columns["length"], strict=True)
-        lengths = [length for start, length in places if start >= frame]
+        lengths = [length for spans in self.episodes_since(frame).values() for _, length in spans]
         return len(lengths), sum(lengths)
+
+    def episodes_since(self, frame: int) -> dict[str, list[tuple[int, int]]]:
+        """First frame and length of each episode from this frame of the store on, by source."""
+        names, found = list(self._sources), defaultdict[str, list[tuple[int, int]]](list)
+        row = bisect_left(self._columns["start"], frame)
+        columns = (self._columns[name][row:] for name in ("source", "start", "length"))
+        for source, start, length in zip(*columns, strict=True):
+            found[names[source]].append((start, length))
+        return dict(found)
+
+    def read(self, frames: Sequence[int]) -> np.ndarray:
+        """Some frames of the store, uint8 ``THWC``, by their numbers."""
+        found = np.empty((len(frames), *self._layout.frame_shape), np.uint8)
+        for frame_HWC, number in zip(found, frames, strict=True):
+            shard, offset = divmod(number, self._layout.shard_frames)
+            with shard_path(self.path, shard).open("rb") as file:
+                file.seek(offset * self._layout.frame_bytes)
+                file.readinto(frame_HWC.data)
+        return found
+
+    def join_groups(self, group: int, other: int) -> None:
+        """Make the episodes of a group part of another one, and of its split."""
+        self._splits[group] = self._splits[other]
+        for row, number in enumerate(self._columns["group"]):
+            if number == group:
+                self._columns["group"][row], self._columns["heldout"][row] = other, self._splits[other]
 
     def group_of(self, source: str) -> int:
         """Number of the group of a source's first episode."""

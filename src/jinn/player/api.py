@@ -104,6 +104,7 @@ def _world_app(
         Route("/", get_page),
         Route("/api/worlds", get_worlds),
         Route("/api/world", get_world),
+        Route("/api/card.txt", get_card),
         Route("/api/thumbnail.png", get_thumbnail),
         Route("/api/prompts/{index:int}.png", get_prompt),
         Route("/api/film.{format}", post_film, methods=["POST"]),
@@ -124,13 +125,14 @@ def describe_world(shared: Shared) -> dict[str, Any]:
     return {
         **{name: getattr(limits, name) for name in REPORTED_LIMITS.split()},
         "name": world.name,
-        "about": _about(world.folder),
+        "about": _about(card(world)),
         "id": f"{digest[:16]}-{world.backend.name}",
         "legend": [asdict(meaning) for meaning in world.legend] if world.legend else None,
         "buttons": [button._asdict() for button in shared.buttons],
         "idle": shared.idle,
         "height": height,
         "width": width,
+        "fit": world.config.fit,
         "fps": shared.fps,
         "sampling": {name: getattr(own, name) for name in SAMPLING if name != "doubt" or world.can_doubt},
         "window": world.config.dynamics.transformer.window,
@@ -275,12 +277,21 @@ def refusal(status: int, sentence: str) -> Response:
     return JSONResponse({"error": sentence}, status)
 
 
-def _about(folder: Path | None) -> str:
-    """The first paragraph of a world's card (README.md in its folder); empty if there is none."""
-    card = folder / "README.md" if folder else None
-    if card is None or not card.is_file():
-        return ""
-    paragraphs = card.read_text(encoding="utf-8", errors="replace").split("\n\n")
+async def get_card(request: Request) -> Response:
+    """What is known of the world, as its folder's README.md says it."""
+    shared = await request.app.state.lazy.get()
+    return Response(card(shared.world), media_type="text/plain; charset=utf-8")
+
+
+def card(world: World) -> str:
+    """The README.md of a world's folder; empty if there is none."""
+    path = world.folder / "README.md" if world.folder else None
+    return path.read_text(encoding="utf-8", errors="replace") if path is not None and path.is_file() else ""
+
+
+def _about(card: str) -> str:
+    """The first paragraph of a world's card."""
+    paragraphs = card.split("\n\n")
     first = next((text for text in paragraphs if text.strip() and not text.startswith(("#", "---"))), "")
     return " ".join(first.split())[:MAX_ABOUT]
 
@@ -290,4 +301,5 @@ def _prompts(world: World, prompt: np.ndarray | None) -> list[Tensor]:
     frames = [frame_HWC.cpu()[None, None] for frame_HWC in world.prompts]
     if prompt is None:
         return frames
-    return [torch.from_numpy(fit_picture(Image.fromarray(prompt), world.size_hw))[None, None], *frames]
+    own_HWC = fit_picture(Image.fromarray(prompt), world.size_hw, world.config.fit)
+    return [torch.from_numpy(own_HWC)[None, None], *frames]

@@ -21,8 +21,9 @@ REPORT_EVERY = 16  # frames that are computed again between two signs of it
 class RolloutControl:
     """Asks the scheduler for one player's frames, and remembers what was played: `history_bytes` of cached states."""
 
-    def __init__(self, world: World, scheduler: Scheduler, history_bytes: int) -> None:
-        self.world, self.scheduler, self.history_bytes = world, scheduler, history_bytes
+    def __init__(self, world: World, scheduler: Scheduler, history_bytes: int, max_back: int) -> None:
+        self.world, self.scheduler = world, scheduler
+        self.history_bytes, self.max_back = history_bytes, max_back
         self.history: History | None = None  # the roll-out so far; None before the first start
         self.sampling = world.config.sampling  # of the coming frames
         self.ahead: dict[int, Job] = {}  # for the next frame, by action, before the player has chosen one
@@ -34,7 +35,7 @@ class RolloutControl:
         self.cancel_ahead()
         job = Job(start=lambda: self.world.reset(frames_BTHWC, seed=seeds))
         frame = await result(self.scheduler.submit(job))
-        self.history = History(frames_BTHWC, frame, self.history_bytes)
+        self.history = History(frames_BTHWC, frame, self.history_bytes, self.max_back)
         return frame
 
     async def step(self, action: int) -> tuple[Frame, bool]:
@@ -63,7 +64,7 @@ class RolloutControl:
             return history.now
         current = history.cached_before(step)
         frame = history.cache[current]
-        for done, (action, sampling) in enumerate(history.inputs[current:step]):
+        for done, (action, sampling) in enumerate(history.inputs_between(current, step)):
             if report is not None and done and done % REPORT_EVERY == 0:
                 await report(done, step - current)
             frame = await result(self.scheduler.submit(Job(frame.state, action, sampling)))

@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from jinn.data.images import Fit
 from jinn.errors import JinnError
 from jinn.player.pictures import read_pictures
 from jinn.player.protocol import Limits
@@ -36,7 +37,13 @@ class Decoders:
         self.waiting: list[Process] = []  # for the next picture
 
     async def read(
-        self, address: str, data: bytes, size_hw: tuple[int, int], max_frames: int, fps: float
+        self,
+        address: str,
+        data: bytes,
+        size_hw: tuple[int, int],
+        max_frames: int,
+        fps: float,
+        fit: Fit = "crop",
     ) -> np.ndarray:
         """`read_pictures` of an upload from a network address, uint8 ``frames_THWC``.
 
@@ -46,7 +53,13 @@ class Decoders:
         turn = self.turns.setdefault(address, asyncio.Lock())
         async with turn, self.slots:
             process = self.waiting.pop() if self.waiting else await self._start()
-            request = {"bytes": len(data), "size_hw": size_hw, "max_frames": max_frames, "fps": fps}
+            request = {
+                "bytes": len(data),
+                "size_hw": size_hw,
+                "max_frames": max_frames,
+                "fps": fps,
+                "fit": fit,
+            }
             try:
                 async with asyncio.timeout(self.limits.decode_seconds):
                     answer, pixels = await _ask(process, request, data)

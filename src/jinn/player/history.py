@@ -18,11 +18,17 @@ EVERY = 8  # frames between two cached states, as long as there is memory
 
 
 class History:
-    """A roll-out from its prompt (uint8, B = 1) to the newest frame, ``now``; cached states take ``max_bytes``."""
+    """A roll-out from its prompt (uint8, B = 1) to the newest frame, ``now``.
 
-    def __init__(self, prompt_BTHWC: Tensor, first: Frame, max_bytes: int) -> None:
+    Cached states take ``max_bytes``, and the last ``max_back`` frames at most can be gone back to: who plays for days
+    takes no more memory than who plays for hours.
+    """
+
+    def __init__(self, prompt_BTHWC: Tensor, first: Frame, max_bytes: int, max_back: int = 200_000) -> None:
         self.prompt_BTHWC, self.now = prompt_BTHWC, first  # the state of the first frame holds the seed
-        self.inputs: list[tuple[int, SamplingConfig]] = []  # what led to each frame after the prompt
+        self.first = 0  # the first step that can be gone back to
+        self.inputs: list[tuple[int, SamplingConfig]] = []  # what led to each frame after the first step
+        self.max_back = max_back
         self.cache = {0: first}  # some of the frames with their states, by step; 0 is the prompt's
         # A state of the built-in world takes about 3 MB.
         self.max_cached = max(MIN_CACHED, max_bytes // num_bytes(first.state))
@@ -30,7 +36,7 @@ class History:
     @property
     def step(self) -> int:
         """The number of frames played since the prompt."""
-        return len(self.inputs)
+        return self.first + len(self.inputs)
 
     @property
     def num_bytes(self) -> int:
@@ -45,6 +51,19 @@ class History:
         if self.step % EVERY == 0:
             self.cache[self.step] = frame
             self.thin_out(self.max_cached)
+        if len(self.inputs) > self.max_back and len(self.cache) > 1:
+            self._forget()
+
+    def inputs_between(self, step: int, later: int) -> list[tuple[int, SamplingConfig]]:
+        """What led from a step to a later one."""
+        return self.inputs[step - self.first : later - self.first]
+
+    def _forget(self) -> None:
+        """Forget what was before the second cached state."""
+        del self.cache[self.first]
+        second = min(self.cache)
+        del self.inputs[: second - self.first]
+        self.first = second
 
     def thin_out(self, max_cached: int) -> None:
         """Cache fewer states, so that going back takes longer. The most closely spaced ones go first."""
@@ -59,7 +78,7 @@ class History:
 
     def go_back(self, step: int, frame: Frame) -> None:
         """Forget what came after a frame."""
-        del self.inputs[step:]
+        del self.inputs[step - self.first :]
         self.cache = {cached: value for cached, value in self.cache.items() if cached <= step}
         self.now = frame
 

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-from jinn.data.images import crop_resize
+from jinn.data.images import Fit, resize
 from jinn.errors import JinnError
 from jinn.player.protocol import DEFAULT_LIMITS, Limits
 
@@ -26,11 +26,12 @@ def read_pictures(
     size_hw: tuple[int, int] | None,
     max_frames: int,
     fps: float,
+    fit: Fit = "crop",
     limits: Limits = DEFAULT_LIMITS,
 ) -> np.ndarray:
     """Decode an untrusted picture or animation (see `FORMATS`) to uint8 ``frames_THWC`` of the world's size.
 
-    Rotation noted by the camera is honoured and transparency is laid over white; `crop_resize` does the rest, so that
+    Rotation noted by the camera is honoured and transparency is laid over white; `resize` does the rest, so that
     an enlarged screenshot of a game comes back as its own pixels. An animation is sampled at a rate of `fps`, and its
     last `max_frames` are returned; a `max_frames` of 1 returns its first frame. Sizes are checked before a frame is
     decoded; `jinn.player.decoders` limits time and memory.
@@ -62,8 +63,8 @@ def read_pictures(
         raise JinnError(f"the animation has {count} frames, too many for its size: shorten or shrink it")
     try:
         if count == 1:
-            return fit_picture(image, size_hw)[None]
-        return np.stack(_sample_animation(image, count, size_hw, fps, limits)[-max_frames:])
+            return fit_picture(image, size_hw, fit)[None]
+        return np.stack(_sample_animation(image, count, size_hw, fps, fit, limits)[-max_frames:])
     except (JinnError, Image.DecompressionBombError):  # a frame behind the first is too large
         raise _too_many_pixels(limits) from None
     except MemoryError:
@@ -78,7 +79,7 @@ def _too_many_pixels(limits: Limits) -> JinnError:
 
 
 def _sample_animation(
-    image: Image.Image, count: int, size_hw: tuple[int, int] | None, fps: float, limits: Limits
+    image: Image.Image, count: int, size_hw: tuple[int, int] | None, fps: float, fit: Fit, limits: Limits
 ) -> list[np.ndarray]:
     """The frames of an animation that are on the screen at a constant frame rate."""
     frames: list[np.ndarray] = []
@@ -90,7 +91,7 @@ def _sample_animation(
             raise _too_many_pixels(limits)
         seconds += max(image.info.get("duration", 0), 20) / 1000  # as browsers do: no frame is shorter
         if seconds * fps >= len(frames) + 1 or index == 0:
-            frame_HWC = fit_picture(image.copy(), size_hw)
+            frame_HWC = fit_picture(image.copy(), size_hw, fit)
             frames += [frame_HWC] * min(max(1, int(seconds * fps) - len(frames)), 1000)
     return frames
 
@@ -112,8 +113,8 @@ def palette(frames_PHWC: np.ndarray, colours: int = 16) -> list[str]:
     return ["#{:02x}{:02x}{:02x}".format(*found_UC[u].round().astype(int)) for u in chosen]
 
 
-def fit_picture(image: Image.Image, size_hw: tuple[int, int] | None) -> np.ndarray:
-    """The middle of an image as a uint8 (H, W, 3) frame of the given size; all of it if that is None."""
+def fit_picture(image: Image.Image, size_hw: tuple[int, int] | None, fit: Fit = "crop") -> np.ndarray:
+    """An image as a uint8 (H, W, 3) frame of the given size, which None leaves as it is."""
     if size_hw is not None:  # JPEG only: decode at a fraction of the size, never below twice what is needed
         image.draft("RGB", (2 * max(size_hw), 2 * max(size_hw)))
     ImageOps.exif_transpose(image, in_place=True)
@@ -132,7 +133,7 @@ def fit_picture(image: Image.Image, size_hw: tuple[int, int] | None) -> np.ndarr
             band = band.convert("RGBA")
             band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band)
         pixels_HWC[top : top + BAND] = np.asarray(band.convert("RGB"))
-    return pixels_HWC if size_hw is None else crop_resize(pixels_HWC[None], size_hw)[0]
+    return pixels_HWC if size_hw is None else resize(pixels_HWC[None], size_hw, fit)[0]
 
 
 def to_png(frame_HWC: np.ndarray) -> bytes:

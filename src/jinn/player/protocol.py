@@ -58,6 +58,7 @@ class Limits:
     parked_seconds: float = 120.0  # time for which they can be resumed
     parked_states: int = 3  # states that are cached for each of them
     parked_bytes: int = 256 * 2**20  # memory of all of them
+    max_back: int = 200_000  # frames of a session that one can go back, about a hundred bytes each
     history_bytes: int = 32 * 2**20  # memory for the cached states of one session
     all_history_bytes: int = 2 * 2**30  # the same for all sessions that play; each has its share
 

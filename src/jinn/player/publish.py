@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from jinn.errors import JinnError
 from jinn.files import TEMPORARY, replacing, write_json
-from jinn.player.api import STATIC, describe_world
+from jinn.player.api import STATIC, card, describe_world
 from jinn.player.decoders import Decoders
 from jinn.player.pictures import to_png
 from jinn.player.preview import draw_icon, draw_preview
@@ -155,6 +155,7 @@ def _world_files(
     description = describe(world, site.title) | {"runtime": engine}
     description["model"] |= {"pack": described, "parts": parts}
     yield "api/world", json.dumps(description).encode()
+    yield "api/card.txt", card(world).encode()
     yield "api/worlds", json.dumps({"worlds": names}).encode()
     yield "index.html", _page(world.name, up, site).encode()
     prompts = [to_png(frame_HWC) for frame_HWC in world.prompts.cpu().numpy()]

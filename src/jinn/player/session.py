@@ -60,7 +60,7 @@ class Session:
         self.socket, self.shared, self.limits = socket, shared, shared.limits
         self.address = socket.client.host if socket.client else ""
         memory = min(self.limits.history_bytes, self.limits.all_history_bytes // self.limits.players)
-        self.control = RolloutControl(shared.world, shared.scheduler, memory)
+        self.control = RolloutControl(shared.world, shared.scheduler, memory, shared.limits.max_back)
         self.name = secrets.token_urlsafe(16)
         # Done when the session may play.
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -278,8 +278,8 @@ class Session:
             case "back":
                 history = self._history()
                 step = history.step if message.step is None else message.step
-                if step > history.step:
-                    raise JinnError(f"step must be a whole number from 0 to {history.step}")
+                if not history.first <= step <= history.step:
+                    raise JinnError(f"step must be a whole number from {history.first} to {history.step}")
                 self.held = self.pressed = None
                 self._go_back(history, step)
             case "what_if":
@@ -318,7 +318,9 @@ class Session:
         self.last_input = time.monotonic()
         world, most = self.shared.world, self.limits.max_clip_frames
         try:
-            read = await self.shared.decoders.read(self.address, data, world.size_hw, most, world.fps)
+            read = await self.shared.decoders.read(
+                self.address, data, world.size_hw, most, world.fps, world.config.fit
+            )
         except JinnError:
             self.uploads, self.clip = 0, []
             raise

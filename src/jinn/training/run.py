@@ -242,7 +242,13 @@ def new_world(recipe: Recipe, store: FrameStore, name: str, seed: int) -> World:
         JinnError: no models have such sizes, or there is no memory for them.
     """
     config = WorldConfig(
-        name, float(store.fps), recipe.tokenizer, recipe.latent_actions, recipe.dynamics, recipe.sampling
+        name,
+        float(store.fps),
+        recipe.tokenizer,
+        recipe.latent_actions,
+        recipe.dynamics,
+        recipe.sampling,
+        store.fit,
     )
     outline(config)
     episodes = store.select("heldout")

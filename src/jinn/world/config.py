@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jinn.contracts import check_name
+from jinn.data.images import Fit
 from jinn.models.dynamics import DynamicsConfig
 from jinn.models.latent_actions import LatentActionsConfig
 from jinn.models.maskgit import SamplingConfig
@@ -29,6 +30,7 @@ class WorldConfig:
         fps: frames per second of the videos that it was trained on.
         tokenizer, latent_actions, dynamics: the three models. Where actions are known, the second one infers them.
         sampling: how frames are sampled in play.
+        fit: how pictures of another shape become frames, in the videos and in play (`jinn.data.images.resize`).
     """
 
     name: str
@@ -37,6 +39,7 @@ class WorldConfig:
     latent_actions: AnyLatentActionsConfig
     dynamics: AnyDynamicsConfig
     sampling: SamplingConfig
+    fit: Fit = "crop"
 
     def __post_init__(self) -> None:
         check_name(self.name)

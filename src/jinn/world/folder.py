@@ -106,6 +106,7 @@ def read_world_config(path: Path) -> WorldConfig:
     """The config.json of a world; raises `JinnError` if it is damaged, or of a newer jinn."""
     values = read_json(path)
     if isinstance(values, dict):
+        values.setdefault("fit", "crop")  # worlds that were made before do not say so
         version = values.pop("format_version", FORMAT_VERSION)
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise JinnError(

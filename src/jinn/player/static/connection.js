@@ -35,7 +35,7 @@ export const sampling = () => Object.fromEntries(Object.keys(world.sampling).map
 const settings = () => ({
   type: "settings",
   fps: state.replaying ? world.fps_range[1] : Number($("speed").value),
-  paused: state.paused || document.hidden || state.viewing !== null || state.replaying || state.opened !== null,
+  paused: state.paused || document.hidden || state.viewing !== null || state.replaying || state.pilot || state.opened !== null,
   idle: $("auto").checked ? (world.idle ?? world.buttons[state.lastButton].action) : null,
   look_ahead: $("look-ahead").checked,
   ...sampling(),

@@ -1,8 +1,8 @@
-// A picture becomes a frame of the world: the same as `fit_picture` and `crop_resize` in Python, the middle of the
-// picture with an area average, in whole numbers.
+// A picture becomes a frame of the world: the same as `fit_picture` and `resize` in Python, with an area average, in
+// whole numbers.
 
-/** RGB pixels of the world's size of a picture, a Blob; throws a sentence. */
-export async function cropped(blob, width, height) {
+/** RGB pixels of a world's size of a picture, a Blob; throws a sentence. */
+export async function frameOf(blob, { width, height, fit }) {
   let image;
   try {
     image = await createImageBitmap(blob, { colorSpaceConversion: "none" });
@@ -14,16 +14,37 @@ export async function cropped(blob, width, height) {
   pen.fillStyle = "white"; // behind transparency
   pen.fillRect(0, 0, image.width, image.height);
   pen.drawImage(image, 0, 0);
-  return cropResize(pen.getImageData(0, 0, image.width, image.height), width, height);
+  return resize(pen.getImageData(0, 0, image.width, image.height), width, height, fit);
 }
 
-/** The middle of an ImageData as RGB pixels of another size. */
-export function cropResize({ data, width, height }, outWidth, outHeight) {
+/** An ImageData as RGB pixels of another size: its middle, all of it between black bars, or all of it distorted. */
+export function resize({ data, width, height }, outWidth, outHeight, fit) {
+  const part = (size) => Math.max(1, roundEven(size));
+  const middle = (all, inner) => Math.floor((all - inner) / 2);
+  if (fit === "stretch") return average(data, width, 0, 0, width, height, outWidth, outHeight);
+  if (fit === "pad") {
+    const scale = Math.max(height / outHeight, width / outWidth);
+    const innerWidth = part(width / scale);
+    const innerHeight = part(height / scale);
+    const inner = average(data, width, 0, 0, width, height, innerWidth, innerHeight);
+    const padded = new Uint8Array(outHeight * outWidth * 3);
+    const corner = middle(outHeight, innerHeight) * outWidth + middle(outWidth, innerWidth);
+    for (let y = 0; y < innerHeight; y += 1) {
+      const row = inner.subarray(3 * y * innerWidth, 3 * (y + 1) * innerWidth);
+      padded.set(row, 3 * (corner + y * outWidth));
+    }
+    return padded;
+  }
   const scale = Math.min(height / outHeight, width / outWidth);
-  const cropWidth = Math.max(1, roundEven(outWidth * scale));
-  const cropHeight = Math.max(1, roundEven(outHeight * scale));
-  const left = Math.floor((width - cropWidth) / 2);
-  const top = Math.floor((height - cropHeight) / 2);
+  const cropWidth = part(outWidth * scale);
+  const cropHeight = part(outHeight * scale);
+  const left = middle(width, cropWidth);
+  const top = middle(height, cropHeight);
+  return average(data, width, left, top, cropWidth, cropHeight, outWidth, outHeight);
+}
+
+/** A part of RGBA pixels, of which a row has `width`, as RGB pixels of another size. */
+function average(data, width, left, top, cropWidth, cropHeight, outWidth, outHeight) {
   // First over rows, then over columns; the sums are whole numbers, and exact.
   const rows = new Float64Array(outHeight * cropWidth * 3);
   overlaps(cropHeight, outHeight, (row, y, weight) => {

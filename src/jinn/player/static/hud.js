@@ -8,14 +8,15 @@ import { onChange, state, world } from "./state.js";
 const KEY = touch ? "button" : "key";
 const STATUS = {
   queue: "waiting in the queue", loading: "loading", failed: "not loaded", stopped: "stopped", ended: "not playing",
-  lost: "reconnecting", past: "looking back", replay: "playing again", paused: "paused", waiting: `hold a ${KEY}`, live: "live",
+  lost: "reconnecting", past: "looking back", replay: "playing again", self: "plays by itself",
+  paused: "paused", waiting: `hold a ${KEY}`, live: "live",
 };
-const NEED_FRAMES = ["what-if", "again", "picture", "mp4", "gif", "save", "copy"]; // buttons
+const NEED_FRAMES = ["what-if", "pilot", "again", "picture", "mp4", "gif", "save", "copy"]; // buttons
 const LARGEST = 640; // pixels of the world on the screen, unless it is full
 const copy = make("canvas", { width: world.width, height: world.height }); // of the screen, which a thread paints
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 
-function statusOf({ queuePosition, loading, failed, ended, frames, connected, viewing, replaying, paused, held }) {
+function statusOf({ queuePosition, loading, failed, ended, frames, connected, viewing, replaying, paused, pilot, held }) {
   if (queuePosition) return "queue";
   if (failed) return frames ? "stopped" : "failed";
   if (ended) return "ended";
@@ -24,6 +25,7 @@ function statusOf({ queuePosition, loading, failed, ended, frames, connected, vi
   if (viewing !== null) return "past";
   if (replaying) return "replay";
   if (paused) return "paused";
+  if (pilot) return "self";
   return held.size === 0 && !$("auto").checked ? "waiting" : "live";
 }
 
@@ -45,7 +47,7 @@ function veilOf(status) {
 
 /** What a screen reader says of it: not how far a thing is, and not each key. */
 function spokenOf(status) {
-  if (["waiting", "live"].includes(status)) return "The world plays.";
+  if (["waiting", "live", "self"].includes(status)) return "The world plays.";
   if (status === "loading") return "The world is loading.";
   return status === "replay" ? "Playing again." : veilOf(status);
 }
@@ -58,7 +60,7 @@ function showFigures(status) {
   const { shownTimes, tape, viewing } = state;
   const span = shownTimes.at(-1) - shownTimes[0];
   state.fps = span > 0 ? (1000 * (shownTimes.length - 1)) / span : 0;
-  $("fps").textContent = state.fps && status === "live" ? state.fps.toFixed(1) : "–";
+  $("fps").textContent = state.fps && ["live", "self"].includes(status) ? state.fps.toFixed(1) : "–";
   $("latency").textContent = median(state.latencies.slice(-60))?.toFixed(0) ?? "–";
   $("model").textContent = tape.step ? state.modelMs.toFixed(0) : "–";
   const step = viewing ?? tape.step;
@@ -82,13 +84,14 @@ function show() {
   showSentence("note", state.note);
   $("play-on").hidden = status !== "ended";
   $("scrub").disabled = state.recovering;
-  for (const id of NEED_FRAMES) $(id).disabled = !state.started || state.recovering && ["what-if", "again"].includes(id);
+  for (const id of NEED_FRAMES) $(id).disabled = !state.started || state.recovering && ["what-if", "again", "pilot"].includes(id);
   $("pause").ariaPressed = state.paused;
+  $("pilot").ariaPressed = state.pilot;
   $("pause").firstElementChild.textContent = state.paused ? "Resume" : "Pause";
   const held = heldButton();
   [...$("actions").children].forEach((button, k) => {
     button.ariaPressed = k === held;
-    const playing = status === "live" && held === null && world.buttons[k].action === state.action;
+    const playing = ["live", "self"].includes(status) && held === null && world.buttons[k].action === state.action;
     button.classList.toggle("playing", playing);
   });
   showFigures(status);
@@ -111,6 +114,7 @@ function fit() {
 document.title = world.title || `${world.name} · jinn`;
 $("name").textContent = world.name;
 $("world-about").textContent = world.about;
+$("card").hidden = !world.about;
 $("panel").inert = false;
 fit();
 addEventListener("resize", fit);

@@ -4,10 +4,11 @@
 import { send } from "./connection.js";
 import { $ } from "./dom.js";
 import { keyOf } from "./keys.js";
+import { stopPilot } from "./pilot.js";
 import { branchOff, stopReplay } from "./replay.js";
 import { state, update, world } from "./state.js";
 
-const SHORTCUTS = { r: "reset", p: "pause", " ": "pause", ".": "again", "/": "what-if", f: "full" };
+const SHORTCUTS = { r: "reset", p: "pause", " ": "pause", ".": "again", "/": "what-if", f: "full", m: "pilot" };
 
 /** The button that everything held means together; null: nothing is held. */
 export const heldButton = () => state.keys.resolve([...state.held.values()]);
@@ -18,6 +19,7 @@ const actionOf = (button) => world.buttons[button]?.action ?? null;
 /** Something went down: `source` is what, `pressed` a press of keys.js, `time` of `performance.now`. */
 export function press(source, pressed, time) {
   if (!state.connected || state.recovering || !pressed || state.held.has(source)) return; // the keyboard repeats itself
+  stopPilot();
   stopReplay();
   branchOff();
   state.held.set(source, pressed);

@@ -2,7 +2,7 @@
 // chose); where the names of the buttons speak of directions, the arrows and the space bar press them too, also
 // two at once.
 
-const LETTERS = "qwetyuioasdfghjklzxcvbnm"; // without r and p: reset and pause
+const LETTERS = "qwetyuioasdghjklzxcvbn"; // without those of the page: f, m, p and r
 const ARROWS = {
   ArrowLeft: ["left"],
   ArrowRight: ["right"],

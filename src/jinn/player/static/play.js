@@ -8,6 +8,7 @@ import "./gamepad.js";
 import "./hud.js";
 import "./media.js";
 import "./offline.js";
+import { pilotSees } from "./pilot.js";
 import { catchUp, replayTape } from "./recovery.js";
 import { hasGoneBack, playNext, stopReplay } from "./replay.js";
 import "./sketch.js";
@@ -57,6 +58,7 @@ function onFrame(frame) {
     update({});
   }
   playNext();
+  pilotSees(kind);
 }
 
 /** What is on the screen once a frame has arrived: somebody may look back at an earlier one, and goes on doing so. */

@@ -1,7 +1,7 @@
 // One player's session in a page that computes its own frames: what player/session.py and player/control.py do on a
 // server. It takes the messages that docs/protocol.md describes and shows a frame when it is due.
 
-import { cropped } from "./crop.js";
+import { frameOf } from "./crop.js";
 import { History } from "./history.js";
 
 const HISTORY_BYTES = 32 * 2 ** 20; // for the cached states
@@ -60,7 +60,7 @@ export class Session {
     const { uploads, seed, pictures, world } = this;
     Object.assign(this, { uploads: 1, pictures: [] });
     try {
-      const pixels = await cropped(pictures.at(-1), world.width, world.height);
+      const pixels = await frameOf(pictures.at(-1), world);
       if (uploads > 1) this.tell({ type: "note", message: "A clip starts from its newest frame here; jinn play reads all of it." });
       this.begin({ tokens: await this.model.encode(pixels), pixels }, seed);
       this.wake();

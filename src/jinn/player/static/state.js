@@ -66,6 +66,7 @@ export const state = (window.jinn = {
   lastButton: Math.max(0, world.buttons.findIndex(({ action }) => action === world.idle)),
   unanswered: [], // {id, time} of presses whose frame has not arrived yet
   paused: false,
+  pilot: false, // whether the world is played by nobody: see pilot.js
 
   // Looking back, and playing recorded actions
   viewing: null, // the step on the screen; null: the newest
