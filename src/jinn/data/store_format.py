@@ -39,7 +39,7 @@ class Layout:
     width: int
     fps: float
     shard_frames: int
-    fit: Fit = "crop"  # stores that were made before do not say so
+    fit: Fit = "crop"
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -122,8 +122,8 @@ def read_layout(path: Path) -> Layout:
         content = json.loads(file.read_text())
         version = content["version"]
         if version == VERSION:
-            named = {field.name: content[field.name] for field in fields(Layout) if field.name in content}
-            layout = from_dict(Layout, named)
+            content = {"fit": "crop", **content}  # stores that were made before do not say so
+            layout = from_dict(Layout, {field.name: content[field.name] for field in fields(Layout)})
             if layout.fit not in get_args(Fit):
                 raise ValueError("there is no such way to fit pictures in")
             if min(layout.height, layout.width, layout.fps, layout.shard_frames) <= 0:
