@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
 import shutil
 import zipfile
 from collections import Counter
@@ -11,7 +12,6 @@ from pathlib import Path
 from random import Random
 
 import fuzz
-import numpy as np
 import pytest
 from fuzzing.kinds import KINDS
 from fuzzing.mutations import damage
@@ -50,7 +50,9 @@ def test_failures_are_found_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         raise error
 
     def hoard(folder: Path) -> None:
-        np.ones(4 * 8 * 2**17)
+        # Not of the memory that the process has already and does not use.
+        with mmap.mmap(-1, 32 * 2**20) as pages:
+            pages.write(bytes(32 * 2**20))
 
     for read, words in ((crash, "KeyError"), (babble, "line breaks"), (hoard, "MB")):
         result = fuzz.attempt(read, {"a.json": b"{}"})

@@ -170,10 +170,10 @@ def temporary_folder(name: str, parent: Path | None = None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder if it is missing; raises `OSError` now, and not after hours of work, if nothing can be written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with named(folder), temporary_folder(".test", folder):
+def check_writable(folder: Path) -> None:
+    """Raise `OSError` now, and not after hours of work, if nothing can be written into a folder. It is not made yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    with named(folder), temporary_folder(".test", there):
         pass
 
 

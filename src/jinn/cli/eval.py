@@ -15,7 +15,7 @@ import tyro
 from jinn.cli.console import DEVICE, console, progress, say
 from jinn.evaluation.inputs import worlds_and_store
 from jinn.evaluation.protocol import PROTOCOLS, Protocol, ProtocolName
-from jinn.files import make_folder
+from jinn.files import check_writable
 from jinn.world.backends import BackendName
 from jinn.world.world import World
 
@@ -78,7 +78,7 @@ def measure(
     names, store = worlds_and_store(paths)
     worlds = [World.load(name, device, backend) for name in names]
     if out:
-        make_folder(out)
+        check_writable(out)
     with progress() as show:
 
         def on_progress(what: str, done: int, total: int) -> None:

@@ -12,7 +12,7 @@ import tyro
 
 from jinn.cli.console import progress, say
 from jinn.data.store import FrameStore
-from jinn.files import make_folder, write_tensors
+from jinn.files import check_writable, write_tensors
 from jinn.world.label import label as label_store
 from jinn.world.world import World
 
@@ -31,10 +31,11 @@ def label(world: tyro.conf.Positional[str], store: tyro.conf.Positional[Path], /
     from jinn.evaluation.actions import nmi_with_true_actions
 
     loaded, frames = World.load(world), FrameStore.open(store)
-    make_folder(out.parent)
+    check_writable(out.parent)
     with progress() as show:
         actions = label_store(loaded, frames, on_episode=partial(show, "labelling"))
     lengths = torch.tensor(frames.lengths, dtype=torch.long)
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(out, {"actions": torch.from_numpy(actions), "lengths": lengths})
     counts = torch.bincount(torch.from_numpy(actions[actions >= 0]), minlength=loaded.num_actions).tolist()
     summary: dict[str, Any] = {"frames": len(actions), "uses of each action": counts}

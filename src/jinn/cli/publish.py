@@ -9,7 +9,7 @@ import tyro
 
 from jinn.cli.console import console, say
 from jinn.errors import JinnError
-from jinn.files import make_folder
+from jinn.files import check_writable
 from jinn.world.folder import built_in_worlds
 from jinn.world.world import World
 
@@ -54,7 +54,7 @@ def publish(
         or "A world learned from video: hold a key, and a model generates each next frame in your browser.",
         address,
     )
-    make_folder(out)
+    check_writable(out)
     with console.status("fetching ONNX Runtime Web"):
         files = find_runtime(runtime)
     exported = {}

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError
-from jinn.files import make_folder, named, replacing, temporary_folder
+from jinn.files import check_writable, named, replacing, temporary_folder
 from jinn.models.transformer import KVCache
 from jinn.world.folder import is_saved
 from jinn.world.graph import (
@@ -50,7 +50,7 @@ def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list
 
     if not is_saved(world, folder):
         raise JinnError(f"{folder} holds other weights than the world: save it there first")
-    make_folder(onnx_path(folder, precisions[0]).parent)
+    check_writable(onnx_path(folder, precisions[0]).parent)
     paths = []
     with temporary_folder("jinn-export") as scratch, quiet():
         plain = scratch / "plain.onnx"
@@ -61,6 +61,7 @@ def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list
             entry = model.metadata_props.add()
             entry.key, entry.value = "weights", weights_digest(folder)
             paths.append(onnx_path(folder, precision))
+            paths[-1].parent.mkdir(parents=True, exist_ok=True)
             with replacing(paths[-1]) as temporary:
                 onnx.save(model, temporary)
     return paths
