@@ -26,15 +26,15 @@ def data(
     policy: str = "random",
     env: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
 ) -> None:
-    """Turn videos or environments into a frame store.
+    """Turn videos, environments or other stores into a frame store.
 
     Args:
         sources: Video files (also arrays, .npy and .npz, and animated WebP), folders of these and of numbered
-            pictures, or environments such as envpool:CoinrunHard-v0,
-            envpool:Boxing-v5, gymnasium:CartPole-v1 and synthetic:game.
+            pictures, environments such as envpool:CoinrunHard-v0, envpool:Boxing-v5, gymnasium:CartPole-v1 and
+            synthetic:game, or other stores, which are brought to the size and the rate.
         out: Folder of the store. An interrupted command goes on in it, and other sources are added to it.
-        fps: Frames per second to keep. The default is 10 for videos, and the environment's own rate.
-        size: Height and width to crop and resize to. The default is 64 64.
+        fps: Frames per second to keep. The default is 10 for videos, and the own rate of environments and stores.
+        size: Height and width to crop and resize to. The default is 64 64, and the own size of stores.
         frames: Number of frames to record of an environment. The default is 100000.
         seed: Seed of the recording.
         levels: Level seeds of an environment, as START:COUNT.

@@ -1,6 +1,6 @@
 """Sources -> one frame store: what ``jinn data`` does.
 
-A source is a film (see `read_film`), a folder of films, an environment (``envpool:CoinrunHard-v0``,
+A source is a film (see `read_film`), a folder of films, another store, an environment (``envpool:CoinrunHard-v0``,
 ``gymnasium:CartPole-v1``) or the synthetic game (``synthetic:game``). The same call again resumes where the last one
 was stopped, and ends with the store of a call that was never stopped: a film, and a chunk of an environment's play,
 is written whole or not at all.
@@ -22,6 +22,7 @@ from typing import NamedTuple
 from jinn.contracts import JinnError
 from jinn.data.clock import Warn
 from jinn.data.collect import Episode, PlayError, collect
+from jinn.data.copied import copy_store, is_store
 from jinn.data.film import read_film
 from jinn.data.folder import MIN_FRAMES, Film, find_films
 from jinn.data.games import open_games
@@ -86,9 +87,9 @@ def ingest(
     Args:
         sources: Videos, folders and environments, as described in the module.
         out: Directory of the store.
-        fps: Frames per second. The default is the store's rate, or else the environment's own, or 10 for video. It may
+        fps: Frames per second. The default is the store's rate, or else the source's own, or 10 for video. It may
             divide an environment's own rate by a whole number: actions are then repeated.
-        size_hw: Height and width, pixels. The default is the store's size, or else 64 x 64.
+        size_hw: Height and width, pixels. The default is the store's size, or else that of a source store, or 64 x 64.
         frames: Number of frames to play in each environment, by default 100,000. Videos are read whole.
         seed: Seed of the environments and policies.
         levels: First level seed and number of levels, for environments that have them; None for all.
@@ -100,28 +101,29 @@ def ingest(
     """
     out = Path(out)
     games = [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
-    found = [find_films(Path(source), out) for source in sources if source not in games]
+    stores = [FrameStore.open(source) for source in sources if is_store(source)]
+    found = [
+        find_films(Path(source), out) for source in sources if source not in games and not is_store(source)
+    ]
     films = [film for some, _ in found for film in some]
     _check(sources, games, frames, levels)
     native = {source: native_of(source) for source in games}
+    own_values = [*native.values(), *(Native(x.fps, x.num_actions or 0, x.action_names) for x in stores)]
     old = FrameStore.open(out) if (out / "store.json").exists() else None
-    if fps is None:
-        rates = set() if films else {own.fps for own in native.values()}
-        fps = old.fps if old else rates.pop() if len(rates) == 1 else DEFAULT_FPS
-    size_hw = size_hw or (old.size_hw if old else DEFAULT_SIZE_HW)
-    if not 0 < fps < math.inf or min(size_hw) < 1 or (frames is not None and frames < 1):
-        raise JinnError("the rate, the size and the number of frames must be above zero")
+    rates = set() if films else {own.fps for own in own_values}
+    fps, size_hw = _chosen(fps, size_hw, old, rates, {store.size_hw for store in stores})
     plays = [
         _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, own.fps, fps))
         for source, own in native.items()
     ]
-    num_actions = max((own.num_actions for own in native.values()), default=0)
-    names, *more = {own.action_names for own in native.values() if own.num_actions} or {None}
+    num_actions = max((own.num_actions for own in own_values), default=0)
+    names, *more = {own.action_names for own in own_values if own.num_actions} or {None}
     names = None if more else names
     with _full_disk_is_told(out), StoreWriter(out, size_hw, fps, num_actions, action_names=names) as writer:
         old_frames = writer.num_frames
         resumed, skipped, warnings = _add_films(writer, films, progress)
         resumed += sum(_add_play(writer, play, progress) for play in plays)
+        resumed += sum(copy_store(writer, store, progress) for store in stores)
         episodes, added = writer.added_since(old_frames)
     skipped += [other for _, others in found for other in others]
     if not added and not resumed:
@@ -165,6 +167,22 @@ def level_name(source: str, level: int) -> str:
     return f"{source} level {level}"
 
 
+def _chosen(
+    fps: float | None,
+    size_hw: tuple[int, int] | None,
+    old: FrameStore | None,
+    rates: set[float],
+    sizes: set[tuple[int, int]],
+) -> tuple[float, tuple[int, int]]:
+    """The rate and the size: those that are asked for, or else the old store's, or the only ones of the sources."""
+    if fps is None:
+        fps = old.fps if old else rates.pop() if len(rates) == 1 else DEFAULT_FPS
+    size_hw = size_hw or (old.size_hw if old else sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE_HW)
+    if not 0 < fps < math.inf or min(size_hw) < 1:
+        raise JinnError("the rate and the size must be above zero")
+    return fps, size_hw
+
+
 def _check(
     sources: Sequence[str], games: list[str], frames: int | None, levels: tuple[int, int] | None
 ) -> None:
@@ -172,6 +190,8 @@ def _check(
         raise JinnError("name at least one source: a video, a folder of videos, or envpool:CoinrunHard-v0")
     if not games and (frames is not None or levels is not None):
         raise JinnError("frames and levels are for environments, videos are read whole: leave them out")
+    if frames is not None and frames < 1:
+        raise JinnError("the number of frames must be above zero")
     if levels is not None and (levels[0] < 0 or levels[1] < 1):
         raise JinnError(f"levels are a first seed >= 0 and a number >= 1, not {levels[0]}:{levels[1]}")
 

@@ -42,7 +42,13 @@ class FrameStore:
         action_names: A name for each of them, None where they are unknown.
         has_actions: bool, True where the episode has true actions.
         done_sources: Names of the sources that were ingested completely.
+        index: What the store says of its episodes and their sources.
+        weights, first_episodes, agree_on_actions: See `JoinedStore`; these are those of one store.
     """
+
+    weights: np.ndarray | None = None
+    first_episodes = np.zeros(1, np.int64)
+    agree_on_actions = True
 
     def __init__(self, path: Path, layout: Layout, index: Index) -> None:
         self.path, self.size_hw, self.fps = path, (layout.height, layout.width), layout.fps
@@ -52,7 +58,7 @@ class FrameStore:
         self.num_actions, self.action_names = index.num_actions, index.action_names
         self.has_actions = index.columns["has_actions"]
         self.done_sources = index.done
-        self._layout, self._index = layout, index
+        self._layout, self.index = layout, index
         self._shards: dict[int, np.ndarray] = {}
 
     @classmethod
@@ -64,6 +70,11 @@ class FrameStore:
         """
         path = Path(path).expanduser()
         return cls(path, *read_store(path))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The directories that hold the frames."""
+        return (self.path,)
 
     def select(self, split: str) -> np.ndarray:
         """Ids (int64, ascending) of the episodes in ``"train"``, ``"heldout"`` or ``"all"``."""
@@ -111,7 +122,7 @@ class FrameStore:
 
     def level_seed(self, episode: int) -> int | None:
         """Seed of the level that was played, None if unknown."""
-        seed = int(self._index.columns["level_seed"][episode])
+        seed = int(self.index.columns["level_seed"][episode])
         return None if seed == NO_SEED else seed
 
     def _range(self, episode: int, start: int, stop: int) -> tuple[int, int]:

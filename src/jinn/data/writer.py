@@ -139,6 +139,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         actions_T: np.ndarray | None = None,
         level_seed: int | None = None,
         group: str | int | None = None,
+        heldout: bool | None = None,
     ) -> None:
         """Make one episode of all frames that were appended since the last one.
 
@@ -147,6 +148,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             actions_T: True actions, int; entry t leads from frame t to t + 1, the last entry is ignored.
             level_seed: Seed of the level that was played.
             group: Name or number of the group; episodes of one share a split. By default the level, or else the source.
+            heldout: The split of a new group, as another store has it. By default the group's hash decides.
         """
         start = count_frames(self._columns)
         frames = self.num_frames - start
@@ -170,7 +172,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             "group": number,
             "level_seed": NO_SEED if level_seed is None else level_seed,
             "has_actions": actions_T is not None,
-            "heldout": self._splits.setdefault(number, is_heldout(number)),
+            "heldout": self._splits.setdefault(number, is_heldout(number) if heldout is None else heldout),
         }
         for name, value in row.items():
             self._columns[name].append(value)
