@@ -6,12 +6,13 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from jinn.cli.console import DEVICE, console, progress, say
+from jinn.cli.console import DEVICE, console, progress, say, span
 from jinn.cli.eval import measure
 from jinn.cli.settings import Pairs, read_settings
 from jinn.data.joined import open_stores
@@ -21,6 +22,7 @@ from jinn.errors import JinnError
 from jinn.evaluation.protocol import PROTOCOLS, ProtocolName
 from jinn.training.loop import Interrupted
 from jinn.training.run import Actions, run_recipe
+from jinn.training.timing import Estimate
 from jinn.world.world import World
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -76,7 +78,7 @@ def train(
             run_recipe(
                 settings.recipe, frames, out, out.name, seed, device,
                 lambda phase, step, steps, loss, rate: show(phase, step, steps, note=in_words(loss, rate)),
-                settings.parallel, base_world, precision, deadline, actions,
+                settings.parallel, base_world, precision, deadline, actions, partial(tell_time, out),
             )  # fmt: skip
     except Interrupted as stop:
         console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
@@ -96,6 +98,16 @@ def open_frames(
     if games and len(sources) > 1:
         raise JinnError("an environment is played by itself: make a store of each source with jinn data")
     return FrameStream(games[0], config, out / "stream", seed) if games else open_stores(sources)
+
+
+def tell_time(out: Path, estimate: Estimate) -> None:
+    """Say how long the training takes, and when there is something to play."""
+    if not estimate.phases:
+        return
+    phases = ", ".join(f"{name} {span(seconds)}" for name, seconds in estimate.phases)
+    say(f"The training takes about {span(sum(seconds for _, seconds in estimate.phases))} here ({phases}).")
+    if estimate.first_world is not None:
+        say(f"The first world to play is there after about {span(estimate.first_world)}: jinn play {out}")
 
 
 def in_words(loss: float, rate: float) -> str:

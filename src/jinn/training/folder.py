@@ -19,7 +19,7 @@ from jinn.data.store import FrameStore
 from jinn.data.stream import Source, StoreSource
 from jinn.files import locked, read_config, read_json, to_dict, weights_hash, write_json
 from jinn.models.ours.known_actions import KnownActionsConfig
-from jinn.training.checkpoints import newest
+from jinn.training.checkpoints import newest, steps_done
 from jinn.training.loop import Phase
 from jinn.training.optim import INTERVALS, fastest_precision
 from jinn.training.parallel import Precision
@@ -168,6 +168,28 @@ def check_order(run: Path, config: RunConfig) -> None:
             f"{run / 'checkpoints'} has no {missing}, which {begun[-1]} was trained after: restore it, or remove "
             "the later phases there, too"
         )
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, which may have just begun."""
+    return (folder / "config.json").is_file() and (
+        (folder / LOCK).exists() or (folder / "checkpoints").is_dir()
+    )
+
+
+def what_is_learned(run: Path) -> str | None:
+    """How far a run is, such as "1,500 of 6,000 steps of the phase dynamics"; None if it is at its end.
+
+    Raises:
+        JinnError: its config.json is damaged.
+    """
+    config = read_run_config(run / "config.json")
+    planned = phases(config.recipe, config.base is None)
+    done = {phase: steps_done(run / "checkpoints" / phase.name) for phase in planned}
+    if done[planned[-1]] >= planned[-1].config.steps:
+        return None
+    phase = max((phase for phase in planned if done[phase]), key=planned.index, default=planned[0])
+    return f"{done[phase]:,} of {phase.config.steps:,} steps of the phase {phase.name}"
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
