@@ -26,13 +26,14 @@ from jinn.data.copied import copy_store, is_store
 from jinn.data.film import read_film
 from jinn.data.folder import MIN_FRAMES, Film, find_films
 from jinn.data.games import open_games
+from jinn.data.remaining import film_progress
 from jinn.data.store import FrameStore
 from jinn.data.store_format import group_hash
 from jinn.data.synthetic import ACTIONS, CELL, game_rollout
 from jinn.data.video import VideoError
 from jinn.data.writer import StoreWriter
 
-# progress(done, total, text): `done` of `total` files or frames of the current source, and what is being read.
+# progress(done, total, text): `done` of `total` megabytes of films or frames of a source, and what is being read.
 Progress = Callable[[int, int, str], None]
 
 DEFAULT_SIZE_HW = (64, 64)
@@ -208,8 +209,9 @@ def _add_films(
     found = [match for name in writer.done_sources if (match := re.fullmatch(FILM_SOURCE, name, re.DOTALL))]
     names = {match["content"]: match["name"] for match in found}
     places = {match["place"]: match[0] for match in found}
+    show = film_progress(films, writer.fps, progress)
     for number, film in enumerate(films):
-        progress(number, len(films), film.name)
+        show(number, 0)
         try:
             content, place = film.content_hash(), film.place
         except OSError as error:
@@ -227,10 +229,10 @@ def _add_films(
         said: list[str] = []
         first = writer.num_frames
 
-        def show(number: int = number, name: str = film.name, first: int = first) -> None:
-            progress(number, len(films), f"{name} ({writer.num_frames - first:,} frames)")
+        def shown(number: int = number, first: int = first) -> None:
+            show(number, writer.num_frames - first)
 
-        if problem := _add_film(writer, film, source, group, said.append, show):
+        if problem := _add_film(writer, film, source, group, said.append, shown):
             writer.rollback()
             skipped.append((film.name, problem))
             continue
@@ -240,7 +242,7 @@ def _add_films(
         writer.finish_source(source)
         names[content], places[place] = film.name, source
     if films:
-        progress(len(films), len(films), "videos")
+        show(len(films), 0)
     return resumed, skipped, warnings
 
 
