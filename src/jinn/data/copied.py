@@ -24,8 +24,8 @@ def is_store(source: str) -> bool:
 def copy_store(writer: StoreWriter, store: FrameStore, progress: Callable[[int, int, str], None]) -> int:
     """Write the episodes of a store's sources that the writer's store lacks; returns how many sources it had.
 
-    A frame becomes what is displayed at its time. Groups and splits stay. True actions are kept at the same rate: one
-    action does not lead from frame to frame at another.
+    A frame becomes what is displayed at its time. Groups and splits stay. True actions and rewards are kept at the same
+    rate: at another, one action does not lead from frame to frame.
 
     Args:
         writer: Of the store to write.
@@ -70,4 +70,5 @@ def _copy_episode(writer: StoreWriter, store: FrameStore, episode: int, name: st
         store.level_seed(episode),
         int(store.groups[episode]),
         bool(store.heldout[episode]),
+        store.rewards(episode, 0, length) if ratio == 1 else None,
     )

@@ -71,6 +71,12 @@ class JoinedStore(FrameStore):
         store, own = self._locate(episode)
         return store.actions(own, start, stop)
 
+    def rewards(self, episode: int, start: int, stop: int) -> np.ndarray | None:
+        """See `FrameStore.rewards`."""
+        self._range(episode, start, stop)
+        store, own = self._locate(episode)
+        return store.rewards(own, start, stop)
+
     @property
     def pressed_actions(self) -> int:
         """See `FrameStore.pressed_actions`."""

@@ -6,6 +6,8 @@ A store is a directory:
     frames-00000.bin    raw uint8 HWC frames back to back; frame f is number f % shard_frames of
                         shard f // shard_frames, so an episode may straddle two shards
     actions.bin         one little-endian int16 per frame: the true action taken there, -1 where there is none
+    rewards.bin         one little-endian float32 per frame: the reward of the step to the next frame, NaN where none is
+                        known; missing where nobody recorded any
     index.npz           the episodes as columns, the names of their sources, and which sources are complete
 
 True actions are read for scoring and by trainings with known actions, level seeds for scoring only.
@@ -107,6 +109,18 @@ class FrameStore:
         if not self.has_actions[episode]:
             return None
         return self._actions[first:last].astype(np.int64)
+
+    def rewards(self, episode: int, start: int, stop: int) -> np.ndarray | None:
+        """float32 ``(stop - start,)`` rewards of the steps from each frame to the next, None where they are unknown.
+
+        The last one of an episode is the padding NaN.
+        """
+        first, last = self._range(episode, start, stop)
+        file = self.path / "rewards.bin"
+        if not file.is_file() or file.stat().st_size < 4 * last:
+            return None
+        rewards_T = np.fromfile(file, "<f4", last - first, offset=4 * first)
+        return None if np.isnan(rewards_T[: int(self.lengths[episode]) - 1 - start]).any() else rewards_T
 
     @cached_property
     def pressed_actions(self) -> int:

@@ -28,7 +28,15 @@ from jinn.data.store_format import (
 )
 
 SHARD_BYTES = 2**30
-FILES = ("frames-*.bin", "actions.bin", "index.npz", "store.json", "writer.lock", ".*.tmp")  # of a store
+FILES = (
+    "frames-*.bin",
+    "actions.bin",
+    "rewards.bin",
+    "index.npz",
+    "store.json",
+    "writer.lock",
+    ".*.tmp",
+)  # of a store
 
 
 class StoreWriter(AbstractContextManager["StoreWriter"]):
@@ -140,6 +148,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         level_seed: int | None = None,
         group: str | int | None = None,
         heldout: bool | None = None,
+        rewards_T: np.ndarray | None = None,
     ) -> None:
         """Make one episode of all frames that were appended since the last one.
 
@@ -149,6 +158,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             level_seed: Seed of the level that was played.
             group: Name or number of the group; episodes of one share a split. By default the level, or else the source.
             heldout: The split of a new group, as another store has it. By default the group's hash decides.
+            rewards_T: float; entry t is the reward of the step from t to t + 1, the last entry is ignored.
         """
         start = count_frames(self._columns)
         frames = self.num_frames - start
@@ -162,6 +172,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             if frames > 1 and not 0 <= stored[:-1].min() <= stored[:-1].max() < (self.num_actions or 0):
                 raise ValueError(f"true actions lie in [0, num_actions), num_actions is {self.num_actions}")
         self._write(self.path / "actions.bin", 2 * start, stored)
+        self._write_rewards(start, frames, rewards_T)
         if group is None:
             group = source if level_seed is None else f"level {level_seed}"
         number = group_hash(group) if isinstance(group, str) else group
@@ -260,6 +271,18 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             for path in [path for pattern in FILES for path in self.path.glob(pattern)]:
                 path.unlink()
             self.path.rmdir()
+
+    def _write_rewards(self, start: int, frames: int, rewards_T: np.ndarray | None) -> None:
+        """The rewards of an episode, or NaN; no file before the first that are known."""
+        path = self.path / "rewards.bin"
+        if rewards_T is None and not path.exists():
+            return
+        stored = np.full(frames, np.nan, "<f4")
+        if rewards_T is not None:
+            stored[:-1] = rewards_T[: frames - 1]
+        if not path.exists() and start:
+            self._write(path, 0, np.full(start, np.nan, "<f4"))
+        self._write(path, 4 * start, stored)
 
     def _write(self, path: Path, offset: int, values: np.ndarray) -> None:
         self._unsynced.add(path)
