@@ -23,7 +23,7 @@ from jinn.files import read_tensors
 from jinn.world.folder import BUILT_IN
 from jinn.world.world import World
 
-COMMANDS = ("play", "publish", "data", "train", "plan", "eval", "label", "teach", "export", "info")
+COMMANDS = ("play", "publish", "data", "record", "train", "plan", "eval", "label", "teach", "export", "info")
 
 
 def help_of(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:
@@ -89,6 +89,9 @@ def test_the_version_is_that_of_the_package() -> None:
         (["data", "nowhere.mp4", "--out", "x"], "nowhere.mp4"),
         (["data", "envpool:CoinrunHard-v0", "--out", "x", "--levels", "five"], "START:COUNT"),
         (["data", "--out", "x"], "source"),
+        (["record", "--out", "x"], "name what to record"),
+        (["record", "--screen", "0,0,x,9", "--out", "x"], "--screen is X,Y,WIDTH,HEIGHT"),
+        (["record", "gymnasium:Nothing-v0", "--out", "x"], "cannot open gymnasium:Nothing-v0"),
     ],
 )
 def test_user_errors_are_one_sentence_with_exit_code_2(
@@ -137,6 +140,9 @@ def hide(modules: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("data pictures --out x", OPTIONAL, "video"),
         ("data envpool:CoinrunHard-v0 --out x", OPTIONAL, "games"),
         ("data gymnasium:CartPole-v1 --out x", OPTIONAL, "games"),
+        ("record envpool:CoinrunHard-v0 --out x", "envpool", "games"),
+        ("record envpool:CoinrunHard-v0 --out x", "starlette", "play"),
+        ("record --screen 0,0,8,8 --out x", "mss", "screen"),
         ("train store --out x --recipe tiny --report quick", OPTIONAL, "train"),
         ("train envpool:CoinrunHard-v0 --out x --recipe tiny", OPTIONAL, "games"),
         ("eval coinrun store", OPTIONAL, "eval"),

@@ -20,7 +20,9 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 
 from helpers_training import micro
+from jinn.cli import main
 from jinn.cli.console import Lines
+from jinn.cli.play import tell_progress
 from jinn.cli.train import in_words
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
@@ -34,6 +36,7 @@ from jinn.training.parallel import ParallelConfig, Ranks
 from jinn.training.recipe import Recipe
 from jinn.training.run import run_recipe
 from jinn.training.stages import LatentActionStage
+from jinn.training.timing import Estimate
 from jinn.world.world import World
 
 
@@ -112,6 +115,44 @@ def test_a_run_of_an_earlier_version_gets_its_codebook(
     monkeypatch.setattr(LatentActionStage, "finish", lambda *_: {name: torch.ones(5, 8)})
     assert torch.equal(weights(run_recipe(micro(), game, run, "x"))[name], torch.ones(5, 8))
     assert json.loads(file.read_text())["finished"]
+
+
+# How long it takes, and what there is to play meanwhile
+
+
+def test_an_estimate_changes_nothing(complete: Path, game: FrameStore, tmp_path: Path) -> None:
+    told: list[Estimate] = []
+    with pytest.raises(Interrupted):
+        run_recipe(
+            micro(), game, tmp_path / "run", "x", on_step=press(signal.SIGINT, "dynamics", 1),
+            on_estimate=told.append,
+        )  # fmt: skip
+    assert [name for name, _ in told[0].phases] == ["tokenizer", "latent_actions", "dynamics"]
+    assert told[0].first_world is not None
+    before = sum(seconds for _, seconds in told[0].phases[:2])
+    assert before < told[0].first_world < before + told[0].phases[2][1]
+    run_recipe(micro(), game, tmp_path / "run", "x", on_estimate=told.append)
+    assert [name for name, _ in told[1].phases] == ["dynamics"]
+    assert told[1].first_world is None  # it was saved when the run was stopped
+    assert_equal(weights(tmp_path / "run"), weights(complete))
+
+
+def test_a_run_in_progress_says_what_it_has_learned(
+    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    tell_progress([str(run)])
+    assert capsys.readouterr().out == ""  # it is finished
+    (checkpoint,) = run.glob("checkpoints/dynamics/step-*")
+    checkpoint.rename(checkpoint.with_name("step-00000002"))
+    tell_progress([str(run)])
+    assert "this is its world after 2 of 4 steps of the phase dynamics" in capsys.readouterr().out
+    for folder in (run / "world", run / "checkpoints" / "dynamics"):
+        shutil.rmtree(folder)
+    assert main(["play", str(run)]) == 2
+    assert "it has learned 4 of 4 steps of the phase latent_actions, and the first" in capsys.readouterr().err
+    shutil.rmtree(run / "checkpoints")  # it has just begun
+    assert main(["play", str(run)]) == 2
+    assert "0 of 4 steps of the phase tokenizer" in capsys.readouterr().err
 
 
 # With what a run goes on

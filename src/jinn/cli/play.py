@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import tyro
 
 from jinn.cli.console import DEVICE, console, say
+from jinn.errors import JinnError
+from jinn.training.folder import is_run, what_is_learned
 from jinn.world.backends import BackendName
 from jinn.world.folder import built_in_worlds
 from jinn.world.world import World
@@ -61,6 +64,7 @@ def play(
 
     # These now: loading may take minutes.
     check_access(token, allow_host)
+    tell_progress(worlds)
     text_to_image = TextToImage(text, device) if text else None
     first, *others = gallery(worlds or built_in_worlds(), partial(load, device=device, backend=backend))
     loaded = first.load()  # now, so that a mistake is told here and not on the page
@@ -78,6 +82,19 @@ def play(
     )
     if text_to_image is not None:
         text_to_image.close()
+
+
+def tell_progress(worlds: Sequence[str]) -> None:
+    """Say how much the worlds of runs in progress have learned; `JinnError` if there is none to play yet."""
+    for run in filter(is_run, (Path(world).expanduser() for world in worlds)):
+        learned = what_is_learned(run)
+        if learned and (run / "world" / "config.json").exists():
+            say(f"{run} is not finished: this is its world after {learned}. jinn play again for a newer one.")
+        elif learned:
+            raise JinnError(
+                f"{run} has no world to play yet: it has learned {learned}, and the first world comes with the first "
+                "checkpoint of the dynamics"
+            )
 
 
 def load(folder: Path, device: str, backend: BackendName) -> World:

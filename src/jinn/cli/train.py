@@ -5,27 +5,31 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from jinn.cli.console import DEVICE, console, progress, say
+from jinn.cli.console import DEVICE, console, progress, say, span
 from jinn.cli.eval import measure
 from jinn.cli.settings import Pairs, read_settings
+from jinn.data.joined import open_stores
 from jinn.data.store import FrameStore
-from jinn.data.stream import FrameStream
+from jinn.data.stream import FrameStream, StreamConfig
 from jinn.errors import JinnError
 from jinn.evaluation.protocol import PROTOCOLS, ProtocolName
 from jinn.training.loop import Interrupted
 from jinn.training.run import Actions, run_recipe
+from jinn.training.timing import Estimate
 from jinn.world.world import World
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def train(
-    source: tyro.conf.Positional[str],
+    sources: tyro.conf.Positional[tuple[str, ...]],
     /,
     out: Path,
     recipe: str = "coinrun_cpu",
@@ -38,11 +42,12 @@ def train(
     report: ProtocolName | None = None,
     actions: Actions = "latent",
 ) -> None:
-    """Train a world on a frame store or an environment.
+    """Train a world on frame stores or an environment.
 
     Args:
-        source: Frame store made by jinn data, or an environment such as envpool:CoinrunHard-v0, which is
-            played while the world learns from it.
+        sources: Frame stores made by jinn data, each perhaps with its fraction of the clips (stores/a=0.7
+            stores/b=0.3; by default all clips are equally likely); or an environment such as
+            envpool:CoinrunHard-v0, which is played while the world learns from it.
         out: Folder of the run. If it exists, the run goes on from its newest checkpoint.
         recipe: Name of a recipe (see docs), or FILE.py:FUNCTION for a function of your own that returns one.
         pairs: Values of the recipe, of the stream and of the parallel layout to change, such as
@@ -63,10 +68,7 @@ def train(
         import jinn.evaluation.report  # noqa: F401 now: if a package is missing, it is not to be told after the training
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     settings = read_settings(recipe, pairs)
-    is_game = source.partition(":")[0] == "envpool"
-    frames = (
-        FrameStream(source, settings.stream, out / "stream", seed) if is_game else FrameStore.open(source)
-    )
+    frames = open_frames(sources, settings.stream, out, seed)
     base_world = None if base is None else World.load(base)
     # Of several processes the first one speaks.
     first = os.environ.get("RANK", "0") == "0"
@@ -76,7 +78,7 @@ def train(
             run_recipe(
                 settings.recipe, frames, out, out.name, seed, device,
                 lambda phase, step, steps, loss, rate: show(phase, step, steps, note=in_words(loss, rate)),
-                settings.parallel, base_world, precision, deadline, actions,
+                settings.parallel, base_world, precision, deadline, actions, partial(tell_time, out),
             )  # fmt: skip
     except Interrupted as stop:
         console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
@@ -84,6 +86,28 @@ def train(
     say(f"the world is in {out / 'world'}; play it: jinn play {out}")
     if report and first:
         measure((str(out),), PROTOCOLS[report], out / "report", device=device, deadline=deadline)
+
+
+def open_frames(
+    sources: Sequence[str], config: StreamConfig, out: Path, seed: int
+) -> FrameStore | FrameStream:
+    """The frames that a command's sources name."""
+    games = [source for source in sources if source.partition(":")[0] == "envpool"]
+    if not sources:
+        raise JinnError("name the frames to train on: a store made by jinn data, or envpool:CoinrunHard-v0")
+    if games and len(sources) > 1:
+        raise JinnError("an environment is played by itself: make a store of each source with jinn data")
+    return FrameStream(games[0], config, out / "stream", seed) if games else open_stores(sources)
+
+
+def tell_time(out: Path, estimate: Estimate) -> None:
+    """Say how long the training takes, and when there is something to play."""
+    if not estimate.phases:
+        return
+    phases = ", ".join(f"{name} {span(seconds)}" for name, seconds in estimate.phases)
+    say(f"The training takes about {span(sum(seconds for _, seconds in estimate.phases))} here ({phases}).")
+    if estimate.first_world is not None:
+        say(f"The first world to play is there after about {span(estimate.first_world)}: jinn play {out}")
 
 
 def in_words(loss: float, rate: float) -> str:

@@ -22,8 +22,10 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's increment, 2^64 divided 
 class ClipSampler:
     """Samples clips of `frames` frames uniformly from all clips of a split; the seed is that of the run.
 
+    Training clips of several stores with weights (`JoinedStore`) come from each of them as often as its weight says.
+
     Raises:
-        JinnError: No episode of the split is long enough.
+        JinnError: No episode of the split, or of a store with a weight, is long enough.
     """
 
     def __init__(self, store: FrameStore, frames: int, seed: int, split: str = "train") -> None:
@@ -31,12 +33,31 @@ class ClipSampler:
         self._episodes = _long_enough(store, frames, split)
         self._ends = np.cumsum(store.lengths[self._episodes] - frames + 1)
         self.num_clips = int(self._ends[-1])  # how many different ones there are
+        self._weights = store.weights if split == "train" else None
+        if self._weights is not None:
+            firsts = np.searchsorted(self._episodes, store.first_episodes)
+            self._begins = np.array([0, *self._ends])[firsts]  # number of the first clip of each store
+            self._counts = np.diff([*self._begins, self.num_clips])
+            for path, count in zip(store.paths, self._counts, strict=True):
+                if not count:
+                    raise JinnError(
+                        f"{path} has no {split} episode of {frames} frames, as long as a clip: leave it out, use "
+                        "shorter clips or add longer videos"
+                    )
 
     def locate(self, numbers: range) -> tuple[np.ndarray, np.ndarray]:
         """Episode ids and first frames, int64 ``(B,)`` each, of the run's n-th clips for these n."""
         hashes = _hash(self.seed, numbers)
         # The remainder makes the first clips more likely by less than num_clips / 2^64, which is negligible.
-        index = (hashes % np.uint64(self.num_clips)).astype(np.int64)
+        if self._weights is None:
+            index = (hashes % np.uint64(self.num_clips)).astype(np.int64)
+        else:
+            limits = (np.cumsum(self._weights)[:-1] * 2.0**64).astype(np.uint64)
+            part = np.searchsorted(limits, hashes, side="right")
+            # The hash says which store; hashed again, it says which of that store's clips.
+            index = self._begins[part] + (_mix(hashes) % self._counts[part].astype(np.uint64)).astype(
+                np.int64
+            )
         row = np.searchsorted(self._ends, index, side="right")
         starts = index - np.where(row > 0, self._ends[row - 1], 0)
         return self._episodes[row], starts

@@ -56,6 +56,7 @@ class Games:
     num_actions: int | None  # None if they are not discrete
     fps: float  # the environment's own rate
     action_names: tuple[str, ...] | None = None  # one for each action, None if the environment tells none
+    rewards_B: np.ndarray | None = None  # float32, of the last step: each writes its own
 
 
 def open_games(
@@ -162,31 +163,33 @@ def _open_envpool(name: str, seed: int, levels: tuple[int, int] | None, num_envs
         raise JinnError(f"envpool:{name} is neither Procgen nor Atari: name it gymnasium:... instead")
     env = make_envpool(name, seed, levels, num_envs)
     num_actions = int(env.action_space.n)
+    rewards_B = np.zeros(num_envs, np.float32)
 
     def reset() -> tuple[np.ndarray, np.ndarray]:
         obs, info = env.reset()
         return obs, info["level_seed"].copy()
 
     def step(actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        obs, _, terminated, truncated, info = env.step(np.asarray(actions, np.int32))
+        obs, rewards_B[:], terminated, truncated, info = env.step(np.asarray(actions, np.int32))
         return obs, info["level_seed"].copy(), terminated | truncated
 
     def sample_actions(rng: np.random.Generator, moves: bool) -> np.ndarray:
         return rng.integers(PROCGEN_MOVES if moves else num_actions, size=num_envs)
 
     names = PROCGEN_NAMES if num_actions == PROCGEN_ACTIONS else None
-    return Games(reset, step, env.close, sample_actions, num_envs, num_actions, PROCGEN_FPS, names)
+    return Games(reset, step, env.close, sample_actions, num_envs, num_actions, PROCGEN_FPS, names, rewards_B)
 
 
 def _open_atari(name: str, seed: int, levels: tuple[int, int] | None, num_envs: int) -> Games:
     env = _make_atari(name, seed, levels, num_envs)
     num_actions = int(env.action_space.n)
+    rewards_B = np.zeros(num_envs, np.float32)
 
     def reset() -> tuple[np.ndarray, None]:
         return env.reset()[0].transpose(0, 2, 3, 1), None
 
     def step(actions: np.ndarray) -> tuple[np.ndarray, None, np.ndarray]:
-        obs_BCHW, _, terminated, truncated, _ = env.step(np.asarray(actions, np.int32))
+        obs_BCHW, rewards_B[:], terminated, truncated, _ = env.step(np.asarray(actions, np.int32))
         return obs_BCHW.transpose(0, 2, 3, 1), None, terminated | truncated
 
     def sample_actions(rng: np.random.Generator, moves: bool) -> np.ndarray:
@@ -195,7 +198,7 @@ def _open_atari(name: str, seed: int, levels: tuple[int, int] | None, num_envs: 
     fps = ATARI_FPS / float(env.config["frame_skip"])
     # Most games have fewer actions, in an order of their own.
     names = ATARI_NAMES if num_actions == len(ATARI_NAMES) else None
-    return Games(reset, step, env.close, sample_actions, num_envs, num_actions, fps, names)
+    return Games(reset, step, env.close, sample_actions, num_envs, num_actions, fps, names, rewards_B)
 
 
 def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
@@ -221,6 +224,7 @@ def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
     bounded = isinstance(space, gymnasium.spaces.Box) and space.is_bounded()
     if not discrete and not bounded:
         raise JinnError(f"gymnasium:{name} has actions {space}, jinn plays discrete and bounded ones")
+    rewards_B = np.zeros(num_envs, np.float32)
 
     def reset() -> tuple[np.ndarray, None]:
         envs.reset(seed=seed % 2**31)
@@ -228,7 +232,7 @@ def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
 
     def step(actions: np.ndarray) -> tuple[np.ndarray, None, np.ndarray]:
         # Discrete spaces may begin elsewhere than at 0; actions here never do.
-        _, _, terminated, truncated, _ = envs.step(actions + space.start if discrete else actions)
+        _, rewards_B[:], terminated, truncated, _ = envs.step(actions + space.start if discrete else actions)
         return np.stack(envs.render()), None, terminated | truncated
 
     def sample_actions(rng: np.random.Generator, moves: bool) -> np.ndarray:
@@ -239,4 +243,4 @@ def _open_gymnasium(name: str, seed: int, num_envs: int) -> Games:
     num_actions, fps = int(space.n) if discrete else None, float(envs.metadata.get("render_fps") or 30)
     meanings = getattr(envs.envs[0].unwrapped, "get_action_meanings", None) if discrete else None
     names = tuple(map(readable, meanings())) if meanings else None
-    return Games(reset, step, envs.close, sample_actions, num_envs, num_actions, fps, names)
+    return Games(reset, step, envs.close, sample_actions, num_envs, num_actions, fps, names, rewards_B)

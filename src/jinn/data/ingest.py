@@ -1,6 +1,6 @@
 """Sources -> one frame store: what ``jinn data`` does.
 
-A source is a film (see `Film`), a folder, data set or list of films (see `find_films`), an environment
+A source is a film (see `Film`), a folder, data set or list of films (see `find_films`), another store, an environment
 (``envpool:CoinrunHard-v0``, ``gymnasium:CartPole-v1``) or the synthetic game (``synthetic:game``). The same call again
 resumes where the last one was stopped, and ends with the store of a call that was never stopped: a film, and a chunk of
 an environment's play, is written whole or not at all.
@@ -10,34 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from jinn.contracts import JinnError
-from jinn.data.clock import Warn
 from jinn.data.collect import Episode, PlayError, collect
-from jinn.data.copies import Copies
-from jinn.data.film import Film, read_actions, read_film
-from jinn.data.folder import MIN_FRAMES, find_films
+from jinn.data.copied import copy_store, is_store
+from jinn.data.films import Progress, add_films, group_rule
+from jinn.data.folder import find_films
 from jinn.data.games import open_games
 from jinn.data.images import Fit
 from jinn.data.store import FrameStore
 from jinn.data.store_format import group_hash
 from jinn.data.synthetic import ACTIONS, CELL, game_rollout
-from jinn.data.video import VideoError
 from jinn.data.writer import StoreWriter
-
-# progress(done, total, text): `done` of `total` files or frames of the current source, and what is being read.
-Progress = Callable[[int, int, str], None]
 
 DEFAULT_SIZE_HW = (64, 64)
 DEFAULT_FPS = 10.0  # of videos and the synthetic game; environments keep their own rate
 DEFAULT_FRAMES = 100_000
-FILM_SOURCE = r"(?P<name>.*)#(?P<content>[0-9a-f]{16})@(?P<place>[0-9a-f]{16})"  # name of a film's source
 GAME_LENGTH = 100  # frames of an episode of the synthetic game
 
 # Frames in a chunk of play. A stop repeats one chunk; EnvPool's 16 games side by side should each show some
@@ -90,9 +83,10 @@ def ingest(
     Args:
         sources: Videos, folders and environments, as described in the module.
         out: Directory of the store.
-        fps: Frames per second. The default is the store's rate, or else that of the environment or of films with
-            actions, or 10. It may divide an environment's own rate by a whole number: actions are then repeated.
-        size_hw: Height and width, pixels. The default is the store's size, or else 64 x 64.
+        fps: Frames per second. The default is the store's rate, or else that of the environment, the source store or
+            films with actions, or 10. It may divide an environment's own rate by a whole number: actions are then
+            repeated.
+        size_hw: Height and width, pixels. The default is the store's size, or else that of a source store, or 64 x 64.
         frames: Number of frames to play in each environment, by default 100,000. Videos are read whole.
         seed: Seed of the environments and policies.
         levels: First level seed and number of levels, for environments that have them; None for all.
@@ -113,23 +107,26 @@ def ingest(
     games = [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
     if source_fps is not None and not 0.1 <= source_fps < math.inf:
         raise JinnError(f"pictures come at 0.1 a second or more, not at {source_fps:g}")
-    found = [find_films(Path(source), out, camera, source_fps) for source in sources if source not in games]
+    stores = [FrameStore.open(source) for source in sources if is_store(source)]
+    found = [
+        find_films(Path(source), out, camera, source_fps)
+        for source in sources
+        if source not in games and not is_store(source)
+    ]
     films = [film for some, _ in found for film in some]
     _check(sources, games, frames, levels)
     native = {source: native_of(source) for source in games}
+    own_values = [*native.values(), *(Native(x.fps, x.num_actions or 0, x.action_names) for x in stores)]
     old = FrameStore.open(out) if (out / "store.json").exists() else None
-    if fps is None:
-        rates = {film.fps if film.num_actions else None for film in films}
-        rates |= {own.fps for own in native.values()}
-        fps = old.fps if old else (rates.pop() if len(rates) == 1 else None) or DEFAULT_FPS
-    size_hw = size_hw or (old.size_hw if old else DEFAULT_SIZE_HW)
-    if not 0 < fps < math.inf or min(size_hw) < 1 or (frames is not None and frames < 1):
-        raise JinnError("the rate, the size and the number of frames must be above zero")
+    # The rate of films counts only where an action leads from each picture to the next.
+    rates = {(film.fps if film.num_actions else None) or DEFAULT_FPS for film in films}
+    rates |= {own.fps for own in own_values}
+    fps, size_hw = _chosen(fps, size_hw, old, rates, {store.size_hw for store in stores})
     plays = [
         _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, own.fps, fps))
         for source, own in native.items()
     ]
-    acting = [Native(0, film.num_actions, None) for film in films] + list(native.values())
+    acting = [Native(0, film.num_actions, None) for film in films] + own_values
     num_actions = max((own.num_actions for own in acting), default=0)
     names, *more = {own.action_names for own in acting if own.num_actions} or {None}
     names = None if more else names
@@ -137,8 +134,9 @@ def ingest(
         out, size_hw, fps, num_actions, action_names=names, fit=fit or (old.fit if old else "crop")
     ) as writer:
         old_frames = writer.num_frames
-        resumed, skipped, warnings = _add_films(writer, films, group_rule(group), progress)
+        resumed, skipped, warnings = add_films(writer, films, group_rule(group), progress)
         resumed += sum(_add_play(writer, play, progress) for play in plays)
+        resumed += sum(copy_store(writer, store, progress) for store in stores)
         episodes, added = writer.added_since(old_frames)
     skipped += [other for _, others in found for other in others]
     if not added and not resumed:
@@ -167,25 +165,25 @@ def _nothing(sources: Sequence[str], skipped: list[tuple[str, str]], has_films: 
                      + "; ".join(by_reason(skipped)[:3]))  # fmt: skip
 
 
-def group_rule(pattern: str | None) -> Callable[[str], str | None]:
-    """The function from a film's name to that of its group, None where the regular expression finds nothing."""
-    try:
-        compiled = re.compile(pattern) if pattern else None
-    except re.error as error:
-        raise JinnError(f"the group {pattern!r} is no regular expression: {error}") from None
-
-    def rule(name: str) -> str | None:
-        match = compiled.search(name) if compiled else None
-        if match is None:
-            return None
-        return "group " + "/".join(text or "" for text in (match.groups() or (match[0],)))
-
-    return rule
-
-
 def level_name(source: str, level: int) -> str:
     """The group of a level of an environment: all attempts at it share a split."""
     return f"{source} level {level}"
+
+
+def _chosen(
+    fps: float | None,
+    size_hw: tuple[int, int] | None,
+    old: FrameStore | None,
+    rates: set[float],
+    sizes: set[tuple[int, int]],
+) -> tuple[float, tuple[int, int]]:
+    """The rate and the size: those that are asked for, or else the old store's, or the only ones of the sources."""
+    if fps is None:
+        fps = old.fps if old else rates.pop() if len(rates) == 1 else DEFAULT_FPS
+    size_hw = size_hw or (old.size_hw if old else sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE_HW)
+    if not 0 < fps < math.inf or min(size_hw) < 1:
+        raise JinnError("the rate and the size must be above zero")
+    return fps, size_hw
 
 
 def _check(
@@ -195,106 +193,10 @@ def _check(
         raise JinnError("name at least one source: a video, a folder of videos, or envpool:CoinrunHard-v0")
     if not games and (frames is not None or levels is not None):
         raise JinnError("frames and levels are for environments, videos are read whole: leave them out")
+    if frames is not None and frames < 1:
+        raise JinnError("the number of frames must be above zero")
     if levels is not None and (levels[0] < 0 or levels[1] < 1):
         raise JinnError(f"levels are a first seed >= 0 and a number >= 1, not {levels[0]}:{levels[1]}")
-
-
-def _add_films(
-    writer: StoreWriter, films: list[Film], rule: Callable[[str], str | None], progress: Progress
-) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
-    """Write the films that the store lacks; returns `resumed`, `skipped` and `warnings` of the `Summary`."""
-    resumed = 0
-    skipped: list[tuple[str, str]] = []
-    warnings: list[tuple[str, str]] = []
-    # A film goes by name, content and place. The same content is not stored twice, under whatever name, and what was
-    # at the same place before is replaced.
-    found = [match for name in writer.done_sources if (match := re.fullmatch(FILM_SOURCE, name, re.DOTALL))]
-    names = {match["content"]: match["name"] for match in found}
-    places = {match["place"]: match[0] for match in found}
-    copies = Copies(writer)
-    for number, film in enumerate(films):
-        progress(number, len(films), film.name)
-        try:
-            content, place = film.content_hash(), film.place
-        except OSError as error:
-            skipped.append((film.name, f"it cannot be read ({error.strerror})"))
-            continue
-        except VideoError as error:
-            skipped.append((film.name, str(error)))
-            continue
-        if content in names:
-            if names[content] == film.name:
-                resumed += 1
-            else:
-                skipped.append((film.name, f"it is the same film as {names[content]}"))
-            continue
-        old, source = places.get(place), f"{film.name}#{content}@{place}"
-        # The new version keeps the group of the old one, and with it the split.
-        group: str | int = rule(film.name) or (film.group(content) if old is None else writer.group_of(old))
-        said = list(film.notes)
-        first = writer.num_frames
-
-        def show(number: int = number, name: str = film.name, first: int = first) -> None:
-            progress(number, len(films), f"{name} ({writer.num_frames - first:,} frames)")
-
-        if problem := _add_film(writer, film, source, group, said.append, show):
-            writer.rollback()
-            skipped.append((film.name, problem))
-            continue
-        warnings += [(film.name, text) for text in said]
-        if old is not None:
-            writer.remove_source(old)
-            copies.remove(old)
-        if (copy := copies.add(source, first)) and writer.group_of(copy) != writer.group_of(source):
-            writer.join_groups(writer.group_of(source), writer.group_of(copy))
-            name = copy.rpartition("#")[0]
-            warnings.append((film.name, f"it shows the same as {name}, and shares its split"))
-        writer.finish_source(source)
-        names[content], places[place] = film.name, source
-    if films:
-        progress(len(films), len(films), "videos")
-    return resumed, skipped, warnings
-
-
-def _add_film(
-    writer: StoreWriter, film: Film, source: str, group: str | int, warn: Warn, show: Callable[[], None]
-) -> str | None:
-    """Write the clips of a film. Returns why there are none, or None.
-
-    Pieces between damaged places are left out if they are short; a whole film may have any length.
-    """
-    kept, pieces, dropped, open_clip, problem = 0, 0, 0, 0, ""
-    actions_T = read_actions(film, writer.fps, warn)
-
-    def end(is_whole: bool) -> None:
-        nonlocal kept, pieces, dropped
-        pieces += 1
-        if writer.open_frames and (is_whole or writer.open_frames >= MIN_FRAMES):
-            kept += writer.open_frames
-            fits = is_whole and actions_T is not None and len(actions_T) == writer.open_frames
-            if actions_T is not None and not fits and pieces == 1:
-                warn("its actions are left out, because not all of its pictures could be read")
-            writer.end_episode(source, actions_T if fits else None, group=group)
-        else:
-            dropped += writer.open_frames
-            writer.drop_open()
-
-    try:
-        for clip, chunk_THWC in read_film(film, writer.fps, writer.size_hw, warn, writer.fit):
-            if clip != open_clip:
-                end(is_whole=False)
-                open_clip = clip
-            writer.append(chunk_THWC)
-            show()
-    except VideoError as error:
-        problem = str(error)
-        warn(problem)
-    end(is_whole=not problem and not pieces)
-    if dropped and kept:
-        warn(f"pieces of fewer than {MIN_FRAMES} frames are left out, {dropped} frames together")
-    if kept:
-        return None
-    return problem or f"none of its pieces has {MIN_FRAMES} frames"
 
 
 def _add_play(writer: StoreWriter, play: _Play, progress: Progress) -> int:

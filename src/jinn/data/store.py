@@ -7,6 +7,8 @@ A store is a directory:
     frames-00000.bin    raw uint8 HWC frames back to back; frame f is number f % shard_frames of
                         shard f // shard_frames, so an episode may straddle two shards
     actions.bin         one little-endian int16 per frame: the true action taken there, -1 where there is none
+    rewards.bin         one little-endian float32 per frame: the reward of the step to the next frame, NaN where none is
+                        known; missing where nobody recorded any
     index.npz           the episodes as columns, the names of their sources, and which sources are complete
 
 True actions are read for scoring and by trainings with known actions, level seeds for scoring only.
@@ -45,7 +47,13 @@ class FrameStore:
         action_names: A name for each of them, None where they are unknown.
         has_actions: bool, True where the episode has true actions.
         done_sources: Names of the sources that were ingested completely.
+        index: What the store says of its episodes and their sources.
+        weights, first_episodes, agree_on_actions: See `JoinedStore`; these are those of one store.
     """
+
+    weights: np.ndarray | None = None
+    first_episodes = np.zeros(1, np.int64)
+    agree_on_actions = True
 
     def __init__(self, path: Path, layout: Layout, index: Index) -> None:
         self.path, self.size_hw, self.fps = path, (layout.height, layout.width), layout.fps
@@ -56,7 +64,7 @@ class FrameStore:
         self.num_actions, self.action_names = index.num_actions, index.action_names
         self.has_actions = index.columns["has_actions"]
         self.done_sources = index.done
-        self._layout, self._index = layout, index
+        self._layout, self.index = layout, index
         self._shards: dict[int, np.ndarray] = {}
 
     @classmethod
@@ -68,6 +76,11 @@ class FrameStore:
         """
         path = Path(path).expanduser()
         return cls(path, *read_store(path))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The directories that hold the frames."""
+        return (self.path,)
 
     def select(self, split: str) -> np.ndarray:
         """Ids (int64, ascending) of the episodes in ``"train"``, ``"heldout"`` or ``"all"``."""
@@ -101,6 +114,18 @@ class FrameStore:
             return None
         return self._known(self._actions[first:last]).astype(np.int64)
 
+    def rewards(self, episode: int, start: int, stop: int) -> np.ndarray | None:
+        """float32 ``(stop - start,)`` rewards of the steps from each frame to the next, None where they are unknown.
+
+        The last one of an episode is the padding NaN.
+        """
+        first, last = self._range(episode, start, stop)
+        file = self.path / "rewards.bin"
+        if not file.is_file() or file.stat().st_size < 4 * last:
+            return None
+        rewards_T = np.fromfile(file, "<f4", last - first, offset=4 * first)
+        return None if np.isnan(rewards_T[: int(self.lengths[episode]) - 1 - start]).any() else rewards_T
+
     @cached_property
     def pressed_actions(self) -> int:
         """Number of true actions up to the last that was ever taken; 0 where there are none.
@@ -120,12 +145,12 @@ class FrameStore:
 
     def level_seed(self, episode: int) -> int | None:
         """Seed of the level that was played, None if unknown."""
-        seed = int(self._index.columns["level_seed"][episode])
+        seed = int(self.index.columns["level_seed"][episode])
         return None if seed == NO_SEED else seed
 
     def source(self, episode: int) -> str:
         """Name of the film or environment that an episode is from; of LeRobot's with the task."""
-        return self._index.sources[self._index.columns["source"][episode]].partition("#")[0]
+        return self.index.sources[self.index.columns["source"][episode]].partition("#")[0]
 
     def _range(self, episode: int, start: int, stop: int) -> tuple[int, int]:
         if not 0 <= episode < self.num_episodes:

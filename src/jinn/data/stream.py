@@ -59,7 +59,7 @@ class FrameStream:
         self.source, self.config, self.folder, self._seed = source, config, folder, seed
         self.name = source  # for messages
         self.num_chunks = -(-config.frames // config.chunk)
-        self.evaluation_path = self._path(-1)  # folder of the store to evaluate on, which need not exist yet
+        self.evaluation_paths = (self._path(-1),)  # of the store to evaluate on, which need not exist yet
         self.stream_config: dict[str, Any] = {"source": source, **asdict(config)}  # for the JSON of a run
         self._next: Future[FrameStore] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jinn-play")
@@ -125,12 +125,21 @@ class StoreSource:
 
     def __init__(self, store: FrameStore) -> None:
         self._store, self.size_hw, self.name = store, store.size_hw, str(store.path)
-        train = store.select("train")
-        # Actions that nobody ever took cannot be learned: they get no key.
-        self.num_actions = (store.pressed_actions or None) if store.has_actions[train].any() else None
         self.previews = store, "heldout" if len(store.select("heldout")) else "train"
-        self.trained_on = np.unique(store.groups[train])
-        self.evaluation_path = store.path
+        self.trained_on = np.unique(store.groups[store.select("train")])
+        self.evaluation_paths = store.paths
+
+    @cached_property
+    def num_actions(self) -> int | None:
+        """Number of true actions, None if there are none; raises `JinnError` if joined stores name them differently."""
+        store = self._store
+        if not store.agree_on_actions:
+            raise JinnError(
+                f"the same action has other names in {self.name}: train on their frames alone (--actions latent), or "
+                "on stores of one game"
+            )
+        # Actions that nobody ever took cannot be learned: they get no key.
+        return (store.pressed_actions or None) if store.has_actions[store.select("train")].any() else None
 
     def chunk(self, _: int) -> FrameStore:
         """The store."""

@@ -121,6 +121,12 @@ def _within(track: _Track, span: tuple[float, float]) -> Iterator[Shown]:
             return
 
 
+def video_seconds(path: Path) -> float:
+    """How long a video says it is, seconds; 0 where it says nothing. Errors are those of `read_film`."""
+    with _open(path) as container:
+        return max(0.0, (container.duration or 0) / 1e6)
+
+
 def _choose_track(container: Any, fps: float) -> _Track:
     """The film's track by its first packets: not a cover nor a still; else the one that the file calls the default."""
     from av.stream import Disposition

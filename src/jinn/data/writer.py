@@ -36,6 +36,7 @@ SHARD_BYTES = 2**30
 FILES = (
     "frames-*.bin",
     "actions.bin",
+    "rewards.bin",
     "index.npz",
     "store.json",
     "writer.lock",
@@ -182,6 +183,8 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         actions_T: np.ndarray | None = None,
         level_seed: int | None = None,
         group: str | int | None = None,
+        heldout: bool | None = None,
+        rewards_T: np.ndarray | None = None,
     ) -> None:
         """Make one episode of all frames that were appended since the last one.
 
@@ -190,6 +193,8 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             actions_T: True actions, int; entry t leads from frame t to t + 1, the last entry is ignored.
             level_seed: Seed of the level that was played.
             group: Name or number of the group; episodes of one share a split. By default the level, or else the source.
+            heldout: The split of a new group, as another store has it. By default the group's hash decides.
+            rewards_T: float; entry t is the reward of the step from t to t + 1, the last entry is ignored.
         """
         start = count_frames(self._columns)
         frames = self.num_frames - start
@@ -203,6 +208,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             if frames > 1 and not 0 <= stored[:-1].min() <= stored[:-1].max() < (self.num_actions or 0):
                 raise ValueError(f"true actions lie in [0, num_actions), num_actions is {self.num_actions}")
         self._write(self.path / "actions.bin", 2 * start, stored)
+        self._write_rewards(start, frames, rewards_T)
         if group is None:
             group = source if level_seed is None else f"level {level_seed}"
         number = group_hash(group) if isinstance(group, str) else group
@@ -213,7 +219,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             "group": number,
             "level_seed": NO_SEED if level_seed is None else level_seed,
             "has_actions": actions_T is not None,
-            "heldout": self._splits.setdefault(number, is_heldout(number)),
+            "heldout": self._splits.setdefault(number, is_heldout(number) if heldout is None else heldout),
         }
         for name, value in row.items():
             self._columns[name].append(value)
@@ -301,6 +307,18 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             for path in [path for pattern in FILES for path in self.path.glob(pattern)]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             self.path.rmdir()
+
+    def _write_rewards(self, start: int, frames: int, rewards_T: np.ndarray | None) -> None:
+        """The rewards of an episode, or NaN; no file before the first that are known."""
+        path = self.path / "rewards.bin"
+        if rewards_T is None and not path.exists():
+            return
+        stored = np.full(frames, np.nan, "<f4")
+        if rewards_T is not None:
+            stored[:-1] = rewards_T[: frames - 1]
+        if not path.exists() and start:
+            self._write(path, 0, np.full(start, np.nan, "<f4"))
+        self._write(path, 4 * start, stored)
 
     def _write(self, path: Path, offset: int, values: np.ndarray) -> None:
         self._unsynced.add(path)

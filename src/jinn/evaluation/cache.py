@@ -23,7 +23,7 @@ VERSION = 3
 def clips_digest(held_out: HeldOut, networks: Networks, *how: object) -> str:
     """A short hash of the clips, and of everything else that their records depend on."""
     store = held_out.measured.store
-    content = hashlib.sha256((store.path / "index.npz").read_bytes())
+    content = hashlib.sha256(b"".join((path / "index.npz").read_bytes() for path in store.paths))
     for clips in (held_out.measured, held_out.reference, held_out.other):
         for column in (clips.episodes, clips.starts) if clips else ():
             content.update(np.ascontiguousarray(column).tobytes())

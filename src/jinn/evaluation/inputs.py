@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinn.contracts import JinnError
+from jinn.data.joined import JoinedStore
 from jinn.data.store import FrameStore
 from jinn.files import read_json
 from jinn.world.folder import find_world
@@ -30,6 +31,8 @@ def worlds_and_store(paths: Sequence[str]) -> tuple[list[str], FrameStore]:
         run = read_json(config) if config.exists() else None
         if isinstance(run, dict) and isinstance(run.get("store"), str):
             return names, FrameStore.open(run["store"])
+        if isinstance(run, dict) and isinstance(run.get("store"), list):
+            return names, JoinedStore([FrameStore.open(str(path)) for path in run["store"]])
     raise JinnError(
         "jinn eval needs a frame store to measure on, as its last argument: jinn eval WORLD STORE; "
         "make one with jinn data"

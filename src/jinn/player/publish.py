@@ -84,7 +84,7 @@ def publish(worlds: dict[str, Exported], out: Path, site: Site, runtime: Runtime
     old = earlier_files(out)
     files: dict[str, bytes] = {}
     for part in sorted(STATIC.iterdir()):
-        if part.name not in ("index.html", "sw.js"):
+        if part.name not in ("index.html", "sw.js", "record.html", "record.js"):
             files[f"static/{part.name}"] = part.read_bytes()
     files[f"{RUNTIME}/{SCRIPT}"] = runtime.script
     wasm, described_runtime = _pack(f"{RUNTIME}/{WASM.partition('.')[0]}", runtime.wasm)

@@ -74,10 +74,17 @@ def serve(
     only_here = alone and not allow_hosts
     limits = Limits(players=players, sockets_per_address=None if only_here else SOCKETS_PER_ADDRESS)
     app = create_app(worlds, prompt, limits, token, text_to_image, allow_hosts)
+    names = worlds.name if isinstance(worlds, World) else ", ".join(world.name for world in worlds)
+    serve_app(app, f"playing {names}", host, port, open_browser, token)
+
+
+def serve_app(
+    app: Starlette, what: str, host: str, port: int | None, open_browser: bool, token: str | None = None
+) -> None:
+    """Serve an application until Ctrl-C or SIGTERM, and say what jinn does there; see `serve`."""
     with listen(host, port) as listener:
         address = _address(listener) + (f"/?token={quote(token)}" if token else "")
-        names = worlds.name if isinstance(worlds, World) else ", ".join(world.name for world in worlds)
-        print(f"jinn is playing {names} at {address} (Ctrl-C stops it)", flush=True)
+        print(f"jinn is {what} at {address} (Ctrl-C stops it)", flush=True)
         if open_browser:
             _show(address)
         # uvicorn shuts down in good order, and then raises again what made it do so.

@@ -158,6 +158,12 @@ def newest(folder: Path) -> Path | None:
     return max((p for p in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", p.name)), default=None)
 
 
+def steps_done(folder: Path) -> int:
+    """The number of steps of the newest complete checkpoint in a folder, 0 if there is none."""
+    found = newest(folder)
+    return int(found.name.removeprefix("step-")) if found else 0
+
+
 def resume(folder: Path, tensors: dict[str, Tensor], ranks: Ranks) -> tuple[int, bool]:
     """Fill tensors (from `state_of`) from a phase's newest checkpoint, if any.
 
@@ -167,8 +173,7 @@ def resume(folder: Path, tensors: dict[str, Tensor], ranks: Ranks) -> tuple[int,
     Raises:
         JinnError: the checkpoint is damaged or of another model.
     """
-    found = newest(folder)
-    step = ranks.agree(int(found.name.removeprefix("step-")) if found else 0)
+    step = ranks.agree(steps_done(folder))
     if not step:
         return 0, False
     checkpoint = folder / f"step-{step:08d}"

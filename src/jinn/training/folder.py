@@ -19,7 +19,7 @@ from jinn.data.store import FrameStore
 from jinn.data.stream import Source, StoreSource
 from jinn.files import locked, read_config, read_json, to_dict, weights_hash, write_json
 from jinn.models.ours.known_actions import KnownActionsConfig
-from jinn.training.checkpoints import newest
+from jinn.training.checkpoints import newest, steps_done
 from jinn.training.loop import Phase
 from jinn.training.optim import INTERVALS, fastest_precision
 from jinn.training.parallel import Precision
@@ -36,7 +36,8 @@ class RunConfig:
     Attributes:
         seed: of weights, clips and all other randomness.
         precision: of matrix products.
-        store: path of the store that ``jinn eval RUN`` measures on; a run may go on with the same store elsewhere.
+        store: path of the store, or of those, that ``jinn eval RUN`` measures on; a run may go on with the same store
+            elsewhere.
         stream: the config of a stream and its source, None for a store.
         frames: `fingerprint` of the store, None for a stream.
         base: `weights_hash` of the world whose tokenizer and latent actions are used, None if they are learned.
@@ -45,7 +46,7 @@ class RunConfig:
 
     seed: int
     precision: Precision
-    store: str
+    store: tuple[str, ...] | str
     stream: dict[str, Any] | None
     frames: str | None
     base: str | None
@@ -78,10 +79,11 @@ def start_or_resume(
 ) -> Precision:
     """Write the run's config, or check it against the one that it started with; returns the run's precision."""
     path = run / "config.json"
+    stores = tuple(str(store.resolve()) for store in source.evaluation_paths)
     config = RunConfig(
         seed,
         fastest_precision(device) if precision == "auto" else precision,
-        str(source.evaluation_path.resolve()),
+        stores if len(stores) > 1 else stores[0],
         json.loads(json.dumps(source.stream_config)),
         fingerprint(source.chunk(0)) if isinstance(source, StoreSource) else None,
         None if base is None else weights_hash(base.tokenizer, base.latent_actions),
@@ -111,10 +113,12 @@ def read_run_config(path: Path) -> RunConfig:
 
 
 def fingerprint(store: FrameStore) -> str:
-    """A hash that tells the training frames of a store from others: their episodes' lengths, and 64 of the frames."""
+    """A hash that tells the training frames of a store from others: lengths of episodes, 64 frames, and weights."""
     episodes = store.select("train")
     digest = hashlib.sha256(store.lengths[episodes].astype(np.int64).tobytes())
     digest.update(read_clips(store, *evenly_spaced_clips(store, 1, episodes, 64), 1).numpy().tobytes())
+    if store.weights is not None:
+        digest.update(store.weights.tobytes())
     return digest.hexdigest()
 
 
@@ -128,7 +132,7 @@ def changes(run: Path, saved: RunConfig, now: RunConfig) -> list[str]:
         "another --base": saved.base != now.base,
         f"--actions {'known' if known else 'latent'}": known != others,
         f"--seed {saved.seed}": saved.seed != now.seed,
-        "other frames, or with its store as it was then": saved.stream != now.stream
+        "other frames, or with its store and weights as they were then": saved.stream != now.stream
         or saved.frames not in (None, now.frames),
         f"--precision {saved.precision}": saved.precision != now.precision,
     }
@@ -164,6 +168,28 @@ def check_order(run: Path, config: RunConfig) -> None:
             f"{run / 'checkpoints'} has no {missing}, which {begun[-1]} was trained after: restore it, or remove "
             "the later phases there, too"
         )
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, which may have just begun."""
+    return (folder / "config.json").is_file() and (
+        (folder / LOCK).exists() or (folder / "checkpoints").is_dir()
+    )
+
+
+def what_is_learned(run: Path) -> str | None:
+    """How far a run is, such as "1,500 of 6,000 steps of the phase dynamics"; None if it is at its end.
+
+    Raises:
+        JinnError: its config.json is damaged.
+    """
+    config = read_run_config(run / "config.json")
+    planned = phases(config.recipe, config.base is None)
+    done = {phase: steps_done(run / "checkpoints" / phase.name) for phase in planned}
+    if done[planned[-1]] >= planned[-1].config.steps:
+        return None
+    phase = max((phase for phase in planned if done[phase]), key=planned.index, default=planned[0])
+    return f"{done[phase]:,} of {phase.config.steps:,} steps of the phase {phase.name}"
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -38,6 +38,7 @@ from jinn.training.loop import Clips, Interrupted, OnStep, train
 from jinn.training.optim import TrainingConfig
 from jinn.training.parallel import ParallelConfig, Precision, Ranks, check_split, join
 from jinn.training.recipe import Recipe, phases, with_known_actions
+from jinn.training.timing import OnEstimate, announce
 from jinn.world.config import WorldConfig
 from jinn.world.folder import outline
 from jinn.world.legend import describe, describe_actions
@@ -61,17 +62,16 @@ def run_recipe(
     precision: Precision | Literal["auto"] = "auto",
     deadline: float = math.inf,
     actions: Actions = "latent",
+    on_estimate: OnEstimate | None = None,
 ) -> World:
     """Train a world, going on from the run's checkpoints if there are any.
 
     Args:
         recipe: the configs.
         frames: the "train" split of a store is trained on; its "heldout" split (if any) gives prompts and previews.
-        run: the run's folder.
-        name: of the world.
-        seed: of weights, clips and all other randomness.
+        run, name, seed: the run's folder; the world's name; the seed of weights, clips and all other randomness.
         device: where to train.
-        on_step: see `jinn.training.loop.OnStep`.
+        on_step, on_estimate: are told of each step (`OnStep`), and first of how long all takes, unless that is None.
         parallel: layout of the work over the processes of torchrun; the run may go on with another one.
         base: world whose tokenizer and latent actions replace the recipe's. Only the dynamics are trained.
         precision: of matrix products; "auto" is bfloat16 where the hardware multiplies it faster. A run keeps its own.
@@ -100,6 +100,7 @@ def run_recipe(
             if ranks.any(time.monotonic() > deadline):
                 raise Interrupted(0)  # before a stream plays its test levels
             world = untrained(recipe, source, name, seed, base)
+            announce(on_estimate, phases(recipe, base is None), world, run, ranks)
             try:
                 train_phases(recipe, source, run, world, seed, ranks, on_step, base is None, deadline)
             finally:
