@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,8 +92,7 @@ def ingest(
         seed: Seed of the environments and policies.
         levels: First level seed and number of levels, for environments that have them; None for all.
         policy: ``"random"``, ``"sticky"``, ``"runner"`` or ``"FILE.py:FUNCTION"``, see `jinn.data.collect`.
-        fit: What becomes of pictures of another shape, see `jinn.data.images.resize`. The default is the store's, or
-            else ``"crop"``.
+        fit: What becomes of pictures of another shape, see `jinn.data.images.resize`; else the store's, or "crop".
         group: A regular expression. Films in whose names (with the folders below the source) it finds the same text,
             or the same groups of it, share a split: cameras of one scene, or parts of one recording.
         progress: Called now and then with (done, total, text).
@@ -105,34 +105,22 @@ def ingest(
     """
     out = Path(out)
     games = [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
-    if source_fps is not None and not 0.1 <= source_fps < math.inf:
-        raise JinnError(f"pictures come at 0.1 a second or more, not at {source_fps:g}")
+    _check(sources, games, frames, levels, source_fps)
     stores = [FrameStore.open(source) for source in sources if is_store(source)]
-    found = [
-        find_films(Path(source), out, camera, source_fps)
-        for source in sources
-        if source not in games and not is_store(source)
-    ]
+    videos = [source for source in sources if source not in games and not is_store(source)]
+    found = [find_films(Path(source), out, camera, source_fps) for source in videos]
     films = [film for some, _ in found for film in some]
-    _check(sources, games, frames, levels)
     native = {source: native_of(source) for source in games}
-    own_values = [*native.values(), *(Native(x.fps, x.num_actions or 0, x.action_names) for x in stores)]
-    old = FrameStore.open(out) if (out / "store.json").exists() else None
     # The rate of films counts only where an action leads from each picture to the next.
-    rates = {(film.fps if film.num_actions else None) or DEFAULT_FPS for film in films}
-    rates |= {own.fps for own in own_values}
-    fps, size_hw = _chosen(fps, size_hw, old, rates, {store.size_hw for store in stores})
-    plays = [
-        _Play(source, frames or DEFAULT_FRAMES, seed, levels, policy, _repeat(source, own.fps, fps))
-        for source, own in native.items()
-    ]
-    acting = [Native(0, film.num_actions, None) for film in films] + own_values
-    num_actions = max((own.num_actions for own in acting), default=0)
-    names, *more = {own.action_names for own in acting if own.num_actions} or {None}
-    names = None if more else names
-    with StoreWriter(
-        out, size_hw, fps, num_actions, action_names=names, fit=fit or (old.fit if old else "crop")
-    ) as writer:
+    own = [Native((x.fps if x.num_actions else None) or DEFAULT_FPS, x.num_actions, None) for x in films]
+    own += [*native.values(), *(Native(x.fps, x.num_actions or 0, x.action_names) for x in stores)]
+    old = FrameStore.open(out) if (out / "store.json").exists() else None
+    fps, size_hw = _chosen(fps, size_hw, old, {x.fps for x in own}, {store.size_hw for store in stores})
+    play_of = partial(_Play, frames=frames or DEFAULT_FRAMES, seed=seed, levels=levels, policy=policy)
+    plays = [play_of(source, repeat=_repeat(source, game.fps, fps)) for source, game in native.items()]
+    fit = fit or (old.fit if old else "crop")
+    num_actions, names = _actions(own)
+    with StoreWriter(out, size_hw, fps, num_actions, action_names=names, fit=fit) as writer:
         old_frames = writer.num_frames
         resumed, skipped, warnings = add_films(writer, films, group_rule(group), progress)
         resumed += sum(_add_play(writer, play, progress) for play in plays)
@@ -141,9 +129,8 @@ def ingest(
     skipped += [other for _, others in found for other in others]
     if not added and not resumed:
         raise _nothing(sources, skipped, bool(films))
-    return Summary(
-        episodes, added, added / fps / 3600, resumed, writer.num_heldout, tuple(skipped), tuple(warnings)
-    )
+    hours, files = added / fps / 3600, (tuple(skipped), tuple(warnings))
+    return Summary(episodes, added, hours, resumed, writer.num_heldout, *files)
 
 
 def by_reason(files: Sequence[tuple[str, str]]) -> list[str]:
@@ -170,6 +157,12 @@ def level_name(source: str, level: int) -> str:
     return f"{source} level {level}"
 
 
+def _actions(own: Sequence[Native]) -> tuple[int, tuple[str, ...] | None]:
+    """How many actions there are, and their names if all sources that have any agree on them."""
+    names, *more = {x.action_names for x in own if x.num_actions} or {None}
+    return max((x.num_actions for x in own), default=0), None if more else names
+
+
 def _chosen(
     fps: float | None,
     size_hw: tuple[int, int] | None,
@@ -187,8 +180,14 @@ def _chosen(
 
 
 def _check(
-    sources: Sequence[str], games: list[str], frames: int | None, levels: tuple[int, int] | None
+    sources: Sequence[str],
+    games: list[str],
+    frames: int | None,
+    levels: tuple[int, int] | None,
+    source_fps: float | None,
 ) -> None:
+    if source_fps is not None and not 0.1 <= source_fps < math.inf:
+        raise JinnError(f"pictures come at 0.1 a second or more, not at {source_fps:g}")
     if not sources:
         raise JinnError("name at least one source: a video, a folder of videos, or envpool:CoinrunHard-v0")
     if not games and (frames is not None or levels is not None):
