@@ -174,3 +174,17 @@ def test_a_store_becomes_one_of_another_size_and_rate(folder: Path, tmp_path: Pa
     assert np.array_equal(shown, FrameStore.open(folder / "b").frames(0, 0, 4)[[0, 0, 1, 2, 2, 3]])
     with pytest.raises(JinnError, match="cannot be copied into itself"):
         ingest([str(folder / "a")], folder / "a")
+
+
+def test_copies_and_joined_stores_know_how_pictures_were_fitted_in(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", np.full((20, 32, 64, 3), 50 if name == "a" else 90, np.uint8))
+        ingest([str(tmp_path / f"{name}.npy")], tmp_path / name, size_hw=(32, 32), fit="pad")
+    joined = open_stores([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert joined.fit == "pad"
+    assert joined.source(1) == "b.npy"
+    ingest([str(tmp_path / "a")], tmp_path / "copy", size_hw=(16, 16))
+    assert FrameStore.open(tmp_path / "copy").fit == "pad"
+    ingest([str(tmp_path / "b")], tmp_path / "copy")
+    with StoreWriter(tmp_path / "copy", (16, 16), 10) as writer:
+        assert writer.fit == "pad"

@@ -31,10 +31,8 @@ from jinn.contracts import JinnError
 
 T = TypeVar("T")
 
-TEMPORARY, LOCK = (
-    ".jinn.tmp",
-    "lock",
-)  # how the names of temporary folders end, and the file in them that is locked
+TEMPORARY = ".jinn.tmp"  # how the names of temporary folders end
+LOCK = "lock"  # the file in them that is locked
 
 
 def to_dict(config: Any) -> Any:

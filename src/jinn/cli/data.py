@@ -69,28 +69,16 @@ def data(
     """
     from jinn.data.ingest import ingest
 
+    named = [with_options(source, env) for source in sources]
     if preview:
-        return show_previews([with_options(source, env) for source in sources], out, fps, size)
+        return show_previews(named, out, fps, size)
     if out is None:
-        raise JinnError(
-            "name the folder of the store: jinn data SOURCE --out STORE, or look first with --preview"
-        )
+        raise JinnError("name the folder of the store with --out STORE, or look first with --preview")
     with progress() as show:
         summary = ingest(
-            [with_options(source, env) for source in sources],
-            out,
-            fps=fps,
-            size_hw=size,
-            fit=fit,
-            group=group,
-            frames=frames,
-            seed=seed,
-            levels=parse_levels(levels),
-            policy=policy,
-            camera=camera,
-            source_fps=source_fps,
-            progress=partial(show, "reading"),
-        )
+            named, out, fps, size, frames, seed, parse_levels(levels), policy, fit, group,
+            partial(show, "reading"), camera, source_fps,
+        )  # fmt: skip
     tell(out, summary)
 
 

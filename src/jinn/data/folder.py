@@ -87,14 +87,25 @@ def find_films(
             pictures[file.parent, numbered[1], file.suffix][int(numbered[2])] = file
         else:
             skipped.append((name, NO_FILM))
-    for run in (run for numbers in pictures.values() for run in _runs(numbers)):
+    found, others = _picture_films(
+        path, [run for numbers in pictures.values() for run in _runs(numbers)], fps
+    )
+    return sorted(films + found, key=lambda film: film.files[0]), sorted(skipped + others)
+
+
+def _picture_films(
+    path: Path, runs: list[list[Path]], fps: float | None
+) -> tuple[list[Film], list[tuple[str, str]]]:
+    """Films of pictures with successive numbers, and (name, reason) of those that are too few."""
+    films, skipped = [], []
+    for run in runs:
         names = [printable(file.relative_to(path).as_posix()) for file in run]
         if len(run) < MIN_FRAMES:
             reason = f"it is a picture, of fewer than {MIN_FRAMES} with successive numbers"
             skipped += [(name, reason) for name in names]
         else:
             films.append(Film(f"{names[0]} to {printable(run[-1].name)}", tuple(run), fps))
-    return sorted(films, key=lambda film: film.files[0]), sorted(skipped)
+    return films, skipped
 
 
 def _films_of(

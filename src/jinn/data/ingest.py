@@ -15,11 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from jinn.contracts import JinnError
 from jinn.data.collect import Episode, PlayError, collect
 from jinn.data.copied import copy_store, is_store
+from jinn.data.film import Film
 from jinn.data.films import Progress, add_films, group_rule
 from jinn.data.folder import find_films
 from jinn.data.games import open_games
@@ -28,6 +29,8 @@ from jinn.data.store import FrameStore
 from jinn.data.store_format import group_hash
 from jinn.data.synthetic import ACTIONS, CELL, game_rollout
 from jinn.data.writer import StoreWriter
+
+T = TypeVar("T")
 
 DEFAULT_SIZE_HW = (64, 64)
 DEFAULT_FPS = 10.0  # of videos and the synthetic game; environments keep their own rate
@@ -84,17 +87,15 @@ def ingest(
     Args:
         sources: Videos, folders and environments, as described in the module.
         out: Directory of the store.
-        fps: Frames per second. The default is the store's rate, or else that of the environment, the source store or
-            films with actions, or 10. It may divide an environment's own rate by a whole number: actions are then
-            repeated.
+        fps: Frames per second. The default is the store's, or else that of all sources, where films without actions
+            count as 10, or 10. It may divide an environment's by a whole number: actions are then repeated.
         size_hw: Height and width, pixels. The default is the store's size, or else that of a source store, or 64 x 64.
         frames: Number of frames to play in each environment, by default 100,000. Videos are read whole.
         seed: Seed of the environments and policies.
         levels: First level seed and number of levels, for environments that have them; None for all.
         policy: ``"random"``, ``"sticky"``, ``"runner"`` or ``"FILE.py:FUNCTION"``, see `jinn.data.collect`.
         fit: What becomes of pictures of another shape, see `jinn.data.images.resize`; else the store's, or "crop".
-        group: A regular expression. Films in whose names (with the folders below the source) it finds the same text,
-            or the same groups of it, share a split: cameras of one scene, or parts of one recording.
+        group: A regular expression. Films in whose names, with their folders, it finds the same text share a split.
         progress: Called now and then with (done, total, text).
         camera: Which camera of data sets to read, the first by default.
         source_fps: Rate of pictures and arrays, which say none. By default each picture is one frame.
@@ -103,22 +104,17 @@ def ingest(
         JinnError: A source does not exist or does not fit the store, or nothing at all could be read.
         OSError: The store cannot be written, for example because the disk is full; the same call goes on later.
     """
-    out = Path(out)
-    games = [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
+    out, games = Path(out), [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
     _check(sources, games, frames, levels, source_fps)
     stores = [FrameStore.open(source) for source in sources if is_store(source)]
     videos = [source for source in sources if source not in games and not is_store(source)]
     found = [find_films(Path(source), out, camera, source_fps) for source in videos]
     films = [film for some, _ in found for film in some]
     native = {source: native_of(source) for source in games}
-    # The rate of films counts only where an action leads from each picture to the next.
-    own = [Native((x.fps if x.num_actions else None) or DEFAULT_FPS, x.num_actions, None) for x in films]
-    own += [*native.values(), *(Native(x.fps, x.num_actions or 0, x.action_names) for x in stores)]
-    old = FrameStore.open(out) if (out / "store.json").exists() else None
-    fps, size_hw = _chosen(fps, size_hw, old, {x.fps for x in own}, {store.size_hw for store in stores})
-    play_of = partial(_Play, frames=frames or DEFAULT_FRAMES, seed=seed, levels=levels, policy=policy)
-    plays = [play_of(source, repeat=_repeat(source, game.fps, fps)) for source, game in native.items()]
-    fit = fit or (old.fit if old else "crop")
+    own = _natives(films, stores, native)
+    fps, size_hw, fit = _chosen(fps, size_hw, fit, out, own, stores)
+    play = partial(_Play, frames=frames or DEFAULT_FRAMES, seed=seed, levels=levels, policy=policy)
+    plays = [play(source, repeat=_repeat(source, game.fps, fps)) for source, game in native.items()]
     num_actions, names = _actions(own)
     with StoreWriter(out, size_hw, fps, num_actions, action_names=names, fit=fit) as writer:
         old_frames = writer.num_frames
@@ -129,8 +125,15 @@ def ingest(
     skipped += [other for _, others in found for other in others]
     if not added and not resumed:
         raise _nothing(sources, skipped, bool(films))
-    hours, files = added / fps / 3600, (tuple(skipped), tuple(warnings))
-    return Summary(episodes, added, hours, resumed, writer.num_heldout, *files)
+    hours = added / fps / 3600
+    return Summary(episodes, added, hours, resumed, writer.num_heldout, tuple(skipped), tuple(warnings))
+
+
+def _natives(films: Sequence[Film], stores: Sequence[FrameStore], native: dict[str, Native]) -> list[Native]:
+    """What each source brings with it."""
+    # The rate of films counts only where an action leads from each picture to the next.
+    own = [Native((x.fps if x.num_actions else None) or DEFAULT_FPS, x.num_actions, None) for x in films]
+    return [*own, *native.values(), *(Native(x.fps, x.num_actions or 0, x.action_names) for x in stores)]
 
 
 def by_reason(files: Sequence[tuple[str, str]]) -> list[str]:
@@ -166,17 +169,27 @@ def _actions(own: Sequence[Native]) -> tuple[int, tuple[str, ...] | None]:
 def _chosen(
     fps: float | None,
     size_hw: tuple[int, int] | None,
-    old: FrameStore | None,
-    rates: set[float],
-    sizes: set[tuple[int, int]],
-) -> tuple[float, tuple[int, int]]:
-    """The rate and the size: those that are asked for, or else the old store's, or the only ones of the sources."""
-    if fps is None:
-        fps = old.fps if old else rates.pop() if len(rates) == 1 else DEFAULT_FPS
-    size_hw = size_hw or (old.size_hw if old else sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE_HW)
+    fit: Fit | None,
+    out: Path,
+    own: Sequence[Native],
+    stores: Sequence[FrameStore],
+) -> tuple[float, tuple[int, int], Fit | None]:
+    """Rate, size and fit: those that are asked for, or else the old store's, or those that all sources agree on."""
+    if (out / "store.json").exists():
+        old = FrameStore.open(out)
+        fps, size_hw = old.fps if fps is None else fps, size_hw or old.size_hw
+    else:
+        fit = fit or _agreed({store.fit for store in stores})
+        size_hw = size_hw or _agreed({store.size_hw for store in stores}) or DEFAULT_SIZE_HW
+        fps = _agreed({x.fps for x in own}) or DEFAULT_FPS if fps is None else fps
     if not 0 < fps < math.inf or min(size_hw) < 1:
         raise JinnError("the rate and the size must be above zero")
-    return fps, size_hw
+    return fps, size_hw, fit
+
+
+def _agreed(values: set[T]) -> T | None:
+    """The only one of some values, None if there are others or none."""
+    return values.pop() if len(values) == 1 else None
 
 
 def _check(

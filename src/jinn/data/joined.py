@@ -23,6 +23,7 @@ class JoinedStore(FrameStore):
         stores: The stores.
         weights: float64 fractions of the training clips that come from each store, None for as many as there are of
             each. Within a store all clips are equally likely.
+        fit: Of the first store: theirs may differ where pictures had the right shape anyway.
         first_episodes: int64, number of the first episode of each store.
         agree_on_actions: Whether an action has the same name in all stores that have any.
 
@@ -50,7 +51,7 @@ class JoinedStore(FrameStore):
         # Names that differ are those of different games: the same number then is another action in each.
         self.agree_on_actions = not more
         index = Index(columns, (), frozenset(), num_actions, None if more else names)
-        layout = Layout(*first.size_hw, first.fps, sum(store.num_frames for store in stores) or 1)
+        layout = Layout(*first.size_hw, first.fps, sum(store.num_frames for store in stores) or 1, first.fit)
         super().__init__(Path(" and ".join(str(store.path) for store in stores)), layout, index)
         self.first_episodes = np.cumsum([0, *(store.num_episodes for store in stores)])[:-1]
 
@@ -76,6 +77,11 @@ class JoinedStore(FrameStore):
         self._range(episode, start, stop)
         store, own = self._locate(episode)
         return store.rewards(own, start, stop)
+
+    def source(self, episode: int) -> str:
+        """See `FrameStore.source`."""
+        store, own = self._locate(episode)
+        return store.source(own)
 
     @property
     def pressed_actions(self) -> int:

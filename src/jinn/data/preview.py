@@ -24,7 +24,7 @@ DIFFERENT, CUT, DARK = (
     0.25,
     25.0,
     8.0,
-)  # grey levels: less is a repeated frame, more a cut, a darker frame is black
+)  # grey levels: less repeats a frame, more is a cut, darker frames are black
 COLUMNS = 8  # frames of each clip in the picture
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jinn.data.images import crop_resize
+from jinn.data.images import resize
 from jinn.data.writer import StoreWriter
 from jinn.errors import JinnError
 
@@ -74,7 +74,7 @@ def film(
         with suppress(KeyboardInterrupt):
             while frames < fps * seconds:
                 time.sleep(max(0.0, began + frames / fps - time.monotonic()))
-                frame_1HWC = crop_resize(grab()[None], size_hw)
+                frame_1HWC = resize(grab()[None], size_hw, writer.fit)
                 due = int(min((time.monotonic() - began) * fps + 1, fps * seconds)) - frames
                 for _ in range(max(1, due)):
                     writer.append(frame_1HWC)

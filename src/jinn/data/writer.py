@@ -59,7 +59,7 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
             end an episode with more.
         action_names: A name for each true action. A store keeps them as long as all that is added to it agrees.
         shard_bytes: Size of a full shard of a new store.
-        fit: How pictures of another shape have been fitted in.
+        fit: How pictures of another shape have been fitted in; None is the store's own way, or "crop" for a new one.
 
     Raises:
         JinnError: The store has another size, rate or fit, is damaged or is being written by another process, or the
@@ -74,11 +74,11 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
         num_actions: int | None = None,
         shard_bytes: int = SHARD_BYTES,
         action_names: Sequence[str] | None = None,
-        fit: Fit = "crop",
+        fit: Fit | None = None,
     ) -> None:
-        self.path, self.size_hw, self.fps, self.fit = Path(path).expanduser(), size_hw, fps, fit
+        self.path, self.size_hw, self.fps = Path(path).expanduser(), size_hw, fps
         height, width = size_hw
-        layout = Layout(height, width, float(fps), max(1, shard_bytes // (height * width * 3)), fit)
+        layout = Layout(height, width, float(fps), max(1, shard_bytes // (height * width * 3)), fit or "crop")
         self._lock = lock_store(self.path)
         try:
             if not (self.path / "store.json").exists():
@@ -89,14 +89,14 @@ class StoreWriter(AbstractContextManager["StoreWriter"]):
                     f"{path} holds {old.height}x{old.width} frames at {old.fps:g} fps, not "
                     f"{height}x{width} at {fps:g}: use another directory or the same size and rate"
                 )
-            if old.fit != fit:
+            if fit not in (None, old.fit):
                 raise JinnError(
                     f"{path} was made with --fit {old.fit}, not {fit}: use another directory or the same fit"
                 )
         except BaseException:
             self._lock.close()
             raise
-        self._layout = old
+        self._layout, self.fit = old, old.fit
         self.num_actions = max(num_actions or 0, index.num_actions or 0) or None
         # Whoever adds no actions (videos) has no say in their names.
         given = (tuple(action_names) if action_names else None) if num_actions else index.action_names

@@ -104,6 +104,10 @@ class Dynamics(nn.Module):
 
     # Training: masked tokens are predicted.
 
+    def perceive(self, actions_BTm1: Tensor, generators: Generators) -> Tensor:
+        """The actions as training shows them: here as they are."""
+        return actions_BTm1
+
     def sample_mask(self, frames: int, tokens: int, generators: Generators) -> Tensor:
         """Bool ``BTN`` on the CPU, True where training masks a token. Frame 0 is the prompt and stays whole.
 
@@ -136,6 +140,7 @@ class Dynamics(nn.Module):
             tokens whose digits are all predicted right.
         """
         (B, T, N), device = tokens_BTN.shape, tokens_BTN.device
+        perceived_BTm1 = self.perceive(actions_BTm1, generators)
         # Sampled and indexed on the CPU: asking a GPU which positions are masked means waiting for it.
         masked_BTN = self.sample_mask(T, N, generators)
         masked_X = masked_BTN.flatten().nonzero().squeeze(1)
@@ -145,7 +150,7 @@ class Dynamics(nn.Module):
         inputs_BTN = tokens_BTN.masked_fill(masked_BTN, self.mask_token)
         if first_BN is not None:
             inputs_BTN[:, 0] = first_BN
-        x_BTND = self(inputs_BTN, actions_BTm1, tokens_BTN)
+        x_BTND = self(inputs_BTN, perceived_BTm1, tokens_BTN)
         nll_X, right_X = self.digits.nll(x_BTND.flatten(0, 2)[masked_X], tokens_BTN.flatten()[masked_X])
         nll = (nll_X * weight_X).sum()
         return nll, {"nll": nll.detach(), "accuracy": (right_X * weight_X).sum()}

@@ -25,7 +25,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from jinn.data.games import Games, open_games
-from jinn.data.images import crop_resize
+from jinn.data.images import resize
 from jinn.data.ingest import level_name
 from jinn.data.writer import StoreWriter
 from jinn.errors import JinnError
@@ -97,7 +97,7 @@ class Recorder:
         self.actions.append(action)
         self.rewards.append(float(self.games.rewards_B[0]))
         self.shown_HWC, self.is_final = obs_BHWC[0].copy(), bool(final_B[0])
-        self.writer.append(crop_resize(obs_BHWC, self.size_hw))
+        self.writer.append(resize(obs_BHWC, self.size_hw, self.writer.fit))
 
     def close(self) -> None:
         """Keep the episode as it is now, and release environment and store."""
@@ -116,7 +116,7 @@ class Recorder:
         self.actions: list[int] = []
         self.rewards: list[float] = []
         self.is_final = False
-        self.writer.append(crop_resize(obs_BHWC, self.size_hw))
+        self.writer.append(resize(obs_BHWC, self.size_hw, self.writer.fit))
         first_HWC: np.ndarray = obs_BHWC[0].copy()
         return first_HWC
 

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jinn.contracts import Generators, to_device, uniform
-from jinn.models.dynamics import Dynamics, Loss
+from jinn.models.dynamics import Dynamics
 from jinn.models.embedding import TokenEmbedding
 from jinn.models.ours.causal_digits import CausalDigits
 from jinn.models.ours.motion import neighbourhood
@@ -116,16 +116,6 @@ class PreviousFrameDynamics(Dynamics):
             to_device(x, actions_BTm1.device) for x in (doubt_B1, is_random_BTm1, random_BTm1)
         )
         return believe(torch.where(is_random_BTm1, random_BTm1, actions_BTm1), num_actions, doubt_B1)
-
-    def loss(
-        self,
-        tokens_BTN: Tensor,
-        actions_BTm1: Tensor,
-        generators: Generators,
-        first_BN: Tensor | None = None,
-    ) -> Loss:
-        """As in `Dynamics`, on the actions of `perceive`."""
-        return super().loss(tokens_BTN, self.perceive(actions_BTm1, generators), generators, first_BN)
 
     def sample_mask(self, frames: int, tokens: int, generators: Generators) -> Tensor:
         """As in `Dynamics`, but every frame has its own rate, early or late, and some frames stay clean."""

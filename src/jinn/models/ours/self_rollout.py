@@ -15,7 +15,6 @@ from torch import Tensor
 from jinn.contracts import Generators, to_device, uniform
 from jinn.models.dynamics import Dynamics
 from jinn.models.maskgit import SamplingConfig, fill
-from jinn.models.ours.previous_frame import PreviousFrameDynamics
 from jinn.models.transformer import KVCache, Loss
 
 
@@ -39,8 +38,7 @@ def self_rollout_loss(
         The loss, and for the log ``nll`` and ``accuracy`` as of `Dynamics.loss`.
     """
     (T, N), device = tokens_BTN.shape[1:], tokens_BTN.device
-    if isinstance(dynamics, PreviousFrameDynamics):
-        actions_BTm1 = dynamics.perceive(actions_BTm1, generators)
+    actions_BTm1 = dynamics.perceive(actions_BTm1, generators)
     last_true_B1 = to_device(1 + (uniform(generators, 1) * (T - 1)).long(), device)
     masks_BN = torch.full_like(tokens_BTN[:, 0], dynamics.mask_token)
     cache, previous_BN = dynamics.prefill(tokens_BTN[:, :1], actions_BTm1[:, :0]), tokens_BTN[:, 0]
