@@ -239,6 +239,9 @@ def test_a_damaged_checkpoint_is_one_sentence_and_no_traceback(
         (checkpoint / "a.safetensors").write_bytes(content)
         with pytest.raises(JinnError, match="damaged or of another model"):
             resume(tmp_path, tensors, ranks)
+    (checkpoint / "state.json").write_text(json.dumps({**state, "step": -1}))
+    with pytest.raises(JinnError, match="it says that it is of step -1"):  # else it would train for ever
+        resume(tmp_path, tensors, ranks)
     assert not caplog.records
 
 

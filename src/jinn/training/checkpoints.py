@@ -184,6 +184,10 @@ def resume(folder: Path, tensors: dict[str, Tensor], ranks: Ranks) -> tuple[int,
     missing = [file for file in state.files if not (checkpoint / file).is_file()]
     if missing:
         raise JinnError(f"{checkpoint} lacks {', '.join(missing)}: restore it or train again")
+    if state.step != step:
+        raise JinnError(
+            f"{checkpoint} is damaged: it says that it is of step {state.step}; restore it or train again"
+        )
     reader = dcp.HuggingFaceStorageReader(str(checkpoint))
     try:
         reader.read_metadata()  # of damaged files `load` would print a traceback first
