@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import jinn
 from helpers_video import save
 from jinn import __version__
 from jinn.cli import main, parse
@@ -123,6 +124,8 @@ def hide(modules: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(sys.modules):
         if name.startswith(("jinn.player", "jinn.evaluation")) or name.partition(".")[0] in modules.split():
             monkeypatch.delitem(sys.modules, name)
+    for name in ("player", "evaluation"):  # or the package would go on with new ones, which lack their parts
+        monkeypatch.delattr(jinn, name, raising=False)
     for name in modules.split():
         monkeypatch.setitem(sys.modules, name, None)
 
