@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,16 +86,24 @@ def opened(address: str) -> Iterator[Page]:
         pytest.skip(sentence)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [FIREFOX, "--headless", "--no-remote", "--profile", profile, "--remote-debugging-port", "0"]
-        browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        said = Path(profile) / "said"  # a file takes all that it says; a pipe that nobody reads would stop it
+        with said.open("w") as file:
+            browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file)
         try:
-            assert browser.stderr is not None
-            listening = (line for line in browser.stderr if "WebDriver BiDi listening on " in line)
-            where = next(listening).split()[-1]
-            with connect(f"{where}/session", max_size=None, open_timeout=PATIENCE) as socket:
+            with connect(f"{listening(said)}/session", max_size=None, open_timeout=PATIENCE) as socket:
                 page = Page(socket)
                 page.command("session.new", capabilities={})
                 page.open(address)
                 yield page
         finally:
             browser.terminate()
-            browser.communicate(timeout=PATIENCE)
+            browser.wait(PATIENCE)
+
+
+def listening(said: Path) -> str:
+    """The address of WebDriver BiDi, once a browser says it."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := re.search(r"WebDriver BiDi listening on (\S+)\n", said.read_text())):
+        assert time.monotonic() < deadline, f"Firefox does not answer: {said.read_text()}"
+        time.sleep(0.05)
+    return found[1]
