@@ -171,6 +171,7 @@ def trace(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], path
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=outputs,
+            optimize=False,  # it takes two thirds of the time, and `fold` does what matters of it
             verbose=False,
         )
     assert program is not None
