@@ -157,11 +157,17 @@ def _export(world: World, path: Path) -> None:
         arguments.append(torch.zeros(1))
     inputs = name_tensors(arguments, INPUTS)
     outputs = [name for name in OUTPUTS if name.removeprefix("next_") in (*inputs, "frame_BHWC")]
-    trace(_Graph(world, _frame, list(inputs)), inputs, outputs, path)
+    # The exporter's optimiser would take two thirds of the time, and `fold` does what matters here.
+    trace(_Graph(world, _frame, list(inputs)), inputs, outputs, path, optimize=False)
 
 
-def trace(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], path: Path) -> None:
-    """Write a module as a float32 graph with these inputs and the names of its outputs."""
+def trace(
+    module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], path: Path, optimize: bool = True
+) -> None:
+    """Write a module as a float32 graph with these inputs and the names of its outputs.
+
+    Graphs with axes of length 0, as those of `export_start`, have to be optimised.
+    """
     with torch.no_grad():
         program = torch.onnx.export(
             module,
@@ -171,7 +177,7 @@ def trace(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], path
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=outputs,
-            optimize=False,  # it takes two thirds of the time, and `fold` does what matters of it
+            optimize=optimize,
             verbose=False,
         )
     assert program is not None
@@ -196,6 +202,7 @@ def fold(plain: Path) -> Path:
 
     folded = plain.with_name("folded.onnx")
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; what it cannot fold does not concern the user
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folded)
     try:
