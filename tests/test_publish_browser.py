@@ -132,6 +132,9 @@ def test_a_picture_and_a_session_of_it(open_page: OpenPage) -> None:
     ):
         upload(other, "s.json", "application/json", session.replace(old, new))
         until(other, f"document.body.innerText.includes('{told}')")
+        until(
+            other, "jinn.opened === null && !jinn.replaying"
+        )  # its first frame would take back the next error
     upload(other, "b.png", "image/png", png(own_HWC)[:60])
     until(other, "document.getElementById('error').textContent.includes('cannot be read')")
 
