@@ -12,6 +12,7 @@ from pathlib import Path
 import tyro
 
 from jinn.cli.console import DEVICE, console, say
+from jinn.cli.data import with_options
 from jinn.errors import JinnError
 from jinn.training.folder import is_run, what_is_learned
 from jinn.world.backends import BackendName
@@ -32,6 +33,8 @@ def play(
     allow_host: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     players: int = 64,
     text: str | None = None,
+    beside: str | None = None,
+    env: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     browser: bool = True,
     backend: BackendName = "auto",
     device: str = DEVICE,
@@ -51,12 +54,16 @@ def play(
         players: Largest number of players of a world at a time. Others wait in its queue.
         text: Text-to-image model of diffusers, as a folder or a name on its hub. With it every world can also
             start from a text.
+        beside: The environment that the only world was learned from, such as envpool:CoinrunHard-v0. The page can then
+            start from the real game, which is played by the same keys beside the dream.
+        env: Option of that environment, as KEY=VALUE, such as use_backgrounds=false; may be given several times.
         browser: Whether the page is opened in a browser.
         backend: Backend that computes the frames. auto takes the fastest that is installed; on a CPU that is a
             graph, which is made the first time that a world is played.
         device: Device to play on, such as cpu or cuda.
     """
     from jinn.player.auth import check_access
+    from jinn.player.beside import real_game
     from jinn.player.gallery import gallery
     from jinn.player.pictures import read_picture
     from jinn.player.server import serve
@@ -65,9 +72,14 @@ def play(
     # These now: loading may take minutes.
     check_access(token, allow_host)
     tell_progress(worlds)
+    if env and not beside:
+        raise JinnError("--env is an option of the real game: name that with --beside")
     text_to_image = TextToImage(text, device) if text else None
     first, *others = gallery(worlds or built_in_worlds(), partial(load, device=device, backend=backend))
     loaded = first.load()  # now, so that a mistake is told here and not on the page
+    if beside and others:
+        raise JinnError("a real game belongs to one world: name that world")
+    game = real_game(with_options(beside, env), loaded) if beside else None
     picture = read_picture(prompt.read_bytes(), None) if prompt else None
     serve(
         [replace(first, load=lambda: loaded), *others],
@@ -79,6 +91,7 @@ def play(
         players=players,
         text_to_image=text_to_image,
         allow_hosts=allow_host,
+        beside=game,
     )
     if text_to_image is not None:
         text_to_image.close()

@@ -31,6 +31,7 @@ from jinn.errors import JinnError
 from jinn.files import weights_hash
 from jinn.player.admission import refuse
 from jinn.player.auth import Auth, check_access
+from jinn.player.beside import RealGame, play_beside
 from jinn.player.decoders import Decoders
 from jinn.player.film import MEDIA_TYPE, FilmFormat, encode_film
 from jinn.player.gallery import GalleryWorld, LazyShared
@@ -57,6 +58,7 @@ def create_app(
     token: str | None = None,
     text_to_image: TextToImage | None = None,
     allow_hosts: Sequence[str] = (),
+    beside: RealGame | None = None,
 ) -> Starlette:
     """The web application that `jinn.player.server.serve` runs, with its arguments.
 
@@ -75,6 +77,7 @@ def create_app(
         prompts = _prompts(world, prompt)
         own = replace(limits or Limits(), actions=world.num_actions, prompts=len(prompts))
         shared = Shared(world, own, prompts, text_to_image, decoders)
+        shared.real_game = beside
         shared.description = describe_world(shared)
         return shared
 
@@ -109,6 +112,7 @@ def _world_app(
         Route("/api/prompts/{index:int}.png", get_prompt),
         Route("/api/film.{format}", post_film, methods=["POST"]),
         WebSocketRoute("/ws", play),
+        WebSocketRoute("/game", play_beside),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     app = Starlette(routes=routes, exception_handlers={404: unknown, JinnError: failed}, **options)
@@ -138,6 +142,7 @@ def describe_world(shared: Shared) -> dict[str, Any]:
         "window": world.config.dynamics.transformer.window,
         "palette": palette(np.concatenate([frames_BTHWC[0].numpy() for frames_BTHWC in shared.prompts])),
         "max_film_frames": limits.max_film_bytes // (3 * height * width),
+        "real_game": shared.real_game is not None,
         "text": shared.text_to_image is not None,
         "text_why_not": "" if shared.text_to_image else NO_TEXT_MODEL,
     }

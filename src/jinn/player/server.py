@@ -24,6 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from jinn.errors import JinnError
 from jinn.player.api import create_app
 from jinn.player.auth import is_loopback
+from jinn.player.beside import RealGame
 from jinn.player.gallery import GalleryWorld
 from jinn.player.protocol import DEFAULT_LIMITS, Limits
 from jinn.player.shared import TextToImage
@@ -47,6 +48,7 @@ def serve(
     players: int = 64,
     text_to_image: TextToImage | None = None,
     allow_hosts: Sequence[str] = (),
+    beside: RealGame | None = None,
 ) -> None:
     """Serve worlds to browsers until Ctrl-C or SIGTERM; then sockets are closed and pending frames finished.
 
@@ -64,6 +66,7 @@ def serve(
         text_to_image: makes pictures of texts, such as `jinn.player.text.TextToImage`.
         allow_hosts: names by which a proxy is addressed (docs/proxies.md), such as "play.example.com"; with a port,
             such as "play.example.com:8443", only at that port.
+        beside: the real game that players of the only world can see beside it, see `jinn.player.beside`.
 
     Raises:
         JinnError: the address cannot be used, the token is empty, or a name is none.
@@ -73,7 +76,7 @@ def serve(
         token = secrets.token_urlsafe(12)
     only_here = alone and not allow_hosts
     limits = Limits(players=players, sockets_per_address=None if only_here else SOCKETS_PER_ADDRESS)
-    app = create_app(worlds, prompt, limits, token, text_to_image, allow_hosts)
+    app = create_app(worlds, prompt, limits, token, text_to_image, allow_hosts, beside)
     names = worlds.name if isinstance(worlds, World) else ", ".join(world.name for world in worlds)
     serve_app(app, f"playing {names}", host, port, open_browser, token)
 

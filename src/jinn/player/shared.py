@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +16,9 @@ from jinn.player.parking import Parking
 from jinn.player.protocol import Limits
 from jinn.player.scheduler import Scheduler
 from jinn.world.world import World
+
+if TYPE_CHECKING:
+    from jinn.player.beside import RealGame
 
 IDLE_NAMES = ("stay", "none", "idle", "noop", "wait")  # actions of these names stand for doing nothing
 
@@ -56,6 +60,8 @@ class Shared:
         self.parking = Parking(limits)
         self.film_slots = asyncio.Semaphore(limits.max_films)
         self.filming: set[str] = set()  # the network addresses whose films are being made
+        self.real_game: RealGame | None = None  # beside the world, see `jinn.player.beside`
+        self.beside: Counter[str] = Counter()  # how many of these each network address plays
         low, high = limits.fps_range
         self.fps = min(max(world.fps, low), high)  # at first
         self.buttons = buttons(world)

@@ -1,6 +1,7 @@
 // The page. Input goes to the server as messages (input.js); frames come back and are shown (hud.js).
 
 import "./actions.js";
+import { gameSees } from "./beside.js";
 import { connect, paintScreen, sampling } from "./connection.js";
 import "./controls.js";
 import "./gallery.js";
@@ -59,6 +60,7 @@ function onFrame(frame) {
   }
   playNext();
   pilotSees(kind);
+  gameSees(kind, frame.action);
 }
 
 /** What is on the screen once a frame has arrived: somebody may look back at an earlier one, and goes on doing so. */
