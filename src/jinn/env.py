@@ -121,24 +121,32 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         Args:
             seed: of prompts and roll-outs.
             options: ``prompt`` is the number of the prompt (of a clip if the prompts are a store), or one for each
-                environment; ``reset_mask``, bool ``(B,)``, says which environments start new episodes.
+                environment; ``frames`` (uint8, ``THWC``, or ``BTHWC``, one for each environment) are pictures to start
+                from instead, such as those of the real game; ``reset_mask``, bool ``(B,)``, says which environments
+                start new episodes. ``fork`` is the number of an environment, or one for each: they all go on from
+                there, in the same step of the same episode, and with the same actions to the same frames.
 
         Returns:
-            The first frames, and for each new episode its ``prompt`` and ``seed`` (the roll-out is ``world.reset`` of
-            these two), and ``action_names`` if the world has them. As usual in Gymnasium, ``_prompt`` says which of
-            the values in ``prompt`` count.
+            The first frames, and for each new episode its ``prompt`` (-1: the given frames) and ``seed`` (the roll-out
+            is ``world.reset`` of these two), and ``action_names`` if the world has them. As usual in Gymnasium,
+            ``_prompt`` says which of the values in ``prompt`` count.
 
         Raises:
-            JinnError: unknown options, no such prompt, or no episode that could go on.
+            JinnError: unknown options or several that exclude each other, no such prompt or environment, frames of
+                another size, or no episode that could go on.
         """
         if seed is not None:
             seed = int(as_seeds(seed, 1))
         super().reset(seed=seed)
         options = dict(options or {})
+        if "fork" in options:
+            return self._fork(options)
         mask_B, prompts = options.pop("reset_mask", None), options.pop("prompt", None)
-        if options:
+        frames = options.pop("frames", None)
+        if options or (prompts is not None and frames is not None):
             raise JinnError(
-                f"the options of a reset are prompt and reset_mask, got {', '.join(map(str, options))}"
+                "the options of a reset are prompt or frames, and reset_mask, or else fork alone: got "
+                f"{', '.join(map(str, options)) or 'prompt and frames'}"
             )
         rows = np.arange(self.num_envs)
         if mask_B is not None:
@@ -151,8 +159,30 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             rows = np.flatnonzero(mask_B)
         if self.state is None and len(rows) < self.num_envs:
             raise JinnError("reset all environments before some of them")
-        info = self._start(rows, prompts)
+        info = self._start(rows, prompts, frames)
         return self._output(self.frames_BHWC), info
+
+    def _fork(self, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """All environments go on from some of them."""
+        if self.state is None or len(options) > 1:
+            raise JinnError("reset the environments before a fork, which takes no other options")
+        rows = self._one_for_each(options["fork"], self.num_envs, "an environment to fork from")
+        self.state, self.frames_BHWC = take(self.state, rows.tolist()), self.frames_BHWC[rows]
+        self.steps_B, self.over_B = self.steps_B[rows], self.over_B[rows]
+        return self._output(self.frames_BHWC), {}
+
+    def _one_for_each(self, wanted: Any, limit: int, what: str) -> np.ndarray:
+        """A number below a limit, or one for each environment, as int64 ``(B,)``; or `JinnError`."""
+        every = as_integers(wanted)
+        if (
+            every is None
+            or every.numel() not in (1, self.num_envs)
+            or not 0 <= every.min() <= every.max() < limit
+        ):
+            raise JinnError(
+                f"{what} is a number from 0 to {limit - 1}, or one for each environment: got {describe(wanted)}"
+            )
+        return every.cpu().reshape(-1).expand(self.num_envs).numpy()
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """One step of all environments: observations, rewards, terminated, truncated, info.
@@ -198,29 +228,20 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         final = {"final_obs": final_B, "_final_obs": over_B, "final_info": {}, "_final_info": over_B.copy()}
         return final | self._start(np.flatnonzero(over_B))
 
-    def _start(self, rows: np.ndarray, wanted: Any = None) -> dict[str, Any]:
-        """Start new episodes in some rows of the batch, from prompts drawn by the environment's random generator."""
+    def _start(self, rows: np.ndarray, wanted: Any = None, frames: Any = None) -> dict[str, Any]:
+        """Start new episodes in some rows of the batch: from the wanted prompts, from frames, or from prompts drawn by
+        the environment's random generator."""
         seeds = self.np_random.integers(2**31, size=len(rows))
         # Batch n of batches of one is clip n.
         limit = len(self.prompts) if isinstance(self.prompts, Tensor) else 2**48
-        if wanted is None:
-            numbers = self.np_random.integers(limit, size=len(rows))
+        if frames is not None:
+            numbers, prompts_BTHWC = np.full(len(rows), -1), self._given(frames)[torch.from_numpy(rows)]
         else:
-            every = as_integers(wanted)
-            if (
-                every is None
-                or every.numel() not in (1, self.num_envs)
-                or every.min() < 0
-                or every.max() >= limit
-            ):
-                raise JinnError(
-                    f"a prompt is a number from 0 to {limit - 1}, or one for each environment: got {describe(wanted)}"
-                )
-            numbers = every.cpu().reshape(-1).expand(self.num_envs).numpy()[rows]
-        if isinstance(self.prompts, Tensor):
-            prompts_BTHWC = self.prompts[torch.from_numpy(numbers)]
-        else:
-            prompts_BTHWC = torch.cat([self.prompts.batch(number, 1) for number in numbers.tolist()])
+            if wanted is None:
+                numbers = self.np_random.integers(limit, size=len(rows))
+            else:
+                numbers = self._one_for_each(wanted, limit, "a prompt")[rows]
+            prompts_BTHWC = self._prompts(numbers)
         state, frames_BHWC = self.world.reset(prompts_BTHWC, seeds)
         if self.state is None or len(rows) == self.num_envs:
             self.state, self.frames_BHWC = state, frames_BHWC
@@ -232,6 +253,24 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             self.frames_BHWC = torch.cat([self.frames_BHWC, frames_BHWC])[rows_B]
         self.steps_B[rows], self.over_B[rows] = 0, False
         return self._info(rows, numbers, seeds)
+
+    def _prompts(self, numbers: np.ndarray) -> Tensor:
+        """The prompts of some numbers, ``BTHWC``."""
+        if isinstance(self.prompts, Tensor):
+            return self.prompts[torch.from_numpy(numbers)]
+        return torch.cat([self.prompts.batch(number, 1) for number in numbers.tolist()])
+
+    def _given(self, frames: Any) -> Tensor:
+        """Frames to start from, one clip for each environment."""
+        if getattr(frames, "ndim", 0) == 4:
+            frames = frames[None]
+        given_BTHWC = as_frames(frames, self.world.size_hw)
+        if len(given_BTHWC) not in (1, self.num_envs):
+            raise JinnError(
+                f"the frames to start from are one clip, or one for each of {self.num_envs} environments, "
+                f"got {len(given_BTHWC)}"
+            )
+        return given_BTHWC.expand(self.num_envs, *given_BTHWC.shape[1:])
 
     def _info(self, rows: np.ndarray, prompts: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:
         """The info of new episodes in some rows of the batch."""
