@@ -105,6 +105,10 @@ class _Beside:
                 async with asyncio.timeout(self.limits.idle_seconds):
                     text = await self.socket.receive_text()
                 await asyncio.sleep(rate.count())
+                if len(text) > self.limits.max_message:
+                    raise JinnError(
+                        f"the real game takes messages of at most {self.limits.max_message} characters"
+                    )
                 await self._answer(text, game)
         except TimeoutError:
             await refuse(self.socket, "the real game has not been played for a while: start it again")
