@@ -1,4 +1,4 @@
-"""The sets like the paper's: what the scripts write is what they say, and their recipes learn from it."""
+"""The set like the paper's Platformers: it is what its script says, and its recipe learns from it."""
 
 from __future__ import annotations
 
@@ -8,27 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers_training import SMALL
 from jinn.contracts import JinnError
 from jinn.data.games import ATARI_NAMES, PROCGEN_NAMES, open_games
 from jinn.data.store import FrameStore
 from jinn.overrides import override
 from jinn.recipes import load_recipe
 from jinn.training.run import run_recipe
-
-# The smallest models, two steps of each phase.
-SMALL = [
-    *(f"tokenizer.{part}.{size}" for part in ("encoder", "decoder") for size in ("fine=8", "coarse=16")),
-    *(f"latent_actions.{part}.{size}" for part in ("encoder", "decoder") for size in ("width=16", "heads=2")),
-    *(f"dynamics.transformer.{size}" for size in ("layers=2", "width=16", "heads=2")),
-    "dynamics.digit_hidden=16",
-    *(
-        f"{phase}_training.{value}"
-        for phase in ("tokenizer", "latent_action", "dynamics", "self_rollout")
-        for value in ("steps=2", "warmup=1", "batch=2", "preview_every=100")
-    ),
-    "dynamics_training.frames=3",
-    "self_rollout_training.frames=4",
-]
 
 
 @pytest.fixture(scope="module")
