@@ -171,8 +171,8 @@ def platformers_cpu() -> Recipe:
     ``jinn train stores/platformers/train --out runs/platformers --recipe platformers_cpu``
 
     144 tokens of eight digits per frame, for each 10 x 10 pixels; else `coinrun_cpu`, of which a run has 2.4 times the
-    FLOPs: so expect two hours where that takes 48 minutes. NEVER RUN to its end; docs/research-log.md says what a
-    fifteenth of its steps shows.
+    FLOPs: so expect two hours where that takes 48 minutes. NEVER RUN to its end: docs/research-log.md says what a few
+    hundred steps show. Enemies move by chance, for which `coinrun_cpu` names other values; they were not tried here.
     """
     cpu, size_hw = coinrun_cpu(), (90, 160)
     assert isinstance(cpu.tokenizer, ConvTokenizerConfig)
@@ -191,7 +191,7 @@ def robotics_cpu() -> Recipe:
     ``jinn train stores/robots --out runs/robots --recipe robotics_cpu``
 
     `platformers_cpu` with tokens that see nothing but their patch, since the camera stands still, and two thirds of its
-    steps, since all scenes are alike. NEVER RUN to its end; docs/research-log.md says what a few of its steps show.
+    steps, since all scenes are alike. NEVER RUN to its end: docs/research-log.md says what a few hundred steps show.
     """
     recipe = platformers_cpu()
     assert isinstance(recipe.tokenizer, ConvTokenizerConfig)
