@@ -21,6 +21,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,11 @@ def main(out: Path, /, episodes: int = 30, tasks: tuple[str, ...] = TASKS, seed:
         seed: Seed of where things lie and of the random motion.
     """
     experts = open_metaworld()
-    if unknown := [task for task in tasks if f"{task}-v3" not in experts]:
+    if unknown := [task for task in tasks if task not in experts]:
         raise JinnError(f"Meta-World has no task {unknown[0]!r}: choose among {', '.join(experts)}")
     with progress() as show:
         for number, task in enumerate(tasks):
-            expert = experts[f"{task}-v3"]
+            expert = experts[task]
             write_task(out, number, task, film(task, expert, episodes, seed + 1000 * number), episodes)
             show("filming", number + 1, len(tasks), task)
     write_info(out, tasks)
@@ -95,16 +96,15 @@ def open_metaworld() -> dict[str, Any]:
         os.environ.setdefault("MUJOCO_GL", "osmesa")
     warnings.filterwarnings("ignore", module="(gymnasium|metaworld)")
     try:
-        import mujoco
-        from metaworld.policies import ENV_POLICY_MAP
+        import_module("mujoco")
+        experts = import_module("metaworld.policies").ENV_POLICY_MAP
+        return {name.removesuffix("-v3"): expert for name, expert in experts.items()}
     except ImportError as error:
         raise JinnError(f"Meta-World is not installed ({error}): run pip install 'jinn[robots]'") from error
     except AttributeError as error:  # PyOpenGL finds no library
         raise JinnError(
             "MuJoCo cannot draw here: install OSMesa (Debian: apt-get install libosmesa6), or set MUJOCO_GL=egl"
         ) from error
-    assert mujoco is not None
-    return dict(ENV_POLICY_MAP)
 
 
 def film(task: str, expert: Any, episodes: int, seed: int) -> Iterator[Attempt]:
