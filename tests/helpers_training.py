@@ -11,6 +11,21 @@ from jinn.models.transformer import TransformerConfig
 from jinn.recipes import tiny
 from jinn.training.recipe import Recipe
 
+# The recipes of the sets like the paper's with the smallest models, two steps of each phase.
+SMALL = [
+    *(f"tokenizer.{part}.{size}" for part in ("encoder", "decoder") for size in ("fine=8", "coarse=16")),
+    *(f"latent_actions.{part}.{size}" for part in ("encoder", "decoder") for size in ("width=16", "heads=2")),
+    *(f"dynamics.transformer.{size}" for size in ("layers=2", "width=16", "heads=2")),
+    "dynamics.digit_hidden=16",
+    *(
+        f"{phase}_training.{value}"
+        for phase in ("tokenizer", "latent_action", "dynamics", "self_rollout")
+        for value in ("steps=2", "warmup=1", "batch=2", "preview_every=100")
+    ),
+    "dynamics_training.frames=3",
+    "self_rollout_training.frames=4",
+]
+
 
 def micro(**training: Any) -> Recipe:
     """`tiny` with the smallest models and four steps a phase; ``training`` changes values of all phases."""

@@ -185,6 +185,21 @@ def test_lerobot_3_is_read_episode_by_episode(tmp_path: Path) -> None:
         ingest([str(root)], tmp_path / "other", camera="left")
 
 
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [(["motion"], None), (list("abcd"), None), (list("abcde"), tuple("abcde")), (list("abcdef"), tuple("abcdef"))],
+)  # fmt: skip
+def test_names_of_actions_of_lerobot_are_kept(tmp_path: Path, names: list[str], found: Any) -> None:
+    """Several names are those of the action's values, also of those that were never taken."""
+    root = lerobot3(tmp_path / "robot", is_discrete=True)
+    info = json.loads((root / "meta" / "info.json").read_text())
+    info["features"]["action"]["names"] = names
+    (root / "meta" / "info.json").write_text(json.dumps(info))
+    ingest([str(root)], tmp_path / "out", size_hw=SMALL)
+    store = FrameStore.open(tmp_path / "out")
+    assert (store.action_names, store.num_actions) == (found, len(found or "abcde"))
+
+
 def test_discrete_actions_of_lerobot_keep_their_frames(tmp_path: Path) -> None:
     root = lerobot3(tmp_path / "robot", is_discrete=True)
     ingest([str(root)], tmp_path / "out", size_hw=SMALL)

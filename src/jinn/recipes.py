@@ -164,6 +164,46 @@ def coinrun() -> Recipe:
     )
 
 
+def platformers_cpu() -> Recipe:
+    """Twelve platform games at 160 x 90 on two CPU cores: the paper's Platformers in small.
+
+    ``python scripts/platformers.py stores/platformers``
+    ``jinn train stores/platformers/train --out runs/platformers --recipe platformers_cpu``
+
+    144 tokens of eight digits per frame, for each 10 x 10 pixels; else `coinrun_cpu`, of which a run has 2.4 times the
+    FLOPs: so expect two hours where that takes 48 minutes. NEVER RUN to its end: docs/research-log.md says what a few
+    hundred steps show. Enemies move by chance, for which `coinrun_cpu` names other values; they were not tried here.
+    """
+    cpu, size_hw = coinrun_cpu(), (90, 160)
+    assert isinstance(cpu.tokenizer, ConvTokenizerConfig)
+    return replace(
+        cpu,
+        tokenizer=replace(cpu.tokenizer, size_hw=size_hw, cell=5, quantizer=FSQConfig(levels=(8,) * 8)),
+        latent_actions=replace(cpu.latent_actions, size_hw=size_hw),
+    )
+
+
+def robotics_cpu() -> Recipe:
+    """A robot's arm that does twelve tasks, at 160 x 90 on two CPU cores: the paper's Robotics in small.
+
+    ``python scripts/robots.py robots``
+    ``jinn data robots --out stores/robots --size 90 160``
+    ``jinn train stores/robots --out runs/robots --recipe robotics_cpu``
+
+    `platformers_cpu` with tokens that see nothing but their patch, since the camera stands still, and two thirds of its
+    steps, since all scenes are alike. NEVER RUN to its end: docs/research-log.md says what a few hundred steps show.
+    """
+    recipe = platformers_cpu()
+    assert isinstance(recipe.tokenizer, ConvTokenizerConfig)
+    encoder = replace(recipe.tokenizer.encoder, kernel=1)
+    return replace(
+        recipe,
+        tokenizer=replace(recipe.tokenizer, encoder=encoder),
+        tokenizer_training=replace(recipe.tokenizer_training, steps=4_000),
+        dynamics_training=replace(recipe.dynamics_training, steps=6_000),
+    )
+
+
 def paper_transformer(layers: int, width: int, heads: int, head_width: int = 64) -> TransformerConfig:
     """A row of the paper's tables, with the feed-forward of the module's docstring and a window of 16 frames."""
     return TransformerConfig(layers, width, heads, head_width, feedforward=0.25)
@@ -239,6 +279,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "tiny": tiny,
     "coinrun_cpu": coinrun_cpu,
     "coinrun": coinrun,
+    "platformers_cpu": platformers_cpu,
+    "robotics_cpu": robotics_cpu,
     "paper_coinrun": paper_coinrun,
     **{f"paper_platformers_{size}": partial(paper_platformers, size) for size in PLATFORMERS},
     "paper_robotics": paper_robotics,

@@ -12,7 +12,7 @@ import io
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class Film:
         fps: Pictures a second, where the files do not say when each is displayed. None makes a frame of each picture.
         num_actions: Number of different actions that `actions` may return; 0 where it returns none.
         notes: What a user should know of it.
+        action_names: A name for each action, None where nobody says.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Film:
     fps: float | None = None
     num_actions: int = 0
     notes: tuple[str, ...] = ()
+    action_names: tuple[str, ...] | None = field(default=None, kw_only=True)
 
     @property
     def part(self) -> str:

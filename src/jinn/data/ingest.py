@@ -132,7 +132,10 @@ def ingest(
 def _natives(films: Sequence[Film], stores: Sequence[FrameStore], native: dict[str, Native]) -> list[Native]:
     """What each source brings with it."""
     # The rate of films counts only where an action leads from each picture to the next.
-    own = [Native((x.fps if x.num_actions else None) or DEFAULT_FPS, x.num_actions, None) for x in films]
+    own = [
+        Native((x.fps if x.num_actions else None) or DEFAULT_FPS, x.num_actions, x.action_names)
+        for x in films
+    ]
     return [*own, *native.values(), *(Native(x.fps, x.num_actions or 0, x.action_names) for x in stores)]
 
 

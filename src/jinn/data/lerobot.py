@@ -39,6 +39,7 @@ class DataSet:
     numbers: tuple[str, ...]  # columns of states and actions
     has_ids: bool  # whether actions are discrete
     has_vectors: bool  # or continuous
+    action_names: tuple[str, ...] | None  # of discrete actions
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -170,9 +171,18 @@ def _films(
             number = row.get("episode_index", "?") if isinstance(row, dict) else "?"
             skipped.append((f"{name} episode {number}", f"its entry in the list of episodes lacks {error}"))
     num_actions = _count_actions({place["table"] for _, place in places}) if data.has_ids else 0
+    names = data.action_names if num_actions and num_actions <= len(data.action_names or ()) else None
+    num_actions = len(names or ()) or num_actions  # those that nobody took have names, too
     return [
         LeRobotEpisode(
-            name=shown, fps=data.fps, num_actions=num_actions, notes=notes, data=data, camera=camera, **place
+            name=shown,
+            fps=data.fps,
+            num_actions=num_actions,
+            action_names=names,
+            notes=notes,
+            data=data,
+            camera=camera,
+            **place,
         )
         for shown, place in sorted(places, key=lambda item: item[1]["number"])
     ]
@@ -221,12 +231,20 @@ def _read_info(root: Path) -> DataSet:
             root, version, fps, tuple(sorted(views, key=lambda key: key in depth)),
             frozenset(key for key, value in views.items() if value["dtype"] == "video"),
             info["data_path"], info.get("video_path") or "", int(info.get("chunks_size") or 1000), tuple(numbers),
-            has_ids, "action" in features and not has_ids,
+            has_ids, "action" in features and not has_ids, _value_names(action) if has_ids else None,
         )  # fmt: skip
     except VideoError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VideoError(f"its meta/info.json is damaged or of another kind ({error!r})") from error
+
+
+def _value_names(action: dict[str, Any]) -> tuple[str, ...] | None:
+    """The names of the values of a discrete action: one name alone is that of the number itself."""
+    names = action.get("names")
+    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names)
 
 
 def _count_actions(tables: set[Path]) -> int:
