@@ -15,7 +15,7 @@ from jinn.curation.clip import Row
 from jinn.curation.duplicates import BITS, clip_hash, find_duplicates
 from jinn.curation.measures import measure
 from jinn.curation.probe import Keywords, probe, title_of
-from jinn.curation.rules import COPY, Rules, decide, why_not
+from jinn.curation.rules import BAD, COPY, Rules, decide, why_not
 from jinn.curation.scan import NO_CLIP, NO_TITLE, ScanConfig, Timer, scan, within_shots
 from jinn.curation.shots import cut_scores, scored, shots
 from jinn.data.film import read_film
@@ -150,8 +150,7 @@ def test_rules_say_why_and_keep_the_first_of_copies() -> None:
         "hardly anything moves": replace(good, motion=0.4),
         "it has black bars": replace(good, letterbox=0.25),
         "a still frame surrounds the game": replace(good, overlay=0.5),
-        "the classifier finds it bad": replace(good, score=0.3),
-        "": replace(good, score=0.7),
+        "": replace(good, score=0.1),  # the classifier comes behind the copies
     }
     assert {reason: why_not(row) for reason, row in cases.items()} == {reason: reason for reason in cases}
     assert why_not(cases["it has black bars"], Rules(letterbox=0.3)) == ""
@@ -164,6 +163,11 @@ def test_rules_say_why_and_keep_the_first_of_copies() -> None:
         ("0", "hardly anything moves"), ("a", ""), ("b", COPY), ("c", "it is empty"),
     ]  # fmt: skip
     assert decide(rows) == rows
+    scored_rows = [replace(row, score={"a": 0.4}.get(row.file)) for row in rows]
+    assert [row.reason for row in decide(scored_rows)][1:3] == [BAD, COPY]
+    assert decide(scored_rows, Rules(score=0.4)) == [
+        replace(row, reason=old.reason) for row, old in zip(scored_rows, rows, strict=True)
+    ]
 
 
 @pytest.mark.slow

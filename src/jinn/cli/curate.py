@@ -51,7 +51,7 @@ def curate(
         letterbox: Fraction of the picture that black bars may take.
         overlay: Fraction of the picture that a still frame around the game may take.
         workers: Processes on this machine. The default is one for each CPU.
-        ray_address: A Ray cluster to work on, such as ray://head:10001; its machines see the videos at the same paths.
+        ray_address: A Ray cluster to work on, such as HEAD:6379 or auto; its machines see the videos at the same paths.
     """
     from jinn.curation.pipeline import curate as run
     from jinn.curation.probe import Keywords

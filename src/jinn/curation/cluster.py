@@ -28,7 +28,7 @@ def started(address: str | None = None, workers: int | None = None) -> Iterator[
     """Start Ray on this machine, or join the cluster at an address; it is left, or stopped and removed, in the end.
 
     Args:
-        address: Such as ``ray://head:10001`` or ``auto``; None starts Ray here.
+        address: Such as ``HEAD:6379`` or ``auto``; None starts Ray here.
         workers: Processes that work at once, by default one for each CPU; a cluster knows by itself.
 
     Raises:

@@ -23,7 +23,7 @@ from jinn.curation.cluster import mapped, started
 from jinn.curation.journal import Journal, opened
 from jinn.curation.rules import Rules, decide, summary_of
 from jinn.curation.scan import Scan, ScanConfig, scan
-from jinn.data.film import Film
+from jinn.data.film import Film, printable
 from jinn.data.folder import find_films
 
 Score = Callable[[np.ndarray], Any]  # uint8 frames_NTHWC -> probabilities of being good, float ``(N,)``
@@ -116,7 +116,7 @@ def _videos(films: Sequence[Film], summary: Summary) -> list[str]:
         file = film.files[0]
         if type(film) is not Film or len(film.files) > 1 or file.suffix.lower() == ".webp":
             summary.skipped.append((film.name, NOT_VIDEO))
-        elif "\udc80" <= max(str(file)) <= "\udcff":
+        elif str(file) != printable(str(file)):
             summary.skipped.append((film.name, "its path is not UTF-8: rename it"))
         else:
             files[str(file)] = None

@@ -11,6 +11,7 @@ from jinn.curation.duplicates import find_duplicates
 from jinn.data.changes import STILL
 
 COPY = "it shows the same as another clip"
+BAD = "the classifier finds it bad"
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,27 @@ def why_not(row: Row, rules: Rules | None = None) -> str:
         "hardly anything moves": row.motion < rules.motion,
         "it has black bars": row.letterbox is not None and row.letterbox > rules.letterbox,
         "a still frame surrounds the game": row.overlay is not None and row.overlay > rules.overlay,
-        "the classifier finds it bad": row.score is not None and row.score < rules.score,
     }
     return next((sentence for sentence, holds in reasons.items() if holds), "")
 
 
 def decide(rows: Sequence[Row], rules: Rules | None = None) -> list[Row]:
-    """The rows in the order of films and times, each with its reason; of copies the first is kept."""
+    """The rows in the order of films and times, each with its reason; of copies the first is kept.
+
+    The classifier comes last: it need not be asked about copies, and those of a clip that it finds bad are no better.
+    """
+    rules = rules or Rules()
     rows = sorted(rows, key=lambda row: (row.file, row.start))
     rows = [dataclasses.replace(row, reason=why_not(row, rules)) for row in rows]
     kept = [number for number, row in enumerate(rows) if not row.reason]
     for copy in find_duplicates([rows[number].hash for number in kept]):
         rows[kept[copy]] = dataclasses.replace(rows[kept[copy]], reason=COPY)
-    return rows
+    return [
+        dataclasses.replace(row, reason=BAD)
+        if not row.reason and row.score is not None and row.score < rules.score
+        else row
+        for row in rows
+    ]
 
 
 def summary_of(rows: Sequence[Row]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 The cuts are found by TransNetV2 (Souček and Lokoč, arXiv 2008.04838), whose weights come with its package. It was made
 for whole films of 25 pictures a second, and finds cuts at 10 as well. On play of 14 games with 155 planted cuts, fades
-and flashes (``python -m benchmarks.curation --cuts``) it finds more of them than what compares neighbouring frames, and
+and flashes (``scripts/planted_cuts.py``) it finds more of them than what compares neighbouring frames, and
 takes far fewer fast movements for cuts.
 """
 
