@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
-    frames_THWC, cuts, is_fade = planted(parts_of_games(rng), rng)
+    frames_THWC, cuts, is_fade = planted(parts_of_games(rng))
     print(f"{len(frames_THWC)} frames, {len(cuts)} cuts, {is_fade.sum()} of which are fades")
     scores_T = cut_scores(frames_THWC)
     for threshold in (0.1, 0.2, 0.3, 0.5, 0.7):
@@ -48,17 +48,17 @@ def parts_of_games(rng: np.random.Generator) -> list[np.ndarray]:
     return [parts[number] for number in rng.permutation(len(parts))]
 
 
-def planted(parts: list[np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One film of all parts, the frames that begin new shots, and which cuts are fades; some parts have a flash."""
+def planted(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One film of all parts, the frames that begin new shots, and which cuts are fades; each fifth part has a flash."""
     film: list[np.ndarray] = []
     cuts, length = [], 0
     for number, part_THWC in enumerate(parts):
         part_THWC = part_THWC.copy()
-        if rng.random() < 0.2:  # a flash is no cut
+        if number % 5 == 0:  # a flash is no cut
             middle = len(part_THWC) // 2
             part_THWC[middle] = np.minimum(255, part_THWC[middle].astype(int) + 120)
         if number:
-            fades = rng.random() < 1 / 6
+            fades = number % 6 == 0
             cuts.append((length - FADE // 2 * fades, fades))
             for step in range(FADE * fades):
                 weight = (step + 1) / (FADE + 1)

