@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=17.0, help="Of each film.")
     parser.add_argument("--clip-seconds", type=float, default=16.0)
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="Of Ray; none leaves it out.")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     config = ScanConfig(clip_seconds=args.clip_seconds)
@@ -43,7 +44,7 @@ def main() -> None:
             for number in range(args.films)
         ]
         rows = stages(films, config)
-        for workers in (1, 2):
+        for workers in args.workers:
             rows.append(by_ray(Path(folder), workers, config, args.films * args.seconds))
             print(rows[-1], flush=True)
     note = NOTE.format(clip=args.clip_seconds, films=args.films)
