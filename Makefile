@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 DEVICE ?= cpu
-BENCHMARKS ?= play environment agents temporal_attention training video
+BENCHMARKS ?= play environment agents temporal_attention training video curation
 # Threads that wait for each other do so asleep: beside other work, spinning takes most of the time.
 SETTINGS ?= GOMP_SPINCOUNT=2000
 

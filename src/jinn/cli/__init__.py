@@ -21,6 +21,7 @@ import tyro
 
 from jinn import __version__
 from jinn.cli.console import console, errors
+from jinn.cli.curate import curate
 from jinn.cli.data import data
 from jinn.cli.eval import evaluate
 from jinn.cli.export import export
@@ -39,6 +40,7 @@ from jinn.files import what_to_do
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "play": (play, "play"),
     "publish": (publish, "play"),
+    "curate": (curate, "curate"),
     "data": (data, "video"),
     "record": (record, "play"),
     "train": (train, "train"),

@@ -42,9 +42,10 @@ def data(
 
     Args:
         sources: Video files (also arrays, .npy and .npz, and animated WebP), folders of these and of numbered
-            pictures, data sets of LeRobot (a folder) and of Minari (a folder or minari:NAME), a .txt file with
-            the path of a source in each line, environments such as envpool:CoinrunHard-v0, envpool:Boxing-v5,
-            gymnasium:CartPole-v1 and synthetic:game, or other stores, which are brought to the size and the rate.
+            pictures, data sets of LeRobot (a folder) and of Minari (a folder or minari:NAME), folders of jinn curate,
+            a .txt file with the path of a source in each line, environments such as envpool:CoinrunHard-v0,
+            envpool:Boxing-v5, gymnasium:CartPole-v1 and synthetic:game, or other stores, which are brought to the size
+            and the rate.
         out: Folder of the store, or the picture of a preview. An interrupted command goes on in it, and other sources
             are added to it.
         fps: Frames per second to keep. The default is 10 for videos, and the own rate of environments, of stores and

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from jinn.contracts import JinnError
-from jinn.data import lerobot, minari
+from jinn.data import curated, lerobot, minari
 from jinn.data.arrays import ARRAYS, find_clips
 from jinn.data.film import Film, printable
 from jinn.data.video import VideoError
@@ -43,7 +43,7 @@ def find_films(
 
     Args:
         path: A file, a folder, a list of both (a ``.txt`` with a path or pattern in each line, from the list's own
-            folder), or ``minari:NAME``.
+            folder), the folder of a curation (the clips that ``jinn curate`` kept), or ``minari:NAME``.
         out: Folder of the store.
         camera: Which one to read of data sets, as of their `find_episodes`.
         fps: Rate of pictures that have none, as of `Film`.
@@ -57,6 +57,8 @@ def find_films(
         if path.suffix.lower() == ".txt":
             return _listed(path, out, camera, fps)
         return _films_of(path, printable(path.name), camera, fps)
+    if (path / curated.CLIPS).is_file():
+        return curated.find_parts(path, printable(path.resolve().name))
     if not path.is_dir():
         raise JinnError(f"there is no file or folder {path}: check the name (environments are envpool:NAME)")
     films: list[Film] = []

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jinn.contracts import JinnError
+from jinn.data.changes import CUT, DARK, DIFFERENT, STILL, brightness, changes
 from jinn.data.collect import collect
 from jinn.data.copied import is_store
 from jinn.data.film import Film, read_film
@@ -20,11 +21,6 @@ from jinn.data.synthetic import game_rollout
 from jinn.data.video import VideoError
 
 CLIPS, SECONDS = 12, 20.0  # clips that are looked at, and how much of each
-DIFFERENT, CUT, DARK = (
-    0.25,
-    25.0,
-    8.0,
-)  # grey levels: less repeats a frame, more is a cut, darker frames are black
 COLUMNS = 8  # frames of each clip in the picture
 
 
@@ -61,7 +57,7 @@ class Preview:
             ),
             "Many frames are black: leave out what is no play.": self.black > 0.05,
             "Almost nothing moves: actions are found by what they move, so show more play.": self.motion
-            < 0.5,
+            < STILL,
         }
         return [sentence for sentence, holds in found.items() if holds]
 
@@ -82,11 +78,11 @@ def preview(source: str, fps: float | None = None, size_hw: tuple[int, int] | No
         raise JinnError(
             f"there is nothing to look at in {source}: name a store, a video or a folder of videos"
         )
-    changes = [_changes(clip_THWC) for clip_THWC in clips]
-    change = np.concatenate(changes)
+    found = [changes(clip_THWC) for clip_THWC in clips]
+    change = np.concatenate(found)
     # What moves fast is no cut: everything must change, and far more than the clip usually does.
-    cuts = sum(int(((x > CUT) & (x > 4 * np.median(x))).sum()) for x in changes)
-    means = np.concatenate([clip_THWC.mean((1, 2, 3)) for clip_THWC in clips])
+    cuts = sum(int(((x > CUT) & (x > 4 * np.median(x))).sum()) for x in found)
+    means = np.concatenate([brightness(clip_THWC) for clip_THWC in clips])
     low, middle, high = np.percentile(means, [5, 50, 95]).tolist()
     return Preview(
         sheet_HWC=_sheet(clips),
@@ -135,12 +131,6 @@ def _begin_of(film: Film, fps: float, size_hw: tuple[int, int], length: int) -> 
         pass  # what was read before is shown; jinn data says what is wrong with it
     if parts:
         yield np.concatenate(parts)[:length]
-
-
-def _changes(clip_THWC: np.ndarray) -> np.ndarray:
-    """Mean difference of each frame from the one before, grey levels, float64 ``(T - 1,)``."""
-    pairs = zip(clip_THWC[:-1].astype(np.int16), clip_THWC[1:], strict=True)
-    return np.array([np.abs(before - after).mean() for before, after in pairs])
 
 
 def _sheet(clips: Sequence[np.ndarray], gap: int = 2) -> np.ndarray:

@@ -41,6 +41,7 @@ class _Track:
     usual: float  # seconds from one picture to the next, as a rule
     is_mistimed: bool  # pictures change their order, but the times of their packets do not
     others: int  # number of tracks with films that are not read
+    begin: float  # when the first picture is displayed, seconds by the film's clock
     end: float = 0.0  # when the last picture ends, seconds by the film's clock
 
 
@@ -121,6 +122,32 @@ def _within(track: _Track, span: tuple[float, float]) -> Iterator[Shown]:
             return
 
 
+@dataclass(frozen=True)
+class VideoFacts:
+    """What a video says of itself.
+
+    Attributes:
+        begin: When its first picture is displayed, seconds by its clock; 0 in nearly all videos.
+        seconds: Length; 0 where it says nothing.
+        fps: Pictures a second, as a rule.
+        size_hw: Height and width of the encoded pictures, pixels.
+    """
+
+    begin: float
+    seconds: float
+    fps: float
+    size_hw: tuple[int, int]
+
+
+def video_facts(path: Path) -> VideoFacts:
+    """What a video says of itself, without decoding it. Errors are those of `read_film`."""
+    with _open(path) as container:
+        track = _choose_track(container, 1.0)
+        size_hw = (track.stream.codec_context.height, track.stream.codec_context.width)
+        seconds = max(0.0, (container.duration or 0) / 1e6)
+        return VideoFacts(track.begin, seconds, 1 / track.usual, size_hw)
+
+
 def video_seconds(path: Path) -> float:
     """How long a video says it is, seconds; 0 where it says nothing. Errors are those of `read_film`."""
     with _open(path) as container:
@@ -163,7 +190,9 @@ def _choose_track(container: Any, fps: float) -> _Track:
         usual = float(np.median(np.diff(np.sort(times))) * stream.time_base) or usual
     is_ordered = len(times) > 1 and all(a < b for a, b in pairwise(times))
     reorders = bool(stream.codec_context.has_b_frames)
-    return _Track(stream, chain(head, packets), usual, is_ordered and reorders, max(0, len(films) - 1))
+    begin = float(min((time for packet in own if not packet.is_discard and (time := _time(packet)) is not None),
+                      default=0) * stream.time_base)  # fmt: skip
+    return _Track(stream, chain(head, packets), usual, is_ordered and reorders, max(0, len(films) - 1), begin)
 
 
 def _packets(container: Any, streams: list[Any]) -> Iterator[Any]:
