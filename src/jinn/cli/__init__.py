@@ -29,6 +29,7 @@ from jinn.cli.label import label
 from jinn.cli.plan import plan
 from jinn.cli.play import play
 from jinn.cli.publish import publish
+from jinn.cli.rate import rate
 from jinn.cli.record import record
 from jinn.cli.teach import teach
 from jinn.cli.train import train
@@ -39,6 +40,7 @@ from jinn.files import what_to_do
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "play": (play, "play"),
     "publish": (publish, "play"),
+    "rate": (rate, "all"),
     "data": (data, "video"),
     "record": (record, "play"),
     "train": (train, "train"),
