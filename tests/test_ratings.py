@@ -163,6 +163,14 @@ def test_what_is_no_rating_is_refused(folder: Path) -> None:
     assert not (folder / RATINGS).exists()
 
 
+def test_a_clip_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    write_clips(tmp_path, [Row(str(tmp_path / "gone.mp4"), 0, 0.0, 1.0, "A film")])
+    room = Room(tmp_path)
+    with TestClient(create_rating_app(room), base_url="http://127.0.0.1") as client:
+        answer = client.get(f"/api/clips/{next(iter(room.clips))}.mp4")
+        assert (answer.status_code, "cannot be read" in answer.json()["error"]) == (400, True)
+
+
 def test_a_name_of_the_command_line_stands_for_the_person(folder: Path) -> None:
     room = Room(folder, "Ann")
     room.add({"person": "Bo", "clip": next(iter(room.clips)), "rating": 3})

@@ -122,12 +122,13 @@ def agreement(by_clip: ByClip) -> float | None:
     Returns:
         None where no clip has two ratings, or all of these are the same: nothing can be said then.
     """
-    coincidences = np.zeros((LEVELS, LEVELS))
-    for people in by_clip.values():
-        if len(people) < 2:
-            continue
-        counts = np.bincount([rating - 1 for rating in people.values()], minlength=LEVELS).astype(float)
-        coincidences += (np.outer(counts, counts) - np.diag(counts)) / (counts.sum() - 1)
+    shared = [people for people in by_clip.values() if len(people) > 1]
+    counts = np.zeros((len(shared), LEVELS))  # of each clip, how many ratings have each level
+    for row, people in zip(counts, shared, strict=True):
+        for rating in people.values():
+            row[rating - 1] += 1
+    weighted = counts / (counts.sum(1, keepdims=True) - 1)
+    coincidences = weighted.T @ counts - np.diag(weighted.sum(0))
     totals = coincidences.sum(1)
     # Of levels c and k: how many ratings lie between them, with half of those at the two ends.
     middle = np.cumsum(totals) - totals / 2

@@ -2,11 +2,13 @@
 
 const $ = (id) => document.getElementById(id);
 
+const KEPT = 4; // films in memory
 const skipped = new Set(); // until nothing else is left
 const given = []; // clips that were rated here, the last of them first to be taken back
 let person = (await (await fetch("api/person")).json()).person;
+const films = new Map(); // clip -> the promise of an address of its film in memory
 let shown = null; // the clip on the screen
-let isBusy = false; // while the server keeps a rating
+let isBusy = false; // until a rating is kept and the next clip is there, so that no key means another clip
 
 async function ask(path, values) {
   const answer = await fetch(path, {
@@ -23,25 +25,44 @@ async function ask(path, values) {
 async function once(work) {
   if (isBusy) return;
   isBusy = true;
+  $("error").textContent = "";
   try {
     await work();
-    $("error").textContent = "";
   } catch (error) {
-    $("error").textContent = error instanceof TypeError ? "The server does not answer: nothing was kept." : error.message;
+    $("error").textContent = error instanceof TypeError ? "The server does not answer." : error.message;
     $("status").textContent = $("error").textContent;
   } finally {
     isBusy = false;
-    window.jinnRate = { shown, given: [...given], busy: isBusy }; // for tests
+    window.jinnRate = { shown, given: [...given] }; // for tests
   }
 }
 
-const film = (clip) => `api/clips/${clip}.mp4`;
+/** A film, loaded whole: some browsers play no address that cannot send a part of it. */
+function load(clip) {
+  const film = films.get(clip) ?? fetchFilm(clip);
+  films.delete(clip); // and to the end: the one that is shown is not the oldest
+  films.set(clip, film);
+  film.catch(() => films.delete(clip)); // so that it is tried again
+  for (const [old, address] of [...films].slice(0, -KEPT)) {
+    films.delete(old);
+    address.then(URL.revokeObjectURL, () => {});
+  }
+  return film;
+}
 
-function show(clip) {
+async function fetchFilm(clip) {
+  const answer = await fetch(`api/clips/${clip}.mp4`);
+  if (answer.ok) return URL.createObjectURL(await answer.blob());
+  throw new Error(`This clip cannot be shown, skip it: ${(await answer.json()).error}`);
+}
+
+async function show(clip) {
+  $("clip").removeAttribute("src");
+  $("clip").load(); // or its last picture would stay
   shown = clip;
   for (const button of document.querySelectorAll("[data-rating], #skip, #pause")) button.disabled = !clip;
-  if (!clip) return $("clip").removeAttribute("src");
-  $("clip").src = film(clip);
+  if (!clip) return;
+  $("clip").src = await load(clip);
   $("clip").play().catch(() => {}); // a browser that does not want to shows the first picture
 }
 
@@ -68,15 +89,16 @@ async function go(clip = null) {
     next = await ask("api/next", { skipped: [] });
   }
   count(next);
-  show(clip ?? next.clips[0] ?? null);
   $("back").disabled = !given.length;
+  $("status").textContent = "loading";
+  await show(clip ?? next.clips[0] ?? null);
   $("status").textContent = shown ? "1 to 5" : "You have rated all clips. Thank you!";
   const later = next.clips.find((other) => other !== shown);
-  if (later) fetch(film(later)).catch(() => {});
+  if (later) load(later).catch(() => {}); // if it fails, it is said when it is shown
 }
 
 const rate = (rating) => once(async () => {
-  if (!shown) return;
+  if (!shown || !$("clip").src) return; // what cannot be seen is not rated
   await ask("api/ratings", { clip: shown, rating });
   given.push(shown);
   await go();
@@ -124,7 +146,6 @@ $("skip").onclick = skip;
 $("back").onclick = back;
 $("pause").onclick = pause;
 $("clip").onplay = $("clip").onpause = () => ($("pause").firstChild.data = $("clip").paused ? "Play " : "Pause ");
-$("clip").onerror = () => shown && ($("error").textContent = "This clip cannot be shown: skip it.");
 
 // A button that was clicked keeps the focus, and space would press it again.
 addEventListener("click", ({ detail }) => detail && document.activeElement?.tagName === "BUTTON" && document.activeElement.blur());
