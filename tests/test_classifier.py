@@ -11,7 +11,7 @@ import torch
 from helpers_video import save
 from jinn.cli import main
 from jinn.curation.classifier import MOMENTS, Classifier, ClassifierConfig, seen_frames
-from jinn.curation.clip import Clip, Row, write_clips
+from jinn.curation.clip import Clip, Row, read_clip, write_clips
 from jinn.curation.learning import choose_confidence, held_out, measure, train_classifier
 from jinn.curation.ratings import Rating, add_rating
 from jinn.errors import JinnError
@@ -30,7 +30,7 @@ def test_it_sees_neighbours_from_all_of_a_clip() -> None:
         np.arange(160, dtype=np.uint8)[None, :, None, None, None].repeat(3, 4).repeat(32, 2).repeat(48, 3)
     )
     seen_NTHWC = seen_frames(frames_NTHWC, (32, 48))
-    assert seen_NTHWC[0, :, 0, 0, 0].tolist() == [20, 21, 60, 61, 100, 101, 140, 141]
+    assert seen_NTHWC[0, :, 0, 0, 0].tolist() == [26, 27, 49, 50, 87, 88, 148, 149]
     assert seen_frames(frames_NTHWC[:, :1], (16, 24)).shape == (1, 2 * MOMENTS, 16, 24, 3)
 
 
@@ -123,6 +123,11 @@ def test_it_learns_whether_clips_move(films: tuple[list[Clip], list[bool]]) -> N
     assert held.precision.value >= 0.75
     assert held.recall.value >= 0.75
     assert classifier.config.confidence == held.confidence
+    # What was measured is what the classifier says of whole clips.
+    films_N, good_N = np.array([Path(clip.file).name for clip in films[0]]), np.array(films[1])
+    held_N = held_out(films_N)
+    whole_NTHWC = np.stack([read_clip(films[0][n], size_hw=TINY.size_hw) for n in np.flatnonzero(held_N)])
+    assert measure(classifier.score(whole_NTHWC), good_N[held_N], films_N[held_N], 0.9, 24, 0) == held
     assert {"reading clips", "training"} == {what for what, _, _ in shown}
     first, again = (train_classifier(*films, TINY, epochs=1)[0].state_dict() for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)

@@ -1,8 +1,8 @@
 """Whether a clip is good, learned from ratings: the paper's binary classifier, an 11M-parameter ResNet18 (B.1).
 
-The paper does not say how its network sees a clip. Ours sees four moments, spread over the clip, and of each two
-neighbouring frames, as 24 channels of one picture. Neighbours show whether something moves, the moments whether
-the scene changes, and all together cost what one picture costs.
+The paper does not say how its network sees a clip. Ours sees four moments, spread over the clip, and at each how much
+the next frame differs, as 24 channels of one picture. The differences show whether something moves, the moments
+whether the scene changes, and all together cost what one picture costs.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from jinn.files import (
 )
 
 MOMENTS = 4  # of a clip, with two neighbouring frames each
+# Where they are, as fractions of the clip: not evenly, or what comes again and again were seen always or never.
+PLACES = np.sort((np.arange(MOMENTS) + 0.5) * (5**0.5 - 1) / 2 % 1)
+CHANGE = 4.0  # by which differences of neighbours are larger than those of pixels, which they are then like in size
 BATCH = 32  # clips that are scored at once
 
 
@@ -93,12 +96,14 @@ class Classifier(nn.Module):
 
     def forward(self, seen_BTHWC: Tensor) -> Tensor:
         """Logits ``(B,)`` of uint8 frames that `seen_frames` has chosen."""
-        x_BCHW = to_float(seen_BTHWC).permute(0, 1, 4, 2, 3).flatten(1, 2)
+        x_BTCHW = to_float(seen_BTHWC).permute(0, 1, 4, 2, 3)
+        shown_BTCHW, next_BTCHW = x_BTCHW[:, ::2], x_BTCHW[:, 1::2]
+        change_BTCHW = CHANGE * (next_BTCHW - shown_BTCHW).abs()
+        x_BCHW = torch.cat([shown_BTCHW - 0.5, change_BTCHW], 1).flatten(1, 2)
         x_BCHW = F.max_pool2d(F.relu(self.stem_norm(self.stem(x_BCHW))), 3, 2, 1)
         logits_B: Tensor = self.head(self.stages(x_BCHW).mean((2, 3)))[:, 0]
         return logits_B
 
-    @torch.no_grad()
     def score(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """How likely each of N clips is good.
 
@@ -108,14 +113,17 @@ class Classifier(nn.Module):
         Returns:
             float32 ``(N,)``, 0 to 1. By the paper's rule a clip is kept from ``config.confidence`` on.
         """
+        return self.score_seen(seen_frames(frames_NTHWC, self.config.size_hw))
+
+    @torch.no_grad()
+    def score_seen(self, seen_NTHWC: np.ndarray) -> np.ndarray:
+        """`score` of frames that `seen_frames` has chosen."""
         self.eval()
-        device = self.head.weight.device
-        scores = [
-            self(torch.from_numpy(seen_frames(part_NTHWC, self.config.size_hw)).to(device)).sigmoid().cpu()
-            for part_NTHWC in np.array_split(frames_NTHWC, range(BATCH, len(frames_NTHWC), BATCH))
-            if len(part_NTHWC)
-        ]
-        return torch.cat(scores).numpy() if scores else np.zeros(0, np.float32)
+        device, scores_N = self.head.weight.device, np.zeros(len(seen_NTHWC), np.float32)
+        for start in range(0, len(seen_NTHWC), BATCH):
+            part = slice(start, start + BATCH)
+            scores_N[part] = self(torch.from_numpy(seen_NTHWC[part]).to(device)).sigmoid().cpu().numpy()
+        return scores_N
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``classifier.safetensors`` into a folder, which is made."""
@@ -145,10 +153,10 @@ class Classifier(nn.Module):
 def seen_frames(frames_NTHWC: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """The frames that a classifier sees of clips: uint8 ``(N, 2 * MOMENTS, *size_hw, 3)``.
 
-    Each moment is the middle of its part of the clip. A clip of one frame stands still.
+    A clip of one frame stands still.
     """
     T = frames_NTHWC.shape[1]
-    first = np.minimum(((np.arange(MOMENTS) + 0.5) * T / MOMENTS).astype(int), max(T - 2, 0))
+    first = np.minimum((PLACES * T).astype(int), max(T - 2, 0))
     chosen = np.stack([first, np.minimum(first + 1, T - 1)], 1).ravel()
     seen_XHWC = np.ascontiguousarray(frames_NTHWC[:, chosen]).reshape(-1, *frames_NTHWC.shape[2:])
     return resize(seen_XHWC, size_hw).reshape(len(frames_NTHWC), len(chosen), *size_hw, 3)

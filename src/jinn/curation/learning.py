@@ -97,7 +97,7 @@ def train_classifier(
     show("reading clips", len(clips), len(clips))
     seen_NTHWC = np.stack(seen)
     classifier = _fit(seen_NTHWC[~held_N], good_N[~held_N], config, epochs, learning_rate, seed, device, show)
-    scores_N = classifier.score(seen_NTHWC[held_N])
+    scores_N = classifier.score_seen(seen_NTHWC[held_N])
     held = measure(scores_N, good_N[held_N], films_N[held_N], precision, int((~held_N).sum()), seed)
     return classifier.with_confidence(held.confidence), held
 
@@ -165,30 +165,31 @@ def measure(
 ) -> Held:
     """What the rule reaches on held-out clips, given their scores, whether they are good, and their films."""
     confidence, reaches = choose_confidence(scores_N, good_N, precision)
-    films = np.unique(films_N)
-    counts = np.zeros((len(films), 3))  # of each film: good clips that are kept, all that are kept, good ones
-    for row, film in zip(counts, films, strict=True):
-        own = films_N == film
-        chosen = confidence if own.all() else choose_confidence(scores_N[~own], good_N[~own], precision)[0]
-        kept = scores_N[own] >= chosen
-        row[:] = (kept & good_N[own]).sum(), kept.sum(), good_N[own].sum()
-    draws = np.random.default_rng(seed).integers(len(films), size=(DRAWS, len(films)))
-    drawn = counts[draws].sum(1)
-    total = counts.sum(0)
+    kept_N, films = np.zeros(len(scores_N), bool), np.unique(films_N)
+    for film in films:
+        own_N = films_N == film
+        others_N = own_N if own_N.all() else ~own_N
+        kept_N[own_N] = (
+            scores_N[own_N] >= choose_confidence(scores_N[others_N], good_N[others_N], precision)[0]
+        )
+    fractions = precision_and_recall(kept_N, good_N, films_N, seed)
+    return Held(*fractions, confidence, reaches, len(scores_N), int(good_N.sum()), len(films), trained_on)
+
+
+def precision_and_recall(
+    kept_N: np.ndarray, good_N: np.ndarray, films_N: np.ndarray, seed: int
+) -> tuple[Fraction, Fraction]:
+    """How many of the clips that are kept are good, and how many of the good ones are kept."""
+    counts_N3 = np.stack([kept_N & good_N, kept_N, good_N], 1)
+    counts_F3 = np.stack([counts_N3[films_N == film].sum(0) for film in np.unique(films_N)])
+    draws_DF = np.random.default_rng(seed).integers(len(counts_F3), size=(DRAWS, len(counts_F3)))
+    drawn_D3, total_3 = counts_F3[draws_DF].sum(1), counts_F3.sum(0)
 
     def fraction(of: int) -> Fraction:
-        with np.errstate(invalid="ignore"):
-            value, many = total[0] / total[of], drawn[:, 0] / drawn[:, of]
-        low, high = np.nanquantile(many, [0.025, 0.975]) if np.isfinite(many).any() else (np.nan, np.nan)
-        return Fraction(float(value), float(low), float(high))
+        if not total_3[of]:
+            return Fraction(np.nan, np.nan, np.nan)
+        some_D = drawn_D3[drawn_D3[:, of] > 0]
+        low, high = np.quantile(some_D[:, 0] / some_D[:, of], [0.025, 0.975])
+        return Fraction(float(total_3[0] / total_3[of]), float(low), float(high))
 
-    return Held(
-        fraction(1),
-        fraction(2),
-        confidence,
-        reaches,
-        len(scores_N),
-        int(good_N.sum()),
-        len(films),
-        trained_on,
-    )
+    return fraction(1), fraction(2)
