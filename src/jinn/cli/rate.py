@@ -29,7 +29,7 @@ def rate(
     browser: bool = True,
     device: str = DEVICE,
 ) -> None:
-    """Rate the clips of a curation in the browser, and train a classifier on the ratings.
+    """Rate clips of videos, and train a classifier on that.
 
     Args:
         folder: Folder of a curation, made by jinn curate. Ratings are added to its ratings.jsonl.
