@@ -24,7 +24,20 @@ from jinn.files import read_tensors
 from jinn.world.folder import BUILT_IN
 from jinn.world.world import World
 
-COMMANDS = ("play", "publish", "data", "record", "train", "plan", "eval", "label", "teach", "export", "info")
+COMMANDS = (
+    "play",
+    "publish",
+    "rate",
+    "data",
+    "record",
+    "train",
+    "plan",
+    "eval",
+    "label",
+    "teach",
+    "export",
+    "info",
+)
 
 
 def help_of(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:

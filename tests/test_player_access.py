@@ -18,8 +18,8 @@ from websockets.sync.client import connect
 from helpers_player import PATIENCE, Player
 from jinn.errors import JinnError
 from jinn.player.api import create_app
-from jinn.player.auth import Auth
 from jinn.player.server import running
+from jinn.web.auth import Auth
 from jinn.world.world import World
 
 pytest_plugins = ["helpers_player"]
@@ -154,7 +154,7 @@ def test_pages_of_other_sites_may_only_link_here() -> None:
 def test_other_pages_may_not_play(address: str, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         assert "may not use this server" in refused(address, origin="http://elsewhere.example")
-    [told] = [record.getMessage() for record in caplog.records if record.name == "jinn.player.auth"]
+    [told] = [record.getMessage() for record in caplog.records if record.name == "jinn.web.auth"]
     assert "start jinn with --allow-host elsewhere.example" in told  # once, where the server runs
     assert "may not use this server" in refused(address, origin="http://[")
     with Player(address, origin=address) as player:

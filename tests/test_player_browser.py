@@ -20,9 +20,9 @@ from helpers_browser import (
     until,
 )
 from jinn.player.api import create_app
-from jinn.player.film import encode_film
 from jinn.player.server import running
 from jinn.player.text import TextToImage
+from jinn.web.film import encode_film
 from jinn.world.keys import Key
 from jinn.world.world import World
 

@@ -26,10 +26,10 @@ from jinn.contracts import JinnError
 from jinn.player import api
 from jinn.player.api import create_app
 from jinn.player.decoders import Decoders
-from jinn.player.film import FilmFormat, encode_film
 from jinn.player.pictures import palette, read_picture, read_pictures
 from jinn.player.protocol import FrameKind, Limits
 from jinn.player.server import running
+from jinn.web.film import FilmFormat, encode_film
 from jinn.world.world import World
 
 pytest_plugins = ["helpers_player"]

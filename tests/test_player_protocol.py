@@ -112,6 +112,6 @@ def test_the_header_of_a_frame_is_these_24_bytes() -> None:
 
 
 def test_a_client_needs_neither_torch_nor_a_web_server() -> None:
-    program = "import sys, jinn.player, jinn.player.client, jinn.player.film; print(*sys.modules)"
+    program = "import sys, jinn.player, jinn.player.client, jinn.web.film; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"torch", "starlette", "uvicorn"} & set(run.stdout.split())

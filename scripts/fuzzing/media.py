@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from fuzzing.files import Files, check
-from jinn.player.film import encode_film
 from jinn.player.pictures import read_pictures
+from jinn.web.film import encode_film
 
 SIZE_HW = (32, 32)  # of the frames that pictures become
 FRAMES = 24  # of a film

@@ -30,6 +30,7 @@ from jinn.cli.label import label
 from jinn.cli.plan import plan
 from jinn.cli.play import play
 from jinn.cli.publish import publish
+from jinn.cli.rate import rate
 from jinn.cli.record import record
 from jinn.cli.teach import teach
 from jinn.cli.train import train
@@ -41,6 +42,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "play": (play, "play"),
     "publish": (publish, "play"),
     "curate": (curate, "curate"),
+    "rate": (rate, "all"),
     "data": (data, "video"),
     "record": (record, "play"),
     "train": (train, "train"),

@@ -62,12 +62,12 @@ def play(
             graph, which is made the first time that a world is played.
         device: Device to play on, such as cpu or cuda.
     """
-    from jinn.player.auth import check_access
     from jinn.player.beside import real_game
     from jinn.player.gallery import gallery
     from jinn.player.pictures import read_picture
     from jinn.player.server import serve
     from jinn.player.text import TextToImage
+    from jinn.web.auth import check_access
 
     # These now: loading may take minutes.
     check_access(token, allow_host)

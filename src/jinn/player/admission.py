@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -11,16 +10,15 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
-
 from jinn.errors import JinnError
 from jinn.player.protocol import Limits
+from jinn.web.answers import refuse, tell
 
 if TYPE_CHECKING:
     from jinn.player.session import Session
 
-# Codes with which a WebSocket is closed. 4000 and above are an application's own.
-TRY_AGAIN_LATER, IDLE = 1013, 4000
+# A code with which a WebSocket is closed: 4000 and above are an application's own.
+IDLE = 4000
 
 
 @dataclass(eq=False)
@@ -107,23 +105,3 @@ class MessageRate:
         early = max(0.0, self.due - now)
         self.flooding = 0.0 if self.due < now - self.burst_seconds / 2 else self.flooding + early
         return early
-
-
-async def refuse(socket: WebSocket, sentence: str, code: int = TRY_AGAIN_LATER) -> None:
-    """Send an error and close."""
-    with suppress(WebSocketDisconnect, RuntimeError):
-        await tell(socket, "error", message=sentence)
-        await socket.close(code)
-
-
-async def tell(socket: WebSocket, type: str, **fields: str | int) -> None:
-    """Send a JSON message."""
-    await send(socket, json.dumps({"type": type, **fields}))
-
-
-async def send(socket: WebSocket, message: str | bytes) -> None:
-    """Send text or bytes; a socket that is closed already counts as one that the client has left."""
-    try:
-        await (socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message))
-    except RuntimeError as error:  # what Starlette raises then
-        raise WebSocketDisconnect(1006) from error

@@ -29,16 +29,16 @@ from torch import Tensor
 
 from jinn.errors import JinnError
 from jinn.files import weights_hash
-from jinn.player.admission import refuse
-from jinn.player.auth import Auth, check_access
 from jinn.player.beside import RealGame, play_beside
 from jinn.player.decoders import Decoders
-from jinn.player.film import MEDIA_TYPE, FilmFormat, encode_film
 from jinn.player.gallery import GalleryWorld, LazyShared
 from jinn.player.pictures import fit_picture, palette, to_png
 from jinn.player.protocol import Limits
 from jinn.player.session import INTERNAL_ERROR, NO_TEXT_MODEL, SAMPLING, Session
 from jinn.player.shared import Shared, TextToImage
+from jinn.web.answers import read_body, refusal, refuse
+from jinn.web.auth import Auth, check_access
+from jinn.web.film import MEDIA_TYPE, FilmFormat, encode_film
 from jinn.world.world import World
 
 T = TypeVar("T")
@@ -265,21 +265,6 @@ async def unknown(request: Request, error: Exception) -> Response:
 async def failed(request: Request, error: Exception) -> Response:
     """The answer where a world cannot be loaded."""
     return refusal(500, str(error))
-
-
-async def read_body(request: Request, max_bytes: int) -> bytearray:
-    """The body of a request; empty if it is larger than the limit."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > max_bytes:
-            return bytearray()
-    return body
-
-
-def refusal(status: int, sentence: str) -> Response:
-    """An error as this server's addresses report it."""
-    return JSONResponse({"error": sentence}, status)
 
 
 async def get_card(request: Request) -> Response:

@@ -18,8 +18,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from jinn.data.games import Games, open_games
 from jinn.data.images import Fit, resize
 from jinn.errors import JinnError
-from jinn.player.admission import MessageRate, refuse, send, tell
+from jinn.player.admission import MessageRate
 from jinn.player.shared import IDLE_NAMES, Shared, buttons
+from jinn.web.answers import refuse, send, tell
 from jinn.world.world import World
 
 NOBODY_PLAYS = "the real game runs only beside a world that you play: open its page once"

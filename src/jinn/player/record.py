@@ -29,10 +29,10 @@ from jinn.data.images import resize
 from jinn.data.ingest import level_name
 from jinn.data.writer import StoreWriter
 from jinn.errors import JinnError
-from jinn.player.admission import refuse
 from jinn.player.api import STATIC
-from jinn.player.auth import Auth
 from jinn.player.shared import IDLE_NAMES
+from jinn.web.answers import refuse
+from jinn.web.auth import Auth
 
 MIN_FRAMES = 2  # a shorter episode shows no action
 

@@ -23,11 +23,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jinn.errors import JinnError
 from jinn.player.api import create_app
-from jinn.player.auth import is_loopback
 from jinn.player.beside import RealGame
 from jinn.player.gallery import GalleryWorld
 from jinn.player.protocol import DEFAULT_LIMITS, Limits
 from jinn.player.shared import TextToImage
+from jinn.web.auth import is_loopback
 from jinn.world.world import World
 
 USUAL_PORT = 7860

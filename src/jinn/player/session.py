@@ -20,12 +20,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from torch import Tensor
 
 from jinn.errors import JinnError
-from jinn.player.admission import MessageRate, refuse, send, tell
+from jinn.player.admission import MessageRate
 from jinn.player.control import RolloutControl
 from jinn.player.history import History
 from jinn.player.protocol import NO_ACTION, FrameHeader, FrameKind, Message, parse
 from jinn.player.scheduler import Frame, ModelError
 from jinn.player.shared import Shared
+from jinn.web.answers import refuse, send, tell
 
 SAMPLING = ("steps", "temperature", "doubt")  # the values of `SamplingConfig` that players may set
 POLICY_VIOLATION, INTERNAL_ERROR = 1008, 1011  # codes with which a WebSocket is closed

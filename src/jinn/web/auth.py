@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from jinn.errors import JinnError
-from jinn.player.admission import refuse
+from jinn.web.answers import refuse
 
 log = logging.getLogger(__name__)
 
