@@ -22,9 +22,8 @@ SIZE_HW, RATE = (360, 640), 30
 PAPER_CLIPS = 55_000_000
 NOTE = (
     "Curating H.264 videos of 640 x 360 at 30 pictures a second (`jinn curate`, clips of {clip:g} seconds at 10 FPS). "
-    "Stages: seconds of video a second of one core, by the time on the processor, medians of {films} videos; the "
-    "core-hours are those of the paper's 55M clips of 16 seconds at this rate. Workers: seconds of video a second on "
-    "the clock, Ray being started."
+    "Stages: seconds of video a second of one core, by the time on the processor (videos: {films}); the "
+    "core-hours are those of the paper's 55M clips of 16 seconds at this rate."
 )
 
 
@@ -48,6 +47,8 @@ def main() -> None:
             rows.append(by_ray(Path(folder), workers, config, args.films * args.seconds))
             print(rows[-1], flush=True)
     note = NOTE.format(clip=args.clip_seconds, films=args.films)
+    if args.workers:
+        note += " Ray: seconds of video a second on the clock, once it has started."
     save("curation", rows, note=note, folder=args.out)
 
 
