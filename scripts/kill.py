@@ -54,9 +54,9 @@ COMMANDS: dict[Name, str] = {
     "data": "data synthetic:game --size 32 32 --frames 35000 --out store",
     "train": f"train ../base/store --out run {TRAIN}",
     "ranks": f"train ../base/store --out run {TRAIN}",
-    "eval": f"eval world ../base/other --out report {EVAL}",
-    "export": "export world --start",
-    "publish": "publish world --out site --anyway --runtime ../base/runtime",
+    "eval": f"eval dream ../base/other --out report {EVAL}",
+    "export": "export dream --start",
+    "publish": "publish dream --out site --anyway --runtime ../base/runtime",
 }
 PRELOADED = """
     jinn.cli jinn.data.ingest jinn.evaluation.suite jinn.evaluation.report jinn.player.publish jinn.world.export
@@ -164,7 +164,8 @@ def fresh(folder: Path, name: str) -> Path:
     shutil.rmtree(place, ignore_errors=True)
     (place / "tmp").mkdir(parents=True)
     if (folder / "base" / "run").exists():
-        shutil.copytree(folder / "base" / "run" / "world", place / "world")
+        # One called "world" would have the name of the place.
+        shutil.copytree(folder / "base" / "run" / "world", place / "dream")
     return place
 
 
@@ -268,7 +269,7 @@ def half(place: Path, whole: Path, wanted: dict[str, str]) -> Iterator[str]:
         if shapes[0] != shapes[1]:
             yield "the world has other weights"
     for path, found in contents(place).items():
-        if path.startswith(("world/", "report/report", "site/")) and wanted.get(path, found) != found:
+        if path.startswith(("dream/", "report/report", "site/")) and wanted.get(path, found) != found:
             yield f"{path} is neither missing nor whole"
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from helpers_video import save
 from jinn.cli import main
+from jinn.curation.classifier import Classifier, ClassifierConfig
 from jinn.curation.clip import read_clips
 from jinn.curation.cluster import mapped, started
 from jinn.curation.pipeline import curate
@@ -121,7 +123,9 @@ def test_a_curation_that_was_stopped_goes_on(whole: Path, films: Path, tmp_path:
     assert (stopped / "clips.parquet").read_bytes() == (whole / "clips.parquet").read_bytes()
 
 
-def test_a_classifier_is_asked_about_what_the_rules_keep(whole: Path, films: Path, tmp_path: Path) -> None:
+def test_a_classifier_is_asked_about_what_the_rules_keep(
+    whole: Path, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def red(frames_NTHWC: np.ndarray) -> np.ndarray:
         """Whether it is the first shot: red is its strongest colour."""
         assert frames_NTHWC.shape[1:] == (20, 90, 160, 3)
@@ -134,6 +138,15 @@ def test_a_classifier_is_asked_about_what_the_rules_keep(whole: Path, films: Pat
     assert [row.score for row in rows[:4]] == [0.9, 0.9, 0.1, None]
     assert summary.kept == 2
     assert Counter(row.reason for row in rows)["the classifier finds it bad"] == 1
+    unsure = Classifier(ClassifierConfig(width=2, confidence=0.6))
+    torch.nn.init.zeros_(unsure.head.weight)
+    torch.nn.init.zeros_(unsure.head.bias)  # 0.5 for every clip
+    unsure.save(tmp_path / "unsure")
+    command = ["curate", str(films), "--out", str(out), "--clip-seconds", "2"]
+    assert main([*command, "--classifier", str(tmp_path / "unsure")]) == 0
+    assert "0 clips are kept" in capsys.readouterr().out
+    assert main([*command, "--classifier", str(tmp_path / "none")]) == 2
+    assert "jinn rate --train" in capsys.readouterr().err
 
 
 def test_what_a_process_dies_of_is_missing_and_nothing_else(ray: None) -> None:

@@ -31,6 +31,7 @@ def curate(
     black: float = 0.1,
     letterbox: float = 0.1,
     overlay: float = 0.4,
+    classifier: Path | None = None,
     workers: int | None = None,
     ray_address: str | None = None,
 ) -> None:
@@ -50,9 +51,11 @@ def curate(
         black: Fraction of the frames that may be black.
         letterbox: Fraction of the picture that black bars may take.
         overlay: Fraction of the picture that a still frame around the game may take.
+        classifier: Folder of a classifier that jinn rate --train has made. What it finds bad is left out.
         workers: Processes on this machine. The default is one for each CPU.
         ray_address: A Ray cluster to work on, such as HEAD:6379 or auto; its machines see the videos at the same paths.
     """
+    from jinn.curation.classifier import Classifier
     from jinn.curation.pipeline import curate as run
     from jinn.curation.probe import Keywords
     from jinn.curation.rules import Rules
@@ -63,9 +66,11 @@ def curate(
     if given and not keywords:
         raise JinnError("lists of words are for --keywords: give it too, or leave them out")
     config = ScanConfig(clip_seconds, fps, Keywords(**given) if keywords else None)
-    rules = Rules(motion, black, letterbox, overlay)
+    judge = Classifier.load(classifier) if classifier else None
+    rules = Rules(motion, black, letterbox, overlay, judge.config.confidence if judge else 0.5)
+    score = judge.score if judge else None
     with progress() as show:
-        summary = run(sources, out, config, rules, None, ray_address, workers, partial(show, "looking"))
+        summary = run(sources, out, config, rules, score, ray_address, workers, partial(show, "looking"))
     tell(out, summary)
 
 

@@ -102,7 +102,8 @@ def curate(
             installed()
         with started(address, workers) if lacking or score else nullcontext():
             _scan_all(lacking, config, journal, summary, progress)
-            rows = decide(journal.rows(), rules)
+            # What an earlier call's classifier found does not count.
+            rows = decide([dataclasses.replace(row, score=None) for row in journal.rows()], rules)
             if score:
                 rows = decide(_scored(rows, score, progress), rules)
         write_clips(out, rows)
