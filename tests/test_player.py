@@ -58,7 +58,7 @@ def test_the_server_describes_the_world(address: str, world: World) -> None:
     names = """name id about actions legend idle height width fit fps fps_range sampling steps_range temperature_range
         doubt_range buttons window prompts palette max_upload_bytes max_clip_frames max_what_if_frames
         max_film_frames"""
-    assert set(told) == {*names.split(), "max_text", "text", "text_why_not"}
+    assert set(told) == {*names.split(), "max_text", "real_game", "text", "text_why_not"}
 
 
 def test_prompts_are_lossless(address: str, world: World) -> None:
