@@ -162,7 +162,7 @@ def test_play_serves_all_built_in_worlds_or_those_that_are_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     served: list[str] = []
-    monkeypatch.setattr(server, "serve", lambda entries, **_: served.extend(entry.name for entry in entries))
+    monkeypatch.setattr(server, "serve", lambda entries, *_: served.extend(entry.name for entry in entries))
     monkeypatch.setattr(folder, "BUILT_IN", tmp_path)
     assert main(["play"]) == 2
     assert "no world is built in" in capsys.readouterr().err
