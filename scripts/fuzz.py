@@ -41,9 +41,8 @@ from jinn.errors import JinnError
 
 SECONDS = 10.0  # of a processor for one input
 HANG_SECONDS = 120.0  # until an answer comes; beyond them the process is killed
-MEGABYTES = (
-    768  # by which the memory of the process may grow while it reads an input, as an upload on a server
-)
+# By which the memory of the process may grow while it reads an input, as an upload on a server.
+MEGABYTES = 768
 HARD_MEGABYTES = 4096  # of address space: to ask for more fails, as on a machine without more
 MAX_SENTENCE = 600  # characters of a message
 

@@ -31,10 +31,8 @@ from jinn.web.film import encode_film
 STATIC = Path(__file__).parent / "static"
 MAX_BYTES = 2**16  # of a request: names of some thousand clips
 AHEAD = 2  # clips that the page is told of: the one to rate, and one to load meanwhile
-FPS, SIZE_HW = (
-    10.0,
-    (180, 320),
-)  # of the clips that people see: the classifier's rate, and twice its pictures' sides
+# Of the clips that people see: the classifier's rate, and twice the sides of its pictures.
+FPS, SIZE_HW = 10.0, (180, 320)
 FILMS = 32  # that are kept in memory
 
 

@@ -20,10 +20,8 @@ from jinn.data.images import resize
 
 NETWORK_HW = (27, 48)  # the size of the frames that the network sees
 THRESHOLD = 0.3  # of its probability; its authors' 0.5 misses cuts at 10 frames a second
-WINDOW, MARGIN = (
-    250,
-    25,
-)  # frames that it sees at once, and those at both ends that only help to judge the others
+WINDOW = 250  # frames that it sees at once
+MARGIN = 25  # those at both ends of them, which only help to judge the others
 
 
 def cut_scores(frames_THWC: np.ndarray) -> np.ndarray:
