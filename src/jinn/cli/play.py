@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tyro
 
@@ -19,9 +18,6 @@ from jinn.training.folder import is_run, what_is_learned
 from jinn.world.backends import BackendName
 from jinn.world.folder import built_in_worlds
 from jinn.world.world import World
-
-if TYPE_CHECKING:
-    from jinn.player.beside import RealGame
 
 # Parameters of the largest world whose graph is made without being asked for.
 LARGEST = 50_000_000
@@ -66,6 +62,7 @@ def play(
             graph, which is made the first time that a world is played.
         device: Device to play on, such as cpu or cuda.
     """
+    from jinn.player.beside import real_game
     from jinn.player.gallery import gallery
     from jinn.player.pictures import read_picture
     from jinn.player.server import serve
@@ -77,26 +74,23 @@ def play(
     tell_progress(worlds)
     text_to_image = TextToImage(text, device) if text else None
     first, *others = gallery(worlds or built_in_worlds(), partial(load, device=device, backend=backend))
+    check_beside(beside, env, len(others) + 1)
     loaded = first.load()  # now, so that a mistake is told here and not on the page
-    game = game_beside(beside, env, loaded, len(others) + 1)
     picture = read_picture(prompt.read_bytes(), None) if prompt else None
     serve(
         [replace(first, load=lambda: loaded), *others], host, port, picture, browser, token, players, text_to_image,
-        allow_host, game,
+        allow_host, real_game(with_options(beside, env), loaded) if beside else None,
     )  # fmt: skip
     if text_to_image is not None:
         text_to_image.close()
 
 
-def game_beside(beside: str | None, env: Sequence[str], world: World, worlds: int) -> RealGame | None:
-    """The real game that a command names, if it does; `JinnError` if it cannot be played beside its worlds."""
-    from jinn.player.beside import real_game
-
+def check_beside(beside: str | None, env: Sequence[str], worlds: int) -> None:
+    """Raise `JinnError` if a real game, or an option of it, does not go with the other arguments."""
     if env and not beside:
         raise JinnError("--env is an option of the real game: name that with --beside")
     if beside and worlds > 1:
         raise JinnError("a real game belongs to one world: name that world")
-    return real_game(with_options(beside, env), world) if beside else None
 
 
 def tell_progress(worlds: Sequence[str]) -> None:
