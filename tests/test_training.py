@@ -66,10 +66,10 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
 
 @pytest.mark.slow
 def test_the_sprite_stays_whole_whatever_is_pressed(trained: tuple[World, Path]) -> None:
-    """150 frames under every constant action and under random ones: most sprites run into a wall and stay there."""
+    """300 frames under every constant action and under random ones: most sprites run into a wall and stay there."""
     world = trained[0]
     prompts_PTHWC = torch.stack([torch.from_numpy(game_rollout(seed, 1)[0]) for seed in range(2000, 2004)])
-    actions_BT = long_actions(world.num_actions, 4 * world.num_actions, 150, seed=0)
+    actions_BT = long_actions(world.num_actions, 4 * world.num_actions, 300, seed=0)
     actions_BT[4 * world.num_actions :] = torch.arange(world.num_actions).repeat_interleave(4).unsqueeze(1)
     state, frame_BHWC = world.reset(prompts_PTHWC.repeat(2 * world.num_actions, 1, 1, 1, 1))
     for actions_B in actions_BT.unbind(1):
