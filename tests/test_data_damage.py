@@ -136,6 +136,40 @@ def flipped(path: Path, out: Path) -> None:
     out.write_bytes(content)
 
 
+def zeroed(path: Path, out: Path) -> None:
+    """Half of a picture is zeros, as where a disk could not be read."""
+    content = bytearray(path.read_bytes())
+    all_places = places(path)
+    place = max(range(55, 65), key=lambda number: all_places[number][1])
+    begin, end = all_places[place][0] + all_places[place][1] // 2, sum(all_places[place])
+    content[begin:end] = bytes(end - begin)
+    out.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx265", {"x265-params": "log-level=none:keyint=25"}),
+        ("a.webm", "libvpx-vp9", {"g": "25", "deadline": "realtime", "cpu-used": "8", "b": "2M"}),
+        ("a.webm", "libvpx", {"g": "25", "deadline": "realtime", "cpu-used": "8", "b": "2M"}),
+        ("a.avi", "mpeg4", {"g": "25", "b": "2M"}),
+    ],
+)
+def test_a_hole_of_zeros_is_found(name: str, codec: str, options: dict[str, str], tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
+    pictures = [np.concatenate([numbered(i, 128)[:64], np.roll(noise, i, 1)]) for i in range(120)]
+    zeroed(save(tmp_path / name, pictures, codec=codec, codec_options=options), tmp_path / f"damaged-{name}")
+    said: list[str] = []
+    clips: dict[int, list[int]] = {}
+    for clip, chunk in read_film(tmp_path / f"damaged-{name}", 30, (128, 128), said.append):
+        clips.setdefault(clip, []).extend(numbers(chunk[:, :64]))
+    first, second = clips.values()
+    assert first == list(range(first[-1] + 1))
+    assert second == list(range(second[0], 120))
+    assert 40 < first[-1] < second[0] <= 100
+    assert ["seconds are missing" in text for text in said] == [True]
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "params"), [("a.mp4", lost, ""), ("a.ts", holed, ""), ("a.mp4", flipped, ":hash=1")]
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,15 @@ def test_the_environment_checker_of_gymnasium_passes(world: World) -> None:
     env.reset(seed=0)
     assert np.array_equal(env.render(), env.step(1)[0]) is False
     assert env.render().shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "imports", ["import gymnasium", "import jinn, gymnasium", "import gymnasium, jinn", "import jinn.env"]
+)
+def test_gymnasium_knows_the_environment_whatever_was_imported_first(imports: str) -> None:
+    script = f"{imports}; import gymnasium; gymnasium.make('jinn:jinn/World-v0', world='nowhere')"
+    process = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True)
+    assert "there is no world at 'nowhere'" in process.stderr
 
 
 def test_the_environment_plays_the_worlds_frames(world: World) -> None:

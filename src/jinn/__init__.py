@@ -1,6 +1,11 @@
 """jinn learns playable worlds from video. See README.md and ARCHITECTURE.md."""
 
 import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from jinn.errors import JinnError
@@ -30,6 +35,32 @@ def register_environment() -> None:
     register(ENVIRONMENT, "jinn.env:WorldEnv", vector_entry_point="jinn.env:WorldVectorEnv")
 
 
-# As for gymnasium.make("jinn:jinn/World-v0"); Gymnasium is not imported for nothing.
-if "gymnasium.envs.registration" in sys.modules:
+class _AfterGymnasium(MetaPathFinder):
+    """Registers the environment as soon as Gymnasium is imported, which is slow, so that jinn need not import it."""
+
+    REGISTRY = "gymnasium.envs.registration"
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Where the registry lies, with a loader that goes on to `register_environment`."""
+        if fullname != self.REGISTRY:
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec and spec.loader:
+            load = spec.loader.exec_module
+
+            def load_and_register(module: ModuleType) -> None:
+                load(module)
+                register_environment()
+
+            spec.loader.exec_module = load_and_register  # type: ignore[method-assign]
+        return spec
+
+
+# gymnasium.make("jinn:jinn/World-v0") works, whichever was imported first.
+if _AfterGymnasium.REGISTRY in sys.modules:
     register_environment()
+else:
+    sys.meta_path.insert(0, _AfterGymnasium())

@@ -26,7 +26,6 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from jinn import ENVIRONMENT, register_environment
 from jinn.contracts import JinnError, as_actions, as_frames, as_integers, as_seeds, describe
 from jinn.data.clips import ClipSampler
 from jinn.data.store import FrameStore
@@ -334,8 +333,6 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         return frames[0] if frames else None
 
 
-if ENVIRONMENT not in gymnasium.registry:
-    register_environment()
 if hasattr(os, "register_at_fork"):
     # OpenMP's threads do not survive a fork, and a child that waits for them hangs: it computes on its only thread.
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

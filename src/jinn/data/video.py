@@ -26,6 +26,10 @@ SEEK_EARLY = 1.0  # seconds
 LOOK_AHEAD = 64  # packets of a track by which it is judged before it is decoded
 # Formats that FFmpeg can open but that are no videos: pictures, text as pictures, and lists of other files.
 NOT_VIDEO = {"image2", "tty", "bin", "xbin", "adf", "idf", "hls", "dash", "concat", "sdp", "lavfi"}
+# Where a disk or a download failed, a file has zeros, which these decoders take for a part of the picture. What an
+# encoder writes is dense, and never has so many of them.
+BLIND_TO_ZEROS = {"hevc", "vp8", "vp9"}
+HOLE = bytes(64)
 
 
 class VideoError(JinnError):
@@ -40,6 +44,7 @@ class _Track:
     packets: Iterator[Any]  # of all tracks; an exception stands for a damaged place
     usual: float  # seconds from one picture to the next, as a rule
     is_mistimed: bool  # pictures change their order, but the times of their packets do not
+    is_blind_to_zeros: bool  # the decoder takes a hole of zeros for pictures
     others: int  # number of tracks with films that are not read
     begin: float  # when the first picture is displayed, seconds by the film's clock
     end: float = 0.0  # when the last picture ends, seconds by the film's clock
@@ -192,7 +197,10 @@ def _choose_track(container: Any, fps: float) -> _Track:
     reorders = bool(stream.codec_context.has_b_frames)
     begin = float(min((time for packet in own if not packet.is_discard and (time := _time(packet)) is not None),
                       default=0) * stream.time_base)  # fmt: skip
-    return _Track(stream, chain(head, packets), usual, is_ordered and reorders, max(0, len(films) - 1), begin)
+    return _Track(
+        stream, chain(head, packets), usual, is_mistimed=is_ordered and reorders,
+        is_blind_to_zeros=stream.codec_context.name in BLIND_TO_ZEROS, others=max(0, len(films) - 1), begin=begin,
+    )  # fmt: skip
 
 
 def _packets(container: Any, streams: list[Any]) -> Iterator[Any]:
@@ -232,7 +240,8 @@ def _decode(track: _Track) -> Iterator[Shown]:
             if packet.size and not packet.is_discard and (time := _time(packet)) is not None:
                 heapq.heappush(times, time)
             has_key |= packet.is_keyframe
-            if packet.is_corrupt:  # as the container says, such as MPEG-TS by its counters
+            # The container may say so itself, as MPEG-TS does by its counters.
+            if packet.is_corrupt or (track.is_blind_to_zeros and HOLE in bytes(packet)):
                 error, has_key = VideoError("a part of the file is damaged"), False
             try:
                 frames = packet.decode()

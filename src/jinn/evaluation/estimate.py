@@ -87,7 +87,8 @@ def clip_samples(records: Records) -> dict[str, np.ndarray]:
     if moving_B.any():
         for name in [name for name in samples if f"{name}/{HIGH_MOTION}" in METRICS]:
             samples[f"{name}/{HIGH_MOTION}"] = samples[name][moving_B]
-    return samples
+    # Records that were cached come back in another order than those that were just measured.
+    return {name: samples[name] for name in METRICS if name in samples}
 
 
 def estimate_means(
