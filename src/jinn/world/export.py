@@ -219,7 +219,14 @@ def quantize(folded: Path) -> Path:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    graph = onnx.load(folded).graph
+    model = onnx.load(folded)
+    graph = model.graph
+    for node in graph.node:
+        if node.op_type == "Gelu":
+            # Twice as fast, and off by 0.0005 at most: a tenth of what rounding to 8 bits costs right behind it.
+            del node.attribute[:]
+            node.attribute.append(onnx.helper.make_attribute("approximate", "tanh"))
+    onnx.save(model, folded)
     ranks = {constant.name: len(constant.dims) for constant in graph.initializer}
     # Constants that are not matrices are no weights, such as a rotation; ONNX Runtime has no 8-bit product of them.
     others = [

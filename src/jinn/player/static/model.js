@@ -33,6 +33,7 @@ export async function loadModel(world, site, page, onProgress) {
   const part = (name) => model.subarray(...world.model.parts[name]);
   const create = (name) => runtime.InferenceSession.create(part(name), {
     externalData: [{ path: WEIGHTS, data: part("weights") }],
+    graphOptimizationLevel: "disabled", // `jinn publish` has done it
     extra: { session: { "intra_op.allow_spinning": "0" } }, // threads that wait leave their cores to the page
   });
   return new Model(world, runtime.Tensor, create);
