@@ -33,6 +33,11 @@ def main() -> None:
     parser.add_argument("world", help="name or folder of a world, or the folder of a run")
     parser.add_argument("store", type=Path, help="frame store whose videos the world was not trained on")
     parser.add_argument("--settings", nargs="+", required=True, help="STEPS:TEMPERATURE[:DOUBT]")
+    parser.add_argument(
+        "--random-tokens",
+        type=int,
+        help="tokens that a first step reveals at random places; default: the world's",
+    )
     parser.add_argument("--rollouts", type=int, default=8, help="number of roll-outs of each kind")
     parser.add_argument("--frames", type=int, default=300, help="frames of a roll-out")
     parser.add_argument("--sheets", type=Path, help="folder for a picture of each setting's roll-outs")
@@ -48,7 +53,10 @@ def main() -> None:
     )
     print("|---" * (1 + 2 * len(ends)) + "|", flush=True)
     for setting in options.settings:
-        sampling = sampling_of(setting, world.config.sampling)
+        own = world.config.sampling
+        if options.random_tokens is not None:
+            own = replace(own, random_tokens=options.random_tokens)
+        sampling = sampling_of(setting, own)
         frames_BTHWC = roll_out(world, sampling, prompts_BHWC, actions_BT, options.seed)
         cells = " | ".join(row(typical, prompts_BHWC, frames_BTHWC))
         print(f"| {setting} | {cells} |", flush=True)

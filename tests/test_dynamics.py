@@ -100,10 +100,12 @@ def test_a_self_rollout_feeds_back_sampled_tokens(kind: str) -> None:
 
         def sample(
             tokens_BN: Tensor,
-            uniform_BNQ: Tensor,
+            drawn_BR: Tensor,
+            uniform_BRQ: Tensor,
             predicted: Callable[[Tensor], Tensor] = predicted,
         ) -> tuple[Tensor, Tensor]:
-            return model.digits.sample(predicted(tokens_BN), uniform_BNQ, 0.0)
+            x_BRD = torch.take_along_dim(predicted(tokens_BN), drawn_BR.unsqueeze(-1), dim=1)
+            return model.digits.sample(x_BRD, uniform_BRQ, 0.0)
 
         x_BND = predicted(torch.full_like(tokens[:, 0], model.mask_token))
         nll.append(model.digits.nll(x_BND.flatten(0, 1), tokens[:, t].flatten())[0].mean())

@@ -33,11 +33,14 @@ def test_every_step_unmasks_a_token_and_the_last_all(steps: int, tokens: int, sc
 
 def sampler(
     logits: Callable[[Tensor], Tensor], temperature: float
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Tokens of one digit, sampled from these logits: the first argument of `fill`."""
-    return lambda tokens_BN, uniform_BNQ: sample_categorical(
-        logits(tokens_BN), uniform_BNQ[..., 0], temperature
-    )
+
+    def sample(tokens_BN: Tensor, drawn_BR: Tensor, uniform_BRQ: Tensor) -> tuple[Tensor, Tensor]:
+        logits_BRK = torch.take_along_dim(logits(tokens_BN), drawn_BR.unsqueeze(-1), dim=1)
+        return sample_categorical(logits_BRK, uniform_BRQ[..., 0], temperature)
+
+    return sample
 
 
 def test_the_number_of_revealed_tokens_does_not_decrease() -> None:
@@ -113,22 +116,17 @@ def test_the_largest_noise_gives_a_valid_code() -> None:
     assert int(tokens.max()) < 1024
 
 
-def test_the_least_confident_tokens_remain_masked_and_revealed_ones_revealed() -> None:
-    confidence = torch.tensor([[-0.1, -5.0, -0.2, -9.0]])
-    masked = torch.tensor([[True, True, True, False]])
-    still = least_confident(confidence, masked, torch.full((1, 4), 0.5), 0.0, 2)
-    assert still.tolist() == [[False, True, True, False]]
+def test_the_least_confident_tokens_become_masks_again() -> None:
+    confidence = torch.tensor([[-0.1, -5.0, -9.0, -0.2]])
+    still = least_confident(confidence, torch.full((1, 4), 0.5), 0.0, 2)
+    assert sorted(still[0].tolist()) == [1, 2]
     for noise in torch.rand(20, 1, 4, generator=torch.Generator().manual_seed(0)):
-        still = least_confident(confidence, masked, noise, 10.0, 2)
-        assert int(still.sum()) == 2
-        assert not still[0, 3]
+        assert len({*least_confident(confidence, noise, 10.0, 2)[0].tolist()}) == 2
 
 
 def test_gumbel_noise_changes_the_order() -> None:
-    confidence = torch.zeros(1, 16)
-    masked = torch.ones(1, 16, dtype=torch.bool)
     noise = torch.rand(30, 1, 16, generator=torch.Generator().manual_seed(0))
-    kept = {tuple(least_confident(confidence, masked, n, 1.0, 8)[0].tolist()) for n in noise}
+    kept = {tuple(sorted(least_confident(torch.zeros(1, 16), n, 1.0, 8)[0].tolist())) for n in noise}
     assert len(kept) > 20
 
 
@@ -171,3 +169,28 @@ def test_a_fill_of_three_steps_computed_by_hand() -> None:
     filled_BN = fill(sampler(logits, config.temperature), noise_SBNU, 2, config)
     assert asked == [[2, 2, 2, 2], [0, 2, 2, 2], [0, 2, 2, 0]]
     assert filled_BN.tolist() == [[0, 1, 0, 0]]
+
+
+@pytest.mark.parametrize(("steps", "random_tokens"), [(4, 2), (3, 60), (2, 200), (1, 2)])
+def test_the_first_step_reveals_tokens_at_random_places(steps: int, random_tokens: int) -> None:
+    """Whatever their confidence: here that of the first half of the tokens is far higher."""
+    logits_BNK = torch.zeros(50, 64, 3)
+    logits_BNK[:, :32, 1] = 50.0
+    asked: list[torch.Tensor] = []
+
+    def logits(tokens_BN: torch.Tensor) -> torch.Tensor:
+        asked.append(tokens_BN < 3)
+        return logits_BNK
+
+    noise_SBNU = frame_noise(torch.arange(50), torch.zeros(50, dtype=torch.long), steps, 64)
+    config = SamplingConfig(steps, choice_temperature=0.0, random_tokens=random_tokens)
+    filled_BN = fill(sampler(logits, 1.0), noise_SBNU, 3, config)
+    assert (filled_BN < 3).all()
+    assert (filled_BN[:, :32] == 1).all()
+    assert len(asked) == steps
+    if steps > 1:
+        assert (asked[1].sum(1) == min(random_tokens, 63)).all()
+        in_first_half = asked[1][:, :32].sum() / asked[1].sum()
+        assert 0.3 < in_first_half < 0.7
+        # Those that were revealed stay, and each later step reveals more until the last.
+        assert all((later | ~earlier).all() for earlier, later in itertools.pairwise(asked))

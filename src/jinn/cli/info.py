@@ -46,8 +46,9 @@ def sampling_in_words(config: SamplingConfig) -> str:
     doubt = f", doubt {config.doubt:g}" if config.doubt else ""
     if config.steps == 1:
         return f"single-step parallel decoding, {tokens}{doubt}"
+    first = f"{config.random_tokens} tokens at random places first, " if config.random_tokens else ""
     return (
-        f"MaskGIT with {config.steps} steps ({config.schedule} schedule), {tokens}, "
+        f"MaskGIT with {config.steps} steps ({config.schedule} schedule), {first}{tokens}, "
         f"choice temperature {config.choice_temperature:g}{doubt}"
     )
 

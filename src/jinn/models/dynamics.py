@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from jinn.contracts import Generators, to_device, uniform
 from jinn.models.digits import Digits, IndependentDigits
 from jinn.models.embedding import TokenEmbedding
+from jinn.models.maskgit import SamplingConfig, fill
 from jinn.models.patches import position_embedding
 from jinn.models.transformer import KVCache, Loss, STTransformer, TransformerConfig
 
@@ -168,16 +169,34 @@ class Dynamics(nn.Module):
         """The cache after clean frames and the actions between them."""
         return self.transformer.prefill(self.embed(tokens_BTN, actions_BTm1, tokens_BTN))[1]
 
-    def next_frame(self, tokens_BN: Tensor, condition_BND: Tensor, cache: KVCache) -> Tensor:
-        """``x_BND`` of the next frame, some of whose tokens may be masks, for the head `digits`: one MaskGIT step.
+    def next_frame(
+        self,
+        tokens_BN: Tensor,
+        condition_BND: Tensor,
+        cache: KVCache,
+        wanted_BR: Tensor | None = None,
+    ) -> Tensor:
+        """``x_BRD`` of the next frame, some of whose tokens may be masks, for the head `digits`: one MaskGIT step.
 
         Args:
             tokens_BN: as revealed so far.
             condition_BND: from `condition`, the same in all steps of a frame.
             cache: of the frames before.
+            wanted_BR: the positions whose outputs are wanted; None is all of them.
         """
         x_BND = self.token_embed(tokens_BN) + self.position_ND + condition_BND
-        return self.transformer.next_frame(x_BND, cache)[0]
+        return self.transformer.next_frame(x_BND, cache, wanted_BR)[0]
+
+    def sample_frame(
+        self, condition_BND: Tensor, cache: KVCache, noise_SBNU: Tensor, sampling: SamplingConfig
+    ) -> Tensor:
+        """Int64 ``tokens_BN`` of the next frame, by `fill`; arguments as of `next_frame` and `fill`."""
+
+        def sample(tokens_BN: Tensor, drawn_BR: Tensor, uniform_BRQ: Tensor) -> tuple[Tensor, Tensor]:
+            x_BRD = self.next_frame(tokens_BN, condition_BND, cache, drawn_BR)
+            return self.digits.sample(x_BRD, uniform_BRQ, sampling.temperature)
+
+        return fill(sample, noise_SBNU, self.mask_token, sampling)
 
     def commit(self, tokens_BN: Tensor, condition_BND: Tensor, cache: KVCache) -> KVCache:
         """The cache once the frame is complete: the keys and values of its clean tokens join it."""

@@ -17,6 +17,8 @@ from torch import Tensor
 
 Schedule = Literal["cosine", "exponential"]
 
+FEW = 64  # categories whose cumulative distribution is a short sum
+
 
 @dataclass(frozen=True)
 class SamplingConfig:
@@ -29,6 +31,10 @@ class SamplingConfig:
         choice_temperature: of the Gumbel noise on the confidences, which decide the tokens that stay. 0 is
             greedy, which tends to copy the last frame. The noise fades to zero over the steps.
         schedule: how fast a frame is revealed, see `masked_after`. The paper's is the cosine.
+        random_tokens: how many tokens the first step reveals, at random places; with 0, or a single step, there is no
+            such step. Confidences prefer what stays as it was: that is one token, what may come in its place are many,
+            and so a player sticks. A few tokens that are drawn without this preference decide what happens, and the
+            rest follows them (our own idea, docs/research-log.md).
         doubt: about the action, from -1, which exaggerates it, over 0 to 1, which ignores it. Only our own dynamics
             model knows it (`jinn.models.ours.previous_frame`), and only if it was trained with doubt.
     """
@@ -37,6 +43,7 @@ class SamplingConfig:
     temperature: float = 1.0
     choice_temperature: float = 1.0
     schedule: Schedule = "cosine"
+    random_tokens: int = 0
     doubt: float = 0.0
 
     def __post_init__(self) -> None:
@@ -44,10 +51,12 @@ class SamplingConfig:
             raise ValueError(f"doubt is from -1 to 1, got {self.doubt}")
         if not 1 <= self.steps <= 1000 or self.temperature < 0 or self.choice_temperature < 0:
             raise ValueError("sampling needs from 1 to 1000 steps and temperatures of zero or more")
+        if self.random_tokens < 0:
+            raise ValueError(f"random_tokens is zero or more, got {self.random_tokens}")
 
 
 def fill(
-    sample: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    sample: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
     noise_SBNU: Tensor,
     mask_token: int,
     config: SamplingConfig,
@@ -55,8 +64,9 @@ def fill(
     """Sample a frame: start from masks only and reveal the most confident tokens, step by step.
 
     Args:
-        sample: maps ``tokens_BN``, some of which are masks, and the noise of their digits, ``uniform_BNQ``, to a token
-            for each position, ``BN``, and its log-probability.
+        sample: maps ``tokens_BN``, some of which are masks, the positions where tokens are wanted, ``drawn_BR``, and
+            the noise of their digits, ``uniform_BRQ``, to a token for each of these positions, ``BR``, and its
+            log-probability.
         noise_SBNU: uniform, from `frame_noise`; S is at least ``config.steps``.
         mask_token: K, the first number after the codes.
         config: steps, schedule and temperature of the choice.
@@ -65,18 +75,28 @@ def fill(
         int64 ``tokens_BN`` in [0, K).
     """
     B, N = noise_SBNU.shape[1:3]
+    at_random = min(config.random_tokens, N - 1) if config.steps > 1 else 0
+    steps = config.steps - bool(at_random)  # those that are left to the confidences
     tokens_BN = torch.full((B, N), mask_token, device=noise_SBNU.device)
-    masked_BN = torch.ones_like(tokens_BN, dtype=torch.bool)
-    for step in range(config.steps):
-        uniform_BNQ, choice_BN = noise_SBNU[step, ..., :-1], noise_SBNU[step, ..., -1]
-        sampled_BN, confidence_BN = sample(tokens_BN, uniform_BNQ)
-        tokens_BN = torch.where(masked_BN, sampled_BN, tokens_BN)
-        remaining = masked_after(step, config.steps, N, config.schedule)
+    masked_BR = torch.arange(N, device=noise_SBNU.device).expand(B, N)
+    if at_random:
+        noise_BNU, noise_SBNU = noise_SBNU[0], noise_SBNU[1:]
+        order_BN = noise_BNU[..., -1].topk(N, dim=-1).indices  # a random one
+        drawn_BR, masked_BR = order_BN[:, :at_random], order_BN[:, at_random:]
+        uniform_BRQ = torch.take_along_dim(noise_BNU[..., :-1], drawn_BR.unsqueeze(-1), dim=1)
+        sampled_BR, _ = sample(tokens_BN, drawn_BR, uniform_BRQ)
+        tokens_BN = tokens_BN.scatter(1, drawn_BR, sampled_BR)
+    for step in range(steps):
+        noise_BRU = torch.take_along_dim(noise_SBNU[step], masked_BR.unsqueeze(-1), dim=1)
+        uniform_BRQ, choice_BR = noise_BRU[..., :-1], noise_BRU[..., -1]
+        sampled_BR, confidence_BR = sample(tokens_BN, masked_BR, uniform_BRQ)
+        tokens_BN = tokens_BN.scatter(1, masked_BR, sampled_BR)
+        remaining = min(masked_after(step, steps, N, config.schedule), masked_BR.shape[1])
         if remaining == 0:
             break
-        fading = config.choice_temperature * (1 - (step + 1) / config.steps)
-        masked_BN = least_confident(confidence_BN, masked_BN, choice_BN, fading, remaining)
-        tokens_BN = tokens_BN.masked_fill(masked_BN, mask_token)
+        fading = config.choice_temperature * (1 - (step + 1) / steps)
+        masked_BR = masked_BR.gather(1, least_confident(confidence_BR, choice_BR, fading, remaining))
+        tokens_BN = tokens_BN.scatter(1, masked_BR, mask_token)
     return tokens_BN
 
 
@@ -103,6 +123,8 @@ def masked_after(step: int, steps: int, tokens: int, schedule: Schedule = "cosin
 def sample_categorical(logits_BNK: Tensor, uniform_BN: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Sample one category per position by inverting the cumulative distribution.
 
+    Rounding may leave the total a little under 1, so the threshold is a fraction of the actual total.
+
     Args:
         logits_BNK: any float dtype.
         uniform_BN: in [0, 1): one number per position, not K.
@@ -117,20 +139,33 @@ def sample_categorical(logits_BNK: Tensor, uniform_BN: Tensor, temperature: floa
         best = log_BNK.max(-1)
         return best.indices, best.values
     log_BNK = (logits_BNK / temperature).log_softmax(-1)
-    # A cumulative sum over thousands of codes is slow where it runs sequentially. So we first find a group
-    # of codes by the cumulative sum over groups, and then the code inside the group.
-    group = math.isqrt(log_BNK.shape[-1] - 1) + 1
-    padding = -log_BNK.shape[-1] % group
-    probabilities_BNGg = F.pad(log_BNK.exp(), (0, padding)).unflatten(-1, (-1, group))
+    if log_BNK.shape[-1] <= FEW:
+        rising_BNK = log_BNK.exp().cumsum(-1)
+        tokens_BN1 = first_above(rising_BNK, uniform_BN.unsqueeze(-1) * rising_BNK[..., -1:])
+    else:
+        tokens_BN1 = find_in_groups(log_BNK.exp(), uniform_BN.unsqueeze(-1))
+    return tokens_BN1.squeeze(-1), log_BNK.gather(-1, tokens_BN1).squeeze(-1)
+
+
+def find_in_groups(probabilities_BNK: Tensor, uniform_BN1: Tensor) -> Tensor:
+    """Where the cumulative distribution passes a number in [0, 1), for many categories.
+
+    A cumulative sum over thousands of codes is slow where it runs sequentially. So we first find a group of codes by
+    the cumulative sum over groups, and then the code inside the group.
+
+    Returns:
+        int64 ``BN1``.
+    """
+    group = math.isqrt(probabilities_BNK.shape[-1] - 1) + 1
+    padding = -probabilities_BNK.shape[-1] % group
+    probabilities_BNGg = F.pad(probabilities_BNK, (0, padding)).unflatten(-1, (-1, group))
     groups_BNG = probabilities_BNGg.sum(-1).cumsum(-1)
-    # Rounding may leave the total a little under 1: the threshold is a fraction of the actual total.
-    threshold_BN1 = uniform_BN.unsqueeze(-1) * groups_BNG[..., -1:]
+    threshold_BN1 = uniform_BN1 * groups_BNG[..., -1:]
     chosen_BN1 = first_above(groups_BNG, threshold_BN1)
     before_BN1 = F.pad(groups_BNG, (1, 0)).gather(-1, chosen_BN1)
     index_BN1g = chosen_BN1.unsqueeze(-1).expand(*chosen_BN1.shape, group)
     within_BNg = probabilities_BNGg.gather(-2, index_BN1g).squeeze(-2).cumsum(-1)
-    tokens_BN1 = chosen_BN1 * group + first_above(within_BNg, threshold_BN1 - before_BN1)
-    return tokens_BN1.squeeze(-1), log_BNK.gather(-1, tokens_BN1).squeeze(-1)
+    return chosen_BN1 * group + first_above(within_BNg, threshold_BN1 - before_BN1)
 
 
 def first_above(rising: Tensor, threshold: Tensor) -> Tensor:
@@ -143,26 +178,21 @@ def first_above(rising: Tensor, threshold: Tensor) -> Tensor:
     return torch.minimum(above, (rising < rising[..., -1:]).sum(-1, keepdim=True))
 
 
-def least_confident(
-    confidence_BN: Tensor, masked_BN: Tensor, uniform_BN: Tensor, temperature: float, remaining: int
-) -> Tensor:
-    """The positions that stay masked after a step: those with the least confident tokens.
+def least_confident(confidence_BR: Tensor, uniform_BR: Tensor, temperature: float, remaining: int) -> Tensor:
+    """Which of the tokens that a step has drawn are masked again: the least confident ones.
 
     Args:
-        confidence_BN: log-probability of the token sampled at each position.
-        masked_BN: bool, the positions masked before the step; no other can become masked.
-        uniform_BN: in [0, 1), turned into the Gumbel noise on the confidences.
+        confidence_BR: log-probability of the token sampled at each position.
+        uniform_BR: in [0, 1), turned into the Gumbel noise on the confidences.
         temperature: of that noise.
-        remaining: how many positions stay masked.
+        remaining: how many become masks.
 
     Returns:
-        bool ``BN`` with exactly ``remaining`` True values per row.
+        int64, their places in the rows, with ``remaining`` columns.
     """
     tiny = torch.finfo(torch.float32).tiny
-    gumbel_BN = -(-uniform_BN.clamp(min=tiny, max=1 - 1e-7).log()).log()
-    score_BN = (confidence_BN + temperature * gumbel_BN).masked_fill(~masked_BN, float("inf"))
-    least_BR = score_BN.topk(remaining, dim=-1, largest=False).indices
-    return torch.zeros_like(masked_BN).scatter(-1, least_BR, True)
+    gumbel_BR = -(-uniform_BR.clamp(min=tiny, max=1 - 1e-7).log()).log()
+    return (confidence_BR + temperature * gumbel_BR).topk(remaining, dim=-1, largest=False).indices
 
 
 def frame_noise(seeds_B: Tensor, frames_B: Tensor, steps: int, tokens: int, digits: int = 1) -> Tensor:

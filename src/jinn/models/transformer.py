@@ -304,13 +304,20 @@ class STBlock(nn.Module):
             x_BTND = x_BTND + y
         return x_BTND + self.feedforward(self.feedforward_norm(x_BTND)), key, value
 
-    def next_frame(self, x_BND: Tensor, *past: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """`clip` for one frame; ``past`` as in `Attention.temporal_next`, if it has temporal attention."""
+    def next_frame(
+        self, x_BND: Tensor, *past: Tensor, wanted_BR: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """`clip` for one frame; ``past`` as in `Attention.temporal_next`, if it has temporal attention.
+
+        With ``wanted_BR`` the output is that of these positions, ``BRD``.
+        """
         key = value = None
         x_BND = x_BND + self.spatial.spatial(self.spatial_norm(x_BND[:, None])).squeeze(1)
         if self.temporal is not None and self.temporal_norm is not None:
             y, key, value = self.temporal.temporal_next(self.temporal_norm(x_BND), *past)
             x_BND = x_BND + y
+        if wanted_BR is not None and wanted_BR.shape[1] < x_BND.shape[1]:
+            x_BND = torch.take_along_dim(x_BND, wanted_BR.unsqueeze(-1), dim=1)
         return x_BND + self.feedforward(self.feedforward_norm(x_BND)), key, value
 
 
@@ -367,11 +374,19 @@ class STTransformer(nn.Module):
         frames_B = torch.full((B,), T, device=x_BTND.device)
         return self.norm(x_BTND), KVCache(cached(keys, True), cached(values, False), valid_BP, frames_B)
 
-    def next_frame(self, x_BND: Tensor, cache: KVCache) -> tuple[Tensor, Tensor, Tensor]:
+    def next_frame(
+        self, x_BND: Tensor, cache: KVCache, wanted_BR: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One frame after those in the cache.
 
+        Args:
+            x_BND: the input.
+            cache: of the frames before.
+            wanted_BR: int64, the positions whose outputs are wanted, so that the last feed-forward need not compute the
+                others; None is all of them.
+
         Returns:
-            The output ``BND``, and this frame's keys and values ``LBNHC`` for `KVCache.append`.
+            The output ``BRD``, and this frame's keys and values ``LBNHC`` for `KVCache.append`.
         """
         keys: list[Tensor] = []
         values: list[Tensor] = []
@@ -383,7 +398,8 @@ class STTransformer(nn.Module):
             past: tuple[Tensor, ...] = ()
             if block.temporal is not None:
                 past = cache.keys_LBNHPC[layer], cache.values_LBNHPC[layer], bias_BP, rotation_BCC
-            x_BND, key, value = block.next_frame(x_BND, *past)
+            is_last = block is self.blocks[-1]
+            x_BND, key, value = block.next_frame(x_BND, *past, wanted_BR=wanted_BR if is_last else None)
             if key is not None and value is not None:
                 keys.append(key)
                 values.append(value)

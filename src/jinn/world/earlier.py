@@ -50,7 +50,7 @@ def convert_config(values: Any) -> Any:
     if pairs:
         actions |= {"search_radius": search_radius, "downsample": downsample, "latent_noise": noise}
     actions["quantizer"] = {key: actions["quantizer"][key] for key in ("codes", "dim")}
-    sampling = {**values["sampling"], "schedule": "cosine", "doubt": 0.0}
+    sampling = {**values["sampling"], "schedule": "cosine", "random_tokens": 0, "doubt": 0.0}
     return {**values, "dynamics": kept, "latent_actions": actions, "sampling": sampling}
 
 

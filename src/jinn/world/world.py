@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError, as_actions, as_frames, as_seeds, find_device
-from jinn.models.maskgit import SamplingConfig, fill, frame_noise
+from jinn.models.maskgit import SamplingConfig, frame_noise
 from jinn.models.ours.known_actions import KnownActionModel
 from jinn.models.ours.previous_frame import PreviousFrameDynamics, believe
 from jinn.models.transformer import KVCache
@@ -232,11 +232,7 @@ class World(nn.Module):
         sampling = sampling or self.config.sampling
         condition_BND = self._condition(tokens_BN, actions_B, doubt_B)
 
-        def sample(tokens_BN: Tensor, uniform_BNQ: Tensor) -> tuple[Tensor, Tensor]:
-            x_BND = self.dynamics.next_frame(tokens_BN, condition_BND, dynamics_cache)
-            return self.dynamics.digits.sample(x_BND, uniform_BNQ, sampling.temperature)
-
-        tokens_BN = fill(sample, noise_SBNU, self.dynamics.mask_token, sampling)
+        tokens_BN = self.dynamics.sample_frame(condition_BND, dynamics_cache, noise_SBNU, sampling)
         dynamics_cache = self.dynamics.commit(tokens_BN, condition_BND, dynamics_cache)
         frame_BHWC, decoder_cache = self.tokenizer.decode_next(tokens_BN, decoder_cache)
         return tokens_BN, dynamics_cache, decoder_cache, frame_BHWC

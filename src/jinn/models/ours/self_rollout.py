@@ -14,8 +14,8 @@ from torch import Tensor
 
 from jinn.contracts import Generators, to_device, uniform
 from jinn.models.dynamics import Dynamics
-from jinn.models.maskgit import SamplingConfig, fill
-from jinn.models.transformer import KVCache, Loss
+from jinn.models.maskgit import SamplingConfig
+from jinn.models.transformer import Loss
 
 
 def self_rollout_loss(
@@ -52,21 +52,9 @@ def self_rollout_loss(
         if t + 1 < T:
             noise_BSNU = uniform(generators, sampling.steps, N, len(dynamics.levels) + 1)
             noise_SBNU = to_device(noise_BSNU.transpose(0, 1), device)
-            sampled_BN = sample_frame(dynamics, condition_BND, cache, noise_SBNU, sampling)
+            with torch.no_grad():
+                sampled_BN = dynamics.sample_frame(condition_BND, cache, noise_SBNU, sampling)
             previous_BN = torch.where(t < last_true_B1, tokens_BTN[:, t], sampled_BN)
             cache = dynamics.commit(previous_BN, condition_BND, cache)
     loss = torch.stack(nll).mean()
     return loss, {"nll": loss.detach(), "accuracy": torch.stack(right).mean()}
-
-
-@torch.no_grad()
-def sample_frame(
-    dynamics: Dynamics, condition_BND: Tensor, cache: KVCache, noise_SBNU: Tensor, sampling: SamplingConfig
-) -> Tensor:
-    """Tokens of the next frame as play samples them, int64 ``BN``."""
-
-    def sample(tokens_BN: Tensor, uniform_BNQ: Tensor) -> tuple[Tensor, Tensor]:
-        x_BND = dynamics.next_frame(tokens_BN, condition_BND, cache)
-        return dynamics.digits.sample(x_BND, uniform_BNQ, sampling.temperature)
-
-    return fill(sample, noise_SBNU, dynamics.mask_token, sampling)
