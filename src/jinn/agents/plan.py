@@ -30,11 +30,11 @@ class PlanConfig:
     """How far a plan looks ahead, and how much of it is played.
 
     Attributes:
-        moves: K, the number of moves of a plan.
-        hold: number of steps for which a move repeats its action.
-        play: number of moves that are played before the next plan is made.
-        context: largest number of last frames of the game from which a plan starts.
-        discount: of rewards, for each step.
+        moves: Number of moves of a plan, K.
+        hold: Number of steps for which a move repeats its action.
+        play: Number of moves that are played before the next plan is made.
+        context: Largest number of last frames of the game from which a plan starts.
+        discount: Factor of rewards for each step.
 
     Raises:
         JinnError: a number is out of range.
