@@ -30,7 +30,9 @@ def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
 
     Args:
         envs: as of `jinn.agents.ppo.train_ppo`.
-        policy: sees only the environments whose episodes still count, so it must not depend on their order.
+        policy: sees only the environments whose episodes still count, so it must not depend on their order. One that
+            remembers has a method ``begin(rows_B, first_B)``, which is called before it with the numbers of these
+            environments, and whether each shows the first frame of an episode.
         episodes: least number of episodes, rounded up to the same number for each environment: otherwise short ones
             would be counted too often.
 
@@ -43,13 +45,16 @@ def play(envs: Any, policy: Policy, episodes: int) -> np.ndarray:
     check_envs(envs)
     each = -(-episodes // int(envs.num_envs))
     returns_B, done = np.zeros(envs.num_envs), [[] for _ in range(envs.num_envs)]  # type: ignore[var-annotated]
-    frames, over_B = envs.reset()[0], np.zeros(envs.num_envs, bool)
+    frames, over_B, first_B = envs.reset()[0], np.zeros(envs.num_envs, bool), np.ones(envs.num_envs, bool)
+    begin = getattr(policy, "begin", None)
     while (needed := np.array([len(returns) < each for returns in done])).any():
         actions_B = np.zeros(envs.num_envs, np.int64)
+        if begin is not None:
+            begin(np.flatnonzero(needed), first_B[needed])
         actions_B[needed] = policy(torch.as_tensor(frames)[torch.from_numpy(needed)]).cpu().numpy()
         frames, rewards, terminated, truncated, _ = envs.step(actions_B)
         returns_B += np.where(over_B, 0.0, rewards)  # a step that only starts an episode has no reward
-        over_B = np.asarray(terminated, bool) | np.asarray(truncated, bool)
+        first_B, over_B = over_B, np.asarray(terminated, bool) | np.asarray(truncated, bool)
         for i in np.flatnonzero(over_B):
             done[i].append(returns_B[i])
             returns_B[i] = 0.0

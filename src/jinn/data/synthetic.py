@@ -27,6 +27,24 @@ _SPRITE = np.array(
 )  # fmt: skip
 
 
+def new_board(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    """The board of a level, uint8 ``HWC``."""
+    grid = np.array(size_hw) // CELL
+    return _PALETTE[rng.integers(len(_PALETTE), size=tuple(grid))].repeat(CELL, 0).repeat(CELL, 1)
+
+
+def walk(cell: np.ndarray, action: int, grid: np.ndarray) -> np.ndarray:
+    """The cell (down, right) to which an action leads on a grid of so many cells."""
+    return np.clip(cell + _MOVES_YX[action], 0, grid - 1)
+
+
+def draw(board_HWC: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """The frame with the sprite in a cell (down, right) of a board, uint8 ``HWC``."""
+    frame_HWC, (y, x) = board_HWC.copy(), cell * CELL
+    frame_HWC[y : y + CELL, x : x + CELL] = _SPRITE
+    return frame_HWC
+
+
 def game_rollout(
     seed: int, length: int, size_hw: tuple[int, int] = (32, 32)
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -38,20 +56,13 @@ def game_rollout(
     if size_hw[0] % CELL or size_hw[1] % CELL or length < 1:
         raise ValueError(f"sides are multiples of {CELL} and lengths at least 1, got {size_hw}, {length}")
     rng = np.random.default_rng(seed)
-    grid = np.array(size_hw) // CELL
-    board = _PALETTE[rng.integers(len(_PALETTE), size=tuple(grid))]
-    background = board.repeat(CELL, 0).repeat(CELL, 1)
-
+    grid, board_HWC = np.array(size_hw) // CELL, new_board(rng, size_hw)
     actions = np.append(rng.integers(len(ACTIONS), size=length - 1), -1)
     cells = np.empty((length, 2), np.int64)
     cells[0] = rng.integers(grid)
     for t in range(length - 1):
-        cells[t + 1] = np.clip(cells[t] + _MOVES_YX[actions[t]], 0, grid - 1)
-
-    frames = np.broadcast_to(background, (length, *size_hw, 3)).copy()
-    for frame, (y, x) in zip(frames, cells * CELL, strict=True):
-        frame[y : y + CELL, x : x + CELL] = _SPRITE
-    return frames, actions
+        cells[t + 1] = walk(cells[t], actions[t], grid)
+    return np.stack([draw(board_HWC, cell) for cell in cells]), actions
 
 
 def write_game(
