@@ -1,6 +1,6 @@
 """Does a command that was killed, however often, end with the same result as one that never was?
 
-    python scripts/kill.py data train ranks eval export publish --kills 100 --seed 0
+    python scripts/kill.py data curate train ranks eval export publish --kills 100 --seed 0
 
 Each command runs once undisturbed. Then it is killed (SIGKILL, all of its processes) at moments that are drawn
 uniformly from that duration and started again, some times in the same folder, until it may end by itself. What then
@@ -8,7 +8,8 @@ lies there has to be what the undisturbed command wrote, apart from times of day
 after a kill has to be whole; and nothing temporary may be left in the end. The exit code is 1 if any does not hold.
 
 Everything is tiny and on the CPU. Commands of one process are forked from a process that has imported jinn, so that
-kills hit their work and not Python's imports; "ranks" is `train` with two processes by torchrun.
+kills hit their work and not Python's imports; "ranks" is `train` with two processes by torchrun, and "curate" has
+Ray's with two workers.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ import tyro
 from safetensors.numpy import load_file
 
 from jinn.data.store import FrameStore
-from jinn.files import cache_folder, temporary_folder, write_json
+from jinn.data.synthetic import game_rollout
+from jinn.errors import JinnError
+from jinn.files import LOCK, TEMPORARY, cache_folder, locked, temporary_folder, write_json
+from jinn.web.film import encode_film
 
-Name = Literal["data", "train", "ranks", "eval", "export", "publish"]
+Name = Literal["data", "curate", "train", "ranks", "eval", "export", "publish"]
+FILMS = 4  # of five seconds
 IN_ROW = 5  # kills in one folder before the command may end
 TRAIN = """
     --device cpu --recipe tiny --set sampling.steps=2 dynamics.transformer.layers=1
@@ -52,6 +57,7 @@ TRAIN = """
 EVAL = "--quick --clips 4 --frames 4 --draws 1 --long-rollouts 2 --long-frames 60 --device cpu"
 COMMANDS: dict[Name, str] = {
     "data": "data synthetic:game --size 32 32 --frames 35000 --out store",
+    "curate": "curate ../base/films --out curated --clip-seconds 2 --motion 0 --overlay 1 --workers 2",
     "train": f"train ../base/store --out run {TRAIN}",
     "ranks": f"train ../base/store --out run {TRAIN}",
     "eval": f"eval dream ../base/other --out report {EVAL}",
@@ -59,8 +65,8 @@ COMMANDS: dict[Name, str] = {
     "publish": "publish dream --out site --anyway --runtime ../base/runtime",
 }
 PRELOADED = """
-    jinn.cli jinn.data.ingest jinn.evaluation.suite jinn.evaluation.report jinn.player.publish jinn.world.export
-    onnx onnxscript onnxruntime onnxruntime.quantization torch.onnx torch.utils.tensorboard
+    jinn.cli jinn.curation.pipeline jinn.data.ingest jinn.evaluation.suite jinn.evaluation.report jinn.player.publish
+    jinn.world.export onnx onnxscript onnxruntime onnxruntime.quantization torch.onnx torch.utils.tensorboard
 """
 # What may differ: locks are empty, TensorBoard's files are named by the time, and a cache may hold more.
 IGNORED = ("tensorboard", "tmp", "cache", "said.txt")
@@ -118,11 +124,16 @@ def row(name: str, outcome: Outcome) -> str:
 
 
 def prepare(base: Path, commands: tuple[Name, ...]) -> None:
-    """The inputs of the commands: two stores, a world, and the runtime of published pages."""
+    """The inputs of the commands: two stores, films, a world, and the runtime of published pages."""
     base.mkdir(parents=True, exist_ok=True)
     for name, seed in ("store", "0"), ("other", "1"):
         if not (base / name).exists():
             run(base, f"data synthetic:game --size 32 32 --frames 2000 --seed {seed} --out {name}")
+    if "curate" in commands and not (base / "films").exists():
+        (base / "films").mkdir()
+        for number in range(FILMS):
+            frames_THWC, _ = game_rollout(number, 50, (36, 64))
+            (base / "films" / f"{number}.mp4").write_bytes(encode_film(frames_THWC, 10, "mp4"))
     if not (base / "run").exists() and {"eval", "export", "publish"} & set(commands):
         run(base, f"train store --out run {TRAIN}")
     if "publish" in commands and not (base / "runtime").exists():
@@ -179,9 +190,7 @@ def run(place: Path, arguments: str, until: float | None = None, ranks: bool = F
     began = time.monotonic()
     process.join(until)
     if process.exitcode is None and process.pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGSTOP)  # it must not start another one now
-        for number in [process.pid, *descendants(process.pid)]:  # torchrun's ranks have groups of their own
+        for number in list(stopped(process.pid)):  # torchrun's ranks and Ray have groups of their own
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
         process.join()
@@ -219,12 +228,14 @@ def enter(place: Path) -> None:
     os.environ |= {"TMPDIR": str(place / "tmp"), "JINN_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
 
 
-def descendants(number: int) -> Iterator[int]:
-    """The processes that a process started, and theirs."""
+def stopped(number: int) -> Iterator[int]:
+    """A process, those that it started, and theirs; each is stopped before, so that it starts no other one."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(number, signal.SIGSTOP)
+    yield number
     for tasks in Path(f"/proc/{number}/task").glob("*/children"):
         for child in map(int, tasks.read_text().split()):
-            yield child
-            yield from descendants(child)
+            yield from stopped(child)
 
 
 def contents(place: Path) -> dict[str, str]:
@@ -269,7 +280,10 @@ def half(place: Path, whole: Path, wanted: dict[str, str]) -> Iterator[str]:
         if shapes[0] != shapes[1]:
             yield "the world has other weights"
     for path, found in contents(place).items():
-        if path.startswith(("dream/", "report/report", "site/")) and wanted.get(path, found) != found:
+        if (
+            path.startswith(("curated/c", "dream/", "report/report", "site/"))
+            and wanted.get(path, found) != found
+        ):
             yield f"{path} is neither missing nor whole"
 
 
@@ -292,10 +306,15 @@ def known_actions(store: FrameStore, episode: int) -> np.ndarray:
     return actions
 
 
-def leftovers(place: Path) -> list[str]:
+def leftovers(place: Path) -> Iterator[str]:
     """Temporary files and folders that nobody will use again."""
-    names = (path for path in place.rglob("*") if path.name.endswith(".tmp") or path.name.startswith(".tmp"))
-    return [str(path.relative_to(place)) for path in names]
+    for path in place.rglob("*"):
+        if path.name.endswith(".tmp") or path.name.startswith(".tmp"):
+            yield str(path.relative_to(place))
+    for path in Path("/tmp").glob(f"ray.*{TEMPORARY}"):  # Ray's, whose names must be short
+        with contextlib.suppress(JinnError, OSError):  # it is in use, or gone
+            locked(path / LOCK, "").close()
+            yield str(path)
 
 
 if __name__ == "__main__":

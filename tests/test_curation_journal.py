@@ -15,6 +15,7 @@ from jinn.curation.journal import Journal, opened
 from jinn.curation.pipeline import curate
 from jinn.curation.probe import Keywords
 from jinn.curation.scan import ScanConfig
+from jinn.files import TEMPORARY
 
 pytest.importorskip("pyarrow", reason="LOUD: curation cannot be tested without the extra 'curate'")
 CONFIG = ScanConfig(clip_seconds=2)
@@ -89,9 +90,14 @@ def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_whose_films_are_done_needs_no_ray(tmp_path: Path) -> None:
+def test_a_folder_whose_films_are_done_needs_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = tmp_path / "tmp" / f"ray.12345678{TEMPORARY}"  # of a process that was killed
+    left.mkdir(parents=True)
+    monkeypatch.setattr("jinn.curation.pipeline.place", lambda: left.parent)
     film = save(tmp_path / "films" / "a.mp4", [numbered(t) for t in range(20)])
     row = Row(str(film), film.stat().st_size, 0.0, 2.0, "a", motion=3.0, hash="00")
     write_clips(tmp_path / "out", [row])
-    summary = curate([str(tmp_path / "films")], tmp_path / "out", CONFIG)
-    assert (summary.films, summary.resumed, summary.kept, summary.left_out) == (0, 1, 1, {})
+    for films in (tmp_path / "films", tmp_path / "out" / ".." / "films"):
+        summary = curate([str(films)], tmp_path / "out", CONFIG)
+        assert (summary.films, summary.resumed, summary.kept, summary.left_out) == (0, 1, 1, {})
+    assert not left.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from helpers_video import save
 from jinn.cli import main
 from jinn.curation.classifier import Classifier, ClassifierConfig
 from jinn.curation.clip import read_clips
-from jinn.curation.cluster import mapped, started
+from jinn.curation.cluster import LONGEST, mapped, started
 from jinn.curation.pipeline import curate
 from jinn.curation.rules import COPY
 from jinn.curation.scan import NO_CLIP, ScanConfig
@@ -36,8 +37,14 @@ def ray() -> Iterator[None]:
     # Workers of Ray give way to all else, and so would wait for other tests.
     os.environ.update({"RAY_worker_niceness": "0"})
     before = set(Path("/tmp").glob("ray*"))
-    with started(workers=2):
-        yield
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="x" * (LONGEST - len("/tmp/") - 8)))
+    assert len(str(folder)) == LONGEST  # Ray's sockets find room in it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        with started(workers=2):
+            assert list(folder.glob("ray*/session*"))
+            yield
+    folder.rmdir()  # it is empty
     assert set(Path("/tmp").glob("ray*")) <= before, "Ray left files behind"
 
 

@@ -146,10 +146,7 @@ def temporary_folder(name: str, parent: Path | None = None) -> Iterator[Path]:
     folder at the same place removes them.
     """
     parent = parent or Path(tempfile.gettempdir())
-    for left in parent.glob(f"*{TEMPORARY}"):
-        with suppress(OSError, JinnError):  # it is in use, or somebody else's
-            locked(left / LOCK, "").close()
-            shutil.rmtree(left, ignore_errors=True)
+    remove_left(parent)
     lock: IO[bytes] | None = None
     while True:
         folder = Path(tempfile.mkdtemp(TEMPORARY, f"{name}.", parent))
@@ -166,6 +163,14 @@ def temporary_folder(name: str, parent: Path | None = None) -> Iterator[Path]:
         if lock is not None:
             lock.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_left(parent: Path) -> None:
+    """Remove the temporary folders at a place that killed processes left."""
+    for left in parent.glob(f"*{TEMPORARY}"):
+        with suppress(OSError, JinnError):  # it is in use, or somebody else's
+            locked(left / LOCK, "").close()
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def check_writable(folder: Path) -> None:

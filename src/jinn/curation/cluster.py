@@ -15,7 +15,9 @@ from jinn.contracts import JinnError
 from jinn.cpus import num_cpus
 from jinn.files import temporary_folder
 
-LONGEST = 40  # characters of a folder in which Ray's sockets, of 107 characters at most, find room
+# Characters of a folder in which Ray's sockets find room: their paths have 107 at most, of which 86 are
+# ray.********.jinn.tmp/session_<date>_<microseconds>_<process>/sockets/plasma_store and slashes.
+LONGEST = 21
 STORE_BYTES = 100 * 2**20  # for what travels between processes: only rows do
 MOST_TASKS = 10_000  # of one pipeline; beyond, a task has several films
 RETRIES = 1  # of a task whose process died; Ray Data would try for ever
@@ -41,8 +43,7 @@ def started(address: str | None = None, workers: int | None = None) -> Iterator[
         yield
         return
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
-    usual = Path(tempfile.gettempdir())
-    with temporary_folder("ray", usual if len(str(usual)) <= LONGEST else Path("/tmp")) as folder:
+    with temporary_folder("ray", place()) as folder:
         try:
             if address is None:
                 ray.init(
@@ -57,6 +58,12 @@ def started(address: str | None = None, workers: int | None = None) -> Iterator[
             yield
         finally:
             ray.shutdown()
+
+
+def place() -> Path:
+    """Where the temporary folder of Ray is made."""
+    usual = Path(tempfile.gettempdir())
+    return usual if len(str(usual)) <= LONGEST else Path("/tmp")
 
 
 def mapped(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:

@@ -19,13 +19,14 @@ import numpy as np
 
 from jinn.contracts import JinnError
 from jinn.curation.clip import Row, read_clip, write_clips
-from jinn.curation.cluster import mapped, started
+from jinn.curation.cluster import mapped, place, started
 from jinn.curation.journal import Journal, opened
 from jinn.curation.rules import Rules, decide, summary_of
 from jinn.curation.scan import Scan, ScanConfig, scan
 from jinn.curation.shots import installed
 from jinn.data.film import Film, printable
 from jinn.data.folder import find_films
+from jinn.files import remove_left
 
 Score = Callable[[np.ndarray], Any]  # uint8 frames_NTHWC -> probabilities of being good, float ``(N,)``
 Progress = Callable[[int, int, str], None]  # of films or clips: done, in all, what is done
@@ -86,7 +87,7 @@ def curate(
         OSError: The folder cannot be written.
     """
     out, config = Path(out), config or ScanConfig()
-    found = [find_films(Path(source).absolute(), out) for source in sources]
+    found = [find_films(_absolute(source), out) for source in sources]
     # A file of JSON beside a film is its title's.
     others = [other for _, some in found for other in some if not other[0].endswith(".json")]
     summary = Summary(skipped=others)
@@ -100,6 +101,9 @@ def curate(
         summary.resumed = len(files) - len(lacking)
         if lacking:
             installed()
+        remove_left(
+            place()
+        )  # a process that was killed with all films done left Ray's, and this one may not need Ray
         with started(address, workers) if lacking or score else nullcontext():
             _scan_all(lacking, config, journal, summary, progress)
             # What an earlier call's classifier found does not count.
@@ -111,6 +115,12 @@ def curate(
     summary.left_out = summary_of(rows)
     summary.kept = summary.left_out.pop("", 0)
     return summary
+
+
+def _absolute(source: str) -> Path:
+    """The path by which films are known, from wherever the command is given; links stay, as machines share them."""
+    path = Path(source)
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def _videos(films: Sequence[Film], summary: Summary) -> list[str]:
