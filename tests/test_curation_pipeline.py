@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +40,12 @@ def ray() -> Iterator[None]:
     before = set(Path("/tmp").glob("ray*"))
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="x" * (LONGEST - len("/tmp/") - 8)))
     assert len(str(folder)) == LONGEST  # Ray's sockets find room in it
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", str(folder))
-        with started(workers=2):
-            assert list(folder.glob("ray*/session*"))
-            yield
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", str(folder))
+            stack.enter_context(started(workers=2))
+        assert list(folder.glob("ray*/session*"))
+        yield
     folder.rmdir()  # it is empty
     assert set(Path("/tmp").glob("ray*")) <= before, "Ray left files behind"
 

@@ -114,7 +114,9 @@ def coinrun_cpu() -> Recipe:
             doubt=1.0,
             digit_hidden=384,
         ),
-        sampling=SamplingConfig(3, temperature=0.4, choice_temperature=0.0, schedule="exponential"),
+        sampling=SamplingConfig(
+            4, temperature=0.7, choice_temperature=0.0, schedule="exponential", random_tokens=2
+        ),
         tokenizer_training=training(steps=6_000, batch=32, frames=1, learning_rate=1.5e-3, warmup=200),
         latent_action_training=TrainingConfig(
             steps=1_100, batch=64, frames=2, learning_rate=1e-3, final_learning_rate=5e-5, warmup=100
