@@ -64,3 +64,26 @@ def test_firefox_plays() -> None:
             if apart <= 2:
                 break
         assert apart <= 2
+
+
+def test_the_page_fits_phones_in_firefox() -> None:
+    """Screen and first key are visible without scrolling, upright and in landscape, and a key plays."""
+    with running(create_app(tiny_world())) as address, opened(address) as page:
+        for width, height in (390, 664), (664, 390), (320, 568), (1280, 800):
+            page.command(
+                "browsingContext.setViewport",
+                context=page.context,
+                viewport={"width": width, "height": height},
+            )
+            page.open(address)
+            page.until("(window.jinn?.frames ?? 0) >= 1", "document.body.innerText")
+            assert page.evaluate("[innerWidth, innerHeight]") == [width, height]
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            for part in ("#screen", ".action"):
+                box = page.evaluate(f"document.querySelector('{part}').getBoundingClientRect().toJSON()")
+                assert min(box["left"], box["top"]) >= 0
+                assert box["right"] <= width
+                assert box["bottom"] <= height
+            page.key("2", down=True)
+            page.until("jinn.action === 1", STATE)
+            page.key("2", down=False)
