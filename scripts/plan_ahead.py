@@ -11,7 +11,9 @@ picture. Policies plan in a world that learned with the game's own actions (``ji
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,6 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
-from benchmarks.measure import interleaved
 from jinn.agents.baselines import constant_action, random_actions
 from jinn.agents.plan import Method, PlanConfig, Planner, beam_search, cross_entropy, random_shooting
 from jinn.agents.play import Policy, play
@@ -30,6 +31,10 @@ from jinn.env import WorldVectorEnv
 from jinn.evaluation.estimate import bootstrap
 from jinn.rewards import GoalImage
 from jinn.world.world import World
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # another package of the name may be installed
+
+from benchmarks.measure import interleaved
 
 METHODS: dict[str, Method] = {
     "beam search": beam_search,
