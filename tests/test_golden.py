@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jinn.data.synthetic import game_rollout
+from jinn.models.maskgit import SamplingConfig
 from jinn.models.ours.conv_tokenizer import ConvConfig, ConvTokenizerConfig
 from jinn.models.ours.motion_latent_actions import MotionLatentActionModel
 from jinn.models.ours.self_rollout import self_rollout_loss
@@ -122,7 +123,8 @@ def test_the_built_in_world_plays_its_golden_frames() -> None:
     state, _ = world.reset(world.prompts[:2, None], seed=3)
     sums = []
     for step in range(4):
-        state, frame_BHWC = world.step(state, torch.tensor([step, 7 - step]))
+        # The likeliest tokens: of drawn ones, rounding changes some on another processor.
+        state, frame_BHWC = world.step(state, torch.tensor([step, 7 - step]), SamplingConfig(1, 0.0))
         sums.append((int(state.tokens_BN.sum()), round(float(frame_BHWC.double().mean()), 3)))
-    assert [tokens for tokens, _ in sums] == [15427613, 15609888, 15639482, 15585006]
-    assert [mean for _, mean in sums] == pytest.approx([130.207, 130.499, 131.345, 133.394], abs=0.01)
+    assert [tokens for tokens, _ in sums] == [8902433, 8872499, 10036965, 10795140]
+    assert [mean for _, mean in sums] == pytest.approx([158.101, 158.495, 153.469, 148.94], abs=0.01)

@@ -363,7 +363,7 @@ def test_the_built_in_world_follows_its_actions() -> None:
     """The camera follows the player: while a direction is held, the picture moves the other way."""
     world = World.load("coinrun")
     names = world.action_names or []
-    for name, axis, sign in (("left", 1, 1), ("right", 1, -1), ("up", 0, 1), ("down", 0, -1)):
+    for name, axis, sign in (("down-left", 1, 1), ("right", 1, -1), ("up", 0, 1), ("down", 0, -1)):
         action = torch.full((len(world.prompts),), names.index(name))
         state, frame = world.reset(world.prompts[:, None])
         frames = [frame]
