@@ -307,10 +307,7 @@ class STBlock(nn.Module):
     def next_frame(
         self, x_BND: Tensor, *past: Tensor, wanted_BR: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """`clip` for one frame; ``past`` as in `Attention.temporal_next`, if it has temporal attention.
-
-        With ``wanted_BR`` the output is that of these positions, ``BRD``.
-        """
+        """`clip` for one frame, its output at ``wanted_BR``; ``past`` as in `Attention.temporal_next`, if any."""
         key = value = None
         x_BND = x_BND + self.spatial.spatial(self.spatial_norm(x_BND[:, None])).squeeze(1)
         if self.temporal is not None and self.temporal_norm is not None:
@@ -377,13 +374,7 @@ class STTransformer(nn.Module):
     def next_frame(
         self, x_BND: Tensor, cache: KVCache, wanted_BR: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One frame after those in the cache.
-
-        Args:
-            x_BND: the input.
-            cache: of the frames before.
-            wanted_BR: int64, the positions whose outputs are wanted, so that the last feed-forward need not compute the
-                others; None is all of them.
+        """One frame after those in the cache; ``wanted_BR`` are the positions whose outputs are wanted, None all.
 
         Returns:
             The output ``BRD``, and this frame's keys and values ``LBNHC`` for `KVCache.append`.
