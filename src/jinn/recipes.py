@@ -91,9 +91,9 @@ def coinrun_cpu() -> Recipe:
     48 minutes (tokenizer 11, latent actions 1, dynamics 32, self-rollouts 4), measured before the dynamics'
     clips were encoded in float32, which takes longer; without such instructions expect some four hours.
     ``platforms`` is made by it before it had late masks (``--set sampling.temperature=0``, and ``--env
-    use_backgrounds=false --env restrict_themes=true`` for both recordings: see its model card), ``coinrun`` by an
-    earlier form. Where the camera stands still, ``--set tokenizer.encoder.kernel=1`` lets a token see its patch alone;
-    where something moves by chance, ``self_rollout_training=none sampling.steps=5 sampling.temperature=1
+    use_backgrounds=false --env restrict_themes=true`` for both recordings: see its model card), ``coinrun``
+    as its card says. Where the camera stands still, ``--set tokenizer.encoder.kernel=1`` lets a token see its patch
+    alone; where something moves by chance, ``self_rollout_training=none sampling.steps=5 sampling.temperature=1
     sampling.random_tokens=0`` is better (the card of ``boxing``). The last phase has not been measured with the present
     sampling, which was chosen in play.
     """

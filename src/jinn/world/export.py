@@ -13,7 +13,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -198,20 +198,24 @@ def quiet() -> Iterator[None]:
 
 def fold(plain: Path) -> Path:
     """Fold constants: only then does the quantiser below see constant matrices."""
+    return optimize(plain, plain.with_name("folded.onnx"), "BASIC")
+
+
+def optimize(graph: Path, out: Path, level: Literal["BASIC", "EXTENDED"]) -> Path:
+    """What ONNX Runtime makes of a graph before it computes it, written to another file, which is returned."""
     import onnxruntime
 
-    folded = plain.with_name("folded.onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; what it cannot fold does not concern the user
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(folded)
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+    options.optimized_model_filepath = str(out)
     try:
-        onnxruntime.InferenceSession(str(plain), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception:
-        with named(folded):
-            shutil.copyfile(plain, folded)  # if there is no room, this says so; ONNX Runtime does not
+        with named(out):
+            shutil.copyfile(graph, out)  # if there is no room, this says so; ONNX Runtime does not
         raise
-    return folded
+    return out
 
 
 def quantize(folded: Path) -> Path:

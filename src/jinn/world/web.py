@@ -20,7 +20,7 @@ import numpy as np
 
 from jinn.contracts import JinnError
 from jinn.files import temporary_folder
-from jinn.world.export import quantize, quiet, trace_encode, trace_start
+from jinn.world.export import optimize, quantize, quiet, trace_encode, trace_start
 from jinn.world.graph import onnx_path, weights_digest
 from jinn.world.world import World
 
@@ -72,7 +72,9 @@ def export_web(world: World, folder: Path) -> WebWorld:
             "start": quantize(trace_start(world, scratch)),
             "frame": path,
         }
-        models = {name: onnx.load(_fuse(file, scratch / "fused.onnx")) for name, file in files.items()}
+        # Neighbouring nodes become one, which would take a page a second to do.
+        fused = scratch / "fused.onnx"
+        models = {name: onnx.load(optimize(file, fused, "EXTENDED")) for name, file in files.items()}
     store = _Store()
     graphs: dict[GraphName, bytes] = {}
     for name, model in models.items():
@@ -80,18 +82,6 @@ def export_web(world: World, folder: Path) -> WebWorld:
         _move_weights(model.graph, store, small_convolutions=name != "encode")
         graphs[name] = model.SerializeToString()
     return WebWorld(graphs, bytes(store.data))
-
-
-def _fuse(file: Path, fused: Path) -> Path:
-    """Neighbouring nodes become one where ONNX Runtime knows how, which would take a page a second to do."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(fused)
-    onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return fused
 
 
 def _made_from(model: ModelProto) -> str:
