@@ -3,6 +3,7 @@
     jinn publish platforms coinrun boxing --out site
     python scripts/measure_published.py site --world platforms --browser chromium --cores 1
     python scripts/measure_published.py site --world platforms --browser firefox --cores 2 --frames 10000
+    python scripts/measure_published.py site --world platforms --cores 2 --threads 2
 
 A plain web server of Python's gives the folder below a path, as a host of static files does. The page is visited twice:
 the second time, with everything kept by the browser, is the warm one; then the server is gone, and the page is visited
@@ -16,6 +17,7 @@ import argparse
 import functools
 import http.server
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -43,12 +45,20 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def hosted(site: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The address of a site below a path of a plain web server, and what ends that server."""
+def hosted(site: Path, threads: int | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The address of a site below a path of a plain web server, and what ends that server.
+
+    With `threads` the page believes that it is on a machine of twice as many cores, and so may use them.
+    """
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / PLACE
         folder.parent.mkdir(parents=True)
-        folder.symlink_to(site.resolve(), target_is_directory=True)
+        if threads is None:
+            folder.symlink_to(site.resolve(), target_is_directory=True)
+        else:
+            shutil.copytree(site, folder)
+            script = folder / "static/model.js"
+            script.write_text(script.read_text().replace("navigator.hardwareConcurrency", str(2 * threads)))
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=root))
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
@@ -160,13 +170,14 @@ def main() -> None:
     parser.add_argument("--world", default="", help="name of one of several worlds")
     parser.add_argument("--browser", choices=("chromium", "firefox"), default="chromium")
     parser.add_argument("--cores", type=int, default=1, help="that the browser may use")
+    parser.add_argument("--threads", type=int, help="that the page may use; default: half of the cores")
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--key", default="4")
     options = parser.parse_args()
     every_core = os.sched_getaffinity(0)
     os.sched_setaffinity(0, set(sorted(every_core)[: options.cores]))  # which the browser inherits
     with ExitStack() as stack:
-        address, stop = stack.enter_context(hosted(options.site))
+        address, stop = stack.enter_context(hosted(options.site, options.threads))
         address += f"{options.world}/" if options.world else ""
         page: Chromium | Firefox
         if options.browser == "chromium":

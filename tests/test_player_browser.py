@@ -97,7 +97,9 @@ def test_a_taught_world_is_played_by_its_keys(open_page: OpenPage, world: World)
                 page.keyboard.up(key)
             until(page, "jinn.action === 4")  # nothing is held
         page.keyboard.press("/")
-        until(page, "document.querySelectorAll('#branches canvas').length === 4")
+        painted = "canvas => canvas.getContext('2d').getImageData(0, 0, 1, 1).data[3] === 255"
+        films = "[...document.querySelectorAll('#branches canvas')]"
+        until(page, f"{films}.length === 4 && {films}.every({painted})")  # no frame is on its way any more
         step = page.evaluate("jinn.tape.step")
         page.locator("#branches button").nth(3).click()
         until(page, f"jinn.tape.step === {step + 6} && !jinn.replaying")

@@ -34,12 +34,14 @@ export async function loadModel(world, site, page, onProgress) {
   const create = (name) => runtime.InferenceSession.create(part(name), {
     externalData: [{ path: WEIGHTS, data: part("weights") }],
     graphOptimizationLevel: "disabled", // `jinn publish` has done it
-    extra: { session: { "intra_op.allow_spinning": "0" } }, // threads that wait leave their cores to the page
   });
   return new Model(world, runtime.Tensor, create);
 }
 
-/** No more threads than the world's pace needs and half of the cores can give: all of them wait for the slowest. */
+/**
+ * No more threads than the world's pace needs and half of the cores can give: all wait for the slowest, and do so by
+ * spinning, which saves a third of a frame's time and takes the cores from everybody else.
+ */
 function threadsFor({ fps, model }) {
   if (!self.crossOriginIsolated) return 1; // the page has no memory that threads could share
   const needed = Math.ceil((SPARE * fps) / model.fps);
