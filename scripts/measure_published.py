@@ -29,8 +29,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # whose browsers these are
 
-import chromium
-import firefox
+from browsers import launched
 
 PLACE = "some/folder"  # of the host
 WAIT = 300.0  # seconds until something counts as never happening
@@ -69,32 +68,7 @@ def hosted(site: Path, threads: int | None = None) -> Iterator[tuple[str, Callab
         yield f"http://127.0.0.1:{server.server_port}/{PLACE}/", stop
 
 
-class Chromium:
-    """A page of Chromium."""
-
-    def __init__(self, page: Any) -> None:
-        self.page = page
-        self.evaluate = page.evaluate
-        self.open = page.goto
-
-    def hold(self, key: str) -> None:
-        """A key goes down and stays down."""
-        self.page.keyboard.down(key)
-
-
-class Firefox:
-    """A page of Firefox."""
-
-    def __init__(self, page: firefox.Page) -> None:
-        self.page = page
-        self.evaluate, self.open = page.evaluate, page.open
-
-    def hold(self, key: str) -> None:
-        """A key goes down and stays down."""
-        self.page.key(key, down=True)
-
-
-def until(page: Chromium | Firefox, condition: str) -> None:
+def until(page: Any, condition: str) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + WAIT
     while not page.evaluate(condition):
@@ -103,10 +77,10 @@ def until(page: Chromium | Firefox, condition: str) -> None:
         time.sleep(0.02)
 
 
-def first_frame(page: Chromium | Firefox, address: str) -> float:
+def first_frame(page: Any, address: str) -> float:
     """Seconds from opening the page to its first frame."""
     begun = time.monotonic()
-    page.open(address)
+    page.goto(address)
     until(page, "(window.jinn?.frames ?? 0) >= 1")
     return time.monotonic() - begun
 
@@ -134,7 +108,7 @@ def megabytes() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def play(page: Chromium | Firefox, frames: int, key: str) -> None:
+def play(page: Any, frames: int, key: str) -> None:
     """Hold a key for some frames, and print the pace, what a frame takes, and the memory now and then."""
     page.evaluate(
         "document.getElementById('look-ahead').checked && document.getElementById('look-ahead').click()"
@@ -142,7 +116,7 @@ def play(page: Chromium | Firefox, frames: int, key: str) -> None:
     speed = "document.getElementById('speed')"
     page.evaluate(f"({speed}.value = {speed}.max, {speed}.dispatchEvent(new Event('input')), 0)")
     page.evaluate("document.getElementById('screen').focus()")
-    page.hold(key)
+    page.keyboard.down(key)
     begin = page.evaluate("jinn.frames")
     until(page, f"jinn.frames >= {begin + 30}")  # warm
     before, begun = page.evaluate("jinn.frames"), time.monotonic()
@@ -179,11 +153,7 @@ def main() -> None:
     with ExitStack() as stack:
         address, stop = stack.enter_context(hosted(options.site, options.threads))
         address += f"{options.world}/" if options.world else ""
-        page: Chromium | Firefox
-        if options.browser == "chromium":
-            page = Chromium(stack.enter_context(chromium.launched()).new_page())
-        else:
-            page = Firefox(stack.enter_context(firefox.opened("about:blank")))
+        page = stack.enter_context(launched(options.browser)).new_page()
         os.sched_setaffinity(0, every_core)
         print(f"first visit        {first_frame(page, address):6.1f} s to the first frame")
         until(page, "Boolean(navigator.serviceWorker?.controller)")

@@ -1,4 +1,4 @@
-"""The player's page in Chromium: fixtures and actions of the tests. A module names it in `pytest_plugins`."""
+"""The player's page in both browsers: fixtures and actions of the tests. A module names it in `pytest_plugins`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-import chromium
-from chromium import launched
+import browsers
+from browsers import launch, launched
 from jinn.player.text import TextToImage
 from tiny_pipeline import save_pipeline
 
@@ -26,9 +25,9 @@ PIXELS = "[...jinn.shown].join()"
 OpenPage = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as browser:
+@pytest.fixture(scope="module", params=["chromium", "firefox"])
+def browser(request: pytest.FixtureRequest) -> Iterator[Any]:
+    with launched(request.param) as browser:
         yield browser
 
 
@@ -44,9 +43,13 @@ def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
     """Opens the page in its own context and waits for its first frame; errors fail the test."""
     errors: list[str] = []
     contexts: list[Any] = []
+    phones: list[Any] = []
 
     def open_page(at: str = address, frames: int = 1, pads: bool = False, **options: Any) -> Any:
-        context = browser.new_context(**options)
+        chosen = browser
+        if options.get("has_touch") and browser.browser_type.name == "firefox":
+            phones.append(chosen := launch(browser.browser_type, phone=True))
+        context = chosen.new_context(**options)
         contexts.append(context)
         page = context.new_page()
         page.add_init_script(GAMEPAD if pads else "")
@@ -59,11 +62,13 @@ def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
     yield open_page
     for context in contexts:
         context.close()
-    assert errors == []
+    for phone in phones:
+        phone.close()
+    assert not errors, errors
 
 
 def until(page: Any, condition: str) -> None:
-    chromium.until(page, condition, told="JSON.stringify(window.jinn)")
+    browsers.until(page, condition, told="JSON.stringify(window.jinn)")
 
 
 def play(page: Any, key: str, frames: int) -> None:
@@ -105,12 +110,6 @@ def single_steps(page: Any, keys: str) -> list[str]:
         until(page, f"jinn.tape.step === {step + 1}")
         pixels.append(page.evaluate(PIXELS))
     return pixels
-
-
-def download(page: Any, button: str) -> bytes:
-    with page.expect_download() as waiting:
-        page.locator(button).click()
-    return Path(waiting.value.path()).read_bytes()
 
 
 class Cable:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from browsers import download, tap
 from helpers_browser import (
     PIXELS,
     OpenPage,
     begins,
-    download,
     play,
     rewind,
     single_steps,
@@ -85,7 +85,8 @@ def test_a_shared_session_replays_identically(open_page: OpenPage) -> None:
     frames = single_steps(page, "112345")
     page.locator("#sampling summary").click()
     page.locator("#temperature").fill("1.25")
-    page.locator("#steps").fill("3")
+    page.locator("#steps").press("ControlOrMeta+a")
+    page.keyboard.type("3")
     page.locator("#doubt").fill("0.8")
     page.locator("#screen").focus()
     frames += single_steps(page, "2233")
@@ -142,6 +143,19 @@ def test_keys_can_be_reassigned(open_page: OpenPage) -> None:
     assert "3" in page.locator(".action").nth(2).inner_text()
 
 
+def test_a_number_that_is_half_typed_changes_nothing(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#auto").set_checked(True)
+    page.locator("#sampling summary").click()
+    for field, typed in (("steps", "630"), ("steps", "2.5"), ("temperature", "")):
+        page.locator(f"#{field}").press("ControlOrMeta+a")
+        page.keyboard.press("Delete")
+        page.keyboard.type(typed)
+        until(page, f"jinn.tape.step > {page.evaluate('jinn.tape.step') + 2}")
+        assert page.evaluate(f"jinn.tape.inputs.at(-1).{field} === jinn.world.sampling.{field}")
+        assert page.evaluate("jinn.error") == ""
+
+
 def test_a_gamepad_plays(open_page: OpenPage) -> None:
     page = open_page(pads=True)
     page.evaluate("pads[0].buttons[1].pressed = true")
@@ -164,6 +178,9 @@ def test_every_control_has_a_name_and_is_reachable_by_keyboard(open_page: OpenPa
         .map((part) => part.outerHTML)""")
     assert nameless == []
     reached = set()
+    page.locator(
+        "#screen"
+    ).focus()  # a browser without a window does not come back to the top from its own buttons
     for _ in range(80):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id"))
@@ -189,37 +206,37 @@ def test_everything_works_by_touch(open_page: OpenPage, text_to_image: TextToIma
             is_mobile=True,
             permissions=["camera"],
         )
-        page.locator("#draw").tap()
-        page.locator("#colours button").nth(5).tap()
-        page.locator("#tools [value=fill]").tap()
-        page.locator("#paper").tap()
+        tap(page.locator("#draw"))
+        tap(page.locator("#colours button").nth(5))
+        tap(page.locator("#tools [value=fill]"))
+        tap(page.locator("#paper"))
         box = page.locator("#sketch").bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 390
-        page.locator("#start-sketch").tap()
+        tap(page.locator("#start-sketch"))
         begins(page)
         sketch = page.evaluate("jinn.tape.prompt.pictures[0]")
-        page.locator("#camera").tap()
+        tap(page.locator("#camera"))
         until(page, "document.getElementById('video').videoWidth > 0")
-        page.locator("#start-photo").tap()
+        tap(page.locator("#start-photo"))
         until(page, f"jinn.tape.prompt.pictures[0] !== '{sketch}'")
         page.locator("#text").fill("blue sky")
         frames = page.evaluate("jinn.frames")
-        page.locator("#generate").tap()
+        tap(page.locator("#generate"))
         until(page, f"jinn.frames > {frames} && jinn.action === -1")
-        page.locator("#pause").tap()
+        tap(page.locator("#pause"))
         for k in (0, 1, 2, 3):
-            page.locator(".action").nth(k).tap()
+            tap(page.locator(".action").nth(k))
             until(page, f"jinn.tape.step === {k + 1}")
         last = page.evaluate(PIXELS)
         session = download(page, "#save")
         assert len(download(page, "#gif")) > 100
         rewind(page, 2)
-        page.locator(".action").nth(4).tap()
+        tap(page.locator(".action").nth(4))
         until(page, "jinn.tape.step === 3")
-        page.locator("#what-if").tap()
+        tap(page.locator("#what-if"))
         until(page, "document.querySelectorAll('#branches canvas').length > 0")
-        page.locator("#branches button").nth(1).tap()
+        tap(page.locator("#branches button").nth(1))
         until(page, "jinn.tape.step === 9 && !jinn.replaying")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.locator("#file").set_input_files(
@@ -239,5 +256,5 @@ def test_the_page_fits_a_phone(open_page: OpenPage, viewport: tuple[int, int]) -
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
         assert box["y"] + box["height"] <= height
-    page.locator(".action").nth(1).tap()  # the shortest press is still played
+    tap(page.locator(".action").nth(1))  # the shortest press is still played
     until(page, "jinn.action === 1")

@@ -9,7 +9,8 @@ import pytest
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from helpers_browser import PIXELS, OpenPage, cable, download, rewind, single_steps, until
+from browsers import download
+from helpers_browser import PIXELS, OpenPage, cable, rewind, single_steps, until
 from jinn.player import Limits
 from jinn.player.api import STATIC, create_app
 from jinn.player.server import running

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from helpers_browser import OpenPage, download, play, single_steps, until
+from browsers import download, tap
+from helpers_browser import OpenPage, play, single_steps, until
 from helpers_world import make_world
 from jinn.errors import JinnError
 from jinn.player.api import create_app
@@ -75,7 +76,7 @@ def test_the_choice_fits_a_phone(open_page: OpenPage, address: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     box = page.locator(".action").first.bounding_box()
     assert box["y"] + box["height"] <= 664  # the first actions are still on the screen
-    page.locator("#worlds a").nth(1).tap()
+    tap(page.locator("#worlds a").nth(1))
     page.wait_for_url("**/other/")
     until(page, "window.jinn?.world?.name === 'test' && jinn.frames > 0")
 

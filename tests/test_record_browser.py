@@ -1,4 +1,4 @@
-"""The page of `jinn record` in Chromium."""
+"""The page of `jinn record` in Chromium and in Firefox."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chromium import launched, until
+from browsers import BrowserName, launched, until
 from jinn.data.store import FrameStore
 from jinn.player.record import Recorder, create_recorder_app
 from jinn.player.server import running
@@ -14,10 +14,11 @@ from jinn.player.server import running
 pytest.importorskip("envpool", reason="the page of recording is tested with EnvPool")
 
 
-def test_keys_play_the_environment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["chromium", "firefox"])
+def test_keys_play_the_environment(tmp_path: Path, name: BrowserName) -> None:
     recorder = Recorder("envpool:CoinrunHard-v0", tmp_path / "s", (64, 64), 0, None)
     errors: list[str] = []
-    with running(create_recorder_app(recorder)) as address, launched() as browser:
+    with running(create_recorder_app(recorder)) as address, launched(name) as browser:
         page = browser.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)

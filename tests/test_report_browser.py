@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chromium import launched, until
+from browsers import launched, until
 from helpers_evaluation import measure_little
 from helpers_report import T, minimal, two_worlds
 from helpers_world import make_world

@@ -1,12 +1,18 @@
 // A picture becomes a frame of the world: the same as `fit_picture` and `resize` in Python, with an area average, in
 // whole numbers.
 
+/** Whether the end of a picture's file is missing: Firefox draws what there is of it. */
+function isCut(buffer) {
+  const text = new TextDecoder("latin1").decode(buffer);
+  if (text.startsWith("PNG", 1)) return !text.includes("IEND");
+  if (text.startsWith("\xff\xd8")) return !text.includes("\xff\xd9"); // JPEG
+  return text.startsWith("RIFF") && buffer.byteLength < 8 + new DataView(buffer).getUint32(4, true); // WebP
+}
+
 /** RGB pixels of a world's size of a picture, a Blob; throws a sentence. */
 export async function frameOf(blob, { width, height, fit }) {
-  let image;
-  try {
-    image = await createImageBitmap(blob, { colorSpaceConversion: "none" });
-  } catch {
+  const image = await createImageBitmap(blob, { colorSpaceConversion: "none" }).catch(() => null);
+  if (!image || isCut(await blob.arrayBuffer())) {
     throw new Error("The picture cannot be read: use a PNG, JPEG, WebP, GIF or BMP that is not damaged.");
   }
   const paper = new OffscreenCanvas(image.width, image.height);
