@@ -20,6 +20,9 @@ GAMEPAD = """
     window.pads = [{index: 0, axes: [0, 0], buttons: Array.from({length: 16}, () => ({pressed: false}))}];
     navigator.getGamepads = () => pads;
 """
+PLAYWRIGHTS_OWN = (
+    "blocked an inline style"  # what Firefox says of the one that Playwright adds for a screenshot
+)
 PIXELS = "[...jinn.shown].join()"
 
 OpenPage = Callable[..., Any]
@@ -64,6 +67,7 @@ def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
         context.close()
     for phone in phones:
         phone.close()
+    errors = [error for error in errors if PLAYWRIGHTS_OWN not in error]
     assert not errors, errors
 
 
@@ -96,6 +100,7 @@ def colour_of(page: Any, canvas: str) -> list[int]:
 
 def rewind(page: Any, step: int) -> None:
     scrub = "document.getElementById('scrub')"
+    until(page, f"{scrub}.max >= {step}")  # the page shows its figures a few times a second
     page.evaluate(f"{scrub}.value = {step}; {scrub}.dispatchEvent(new Event('input'))")
 
 

@@ -191,7 +191,7 @@ def test_the_screen_shows_the_frame(open_page: OpenPage, world: World) -> None:
         step()
         page.evaluate("document.getElementById('veil').hidden = true")
         page.wait_for_timeout(300)
-        seen = Image.open(io.BytesIO(page.locator("#screen").screenshot(caret="initial"))).convert("RGB")
+        seen = Image.open(io.BytesIO(page.locator("#screen").screenshot())).convert("RGB")
         height, width = world.size_hw
         scale = seen.width // width
         pixels_HWC = np.array(page.evaluate("[...jinn.shown]"), np.uint8).reshape(height, width, 3)

@@ -93,7 +93,7 @@ def coinrun_cpu() -> Recipe:
     ``platforms`` is made by it before it had late masks (``--set sampling.temperature=0``, and ``--env
     use_backgrounds=false --env restrict_themes=true`` for both recordings: see its model card), ``coinrun``
     as its card says. Where the camera stands still, ``--set tokenizer.encoder.kernel=1`` lets a token see its patch
-    alone; where something moves by chance, ``self_rollout_training=none sampling.steps=5 sampling.temperature=1
+    alone; where something moves by chance, ``self_rollout_training=none sampling.steps=4 sampling.temperature=1
     sampling.random_tokens=0`` is better (the card of ``boxing``). The last phase has not been measured with the present
     sampling, which was chosen in play.
     """

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from jinn.contracts import JinnError
 from jinn.files import check_writable, named, replacing, temporary_folder
 from jinn.models.transformer import KVCache
+from jinn.world.convolutions import convolutions_to_products
 from jinn.world.folder import is_saved
 from jinn.world.graph import (
     INPUTS,
@@ -223,7 +224,7 @@ def quantize(folded: Path) -> Path:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    model = onnx.load(folded)
+    model = convolutions_to_products(onnx.load(folded))
     graph = model.graph
     for node in graph.node:
         if node.op_type == "Gelu":
