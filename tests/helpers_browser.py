@@ -41,18 +41,30 @@ def text_to_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextToIm
     text_to_image.close()
 
 
+@pytest.fixture(scope="module")
+def phone(browser: Any) -> Iterator[Callable[[], Any]]:
+    """The browser as on a phone, which Firefox has to be started for."""
+    started = [] if browser.browser_type.name == "firefox" else [browser]
+
+    def phone() -> Any:
+        if not started:
+            started.append(launch(browser.browser_type, phone=True))
+        return started[0]
+
+    yield phone
+    for other in started:
+        if other is not browser:
+            other.close()
+
+
 @pytest.fixture
-def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
+def open_page(browser: Any, phone: Callable[[], Any], address: str) -> Iterator[OpenPage]:
     """Opens the page in its own context and waits for its first frame; errors fail the test."""
     errors: list[str] = []
     contexts: list[Any] = []
-    phones: list[Any] = []
 
     def open_page(at: str = address, frames: int = 1, pads: bool = False, **options: Any) -> Any:
-        chosen = browser
-        if options.get("has_touch") and browser.browser_type.name == "firefox":
-            phones.append(chosen := launch(browser.browser_type, phone=True))
-        context = chosen.new_context(**options)
+        context = (phone() if options.get("has_touch") else browser).new_context(**options)
         contexts.append(context)
         page = context.new_page()
         page.add_init_script(GAMEPAD if pads else "")
@@ -65,8 +77,6 @@ def open_page(browser: Any, address: str) -> Iterator[OpenPage]:
     yield open_page
     for context in contexts:
         context.close()
-    for phone in phones:
-        phone.close()
     errors = [error for error in errors if PLAYWRIGHTS_OWN not in error]
     assert not errors, errors
 
