@@ -28,7 +28,6 @@ from jinn.files import (
     write_tensors,
 )
 from jinn.world.config import WorldConfig
-from jinn.world.earlier import convert_config, convert_weights
 from jinn.world.hub import first_line
 from jinn.world.keys import Key
 from jinn.world.legend import ActionMeaning
@@ -65,7 +64,7 @@ def read_world(folder: Path, kind: type[World]) -> World:
     ``kind`` is `World`, or a class that extends it.
     """
     config = read_world_config(folder / "config.json")
-    weights = convert_weights(read_tensors(folder / "model.safetensors"))
+    weights = read_tensors(folder / "model.safetensors")
     check_weights(config, weights, folder)
     world = kind(config, read_prompts(folder, config.tokenizer.size_hw))
     load_weights(world, weights, folder)
@@ -93,7 +92,7 @@ def is_saved(world: World, folder: Path) -> bool:
     """Whether a folder holds the world's config and weights as they are now."""
     if not tensor_files(folder / "model.safetensors"):  # it was removed
         return False
-    saved = convert_weights(read_tensors(folder / "model.safetensors"))
+    saved = read_tensors(folder / "model.safetensors")
     state = world.state_dict()
     return (
         read_world_config(folder / "config.json") == world.config
@@ -112,10 +111,6 @@ def read_world_config(path: Path) -> WorldConfig:
             raise JinnError(
                 f"{path} was written by a newer jinn: install that one (pip install --upgrade jinn)"
             )
-    try:
-        values = convert_config(values)
-    except (KeyError, TypeError, AttributeError):
-        raise JinnError(f"{path} is damaged: restore it or train again") from None
     return read_config(WorldConfig, path, values)
 
 
