@@ -33,7 +33,7 @@ from pyarrow import parquet
 
 from jinn.cli.console import progress, say
 from jinn.contracts import JinnError
-from jinn.files import replacing, write_json
+from jinn.files import read_json, replacing, write_json
 
 FPS, SIZE_HW = 20, (90, 160)
 HOLD = 4  # of the robot's 80 steps a second, for which it repeats what it was told
@@ -81,6 +81,7 @@ def main(out: Path, /, episodes: int = 30, tasks: tuple[str, ...] = TASKS, seed:
     experts = open_metaworld()
     if unknown := [task for task in tasks if task not in experts]:
         raise JinnError(f"Meta-World has no task {unknown[0]!r}: choose among {', '.join(experts)}")
+    keep_seed(out, seed)
     with progress() as show:
         for number, task in enumerate(tasks):
             expert = experts[task]
@@ -88,6 +89,17 @@ def main(out: Path, /, episodes: int = 30, tasks: tuple[str, ...] = TASKS, seed:
             show("filming", number + 1, len(tasks), task)
     write_info(out, tasks)
     say(f"{out}: {episodes * len(tasks)} attempts at {len(tasks)} tasks; now jinn data {out} --out STORE")
+
+
+def keep_seed(out: Path, seed: int) -> None:
+    """Note the seed in the folder, and refuse a folder that was begun with another one."""
+    noted = out / "meta" / "seed.json"
+    if noted.exists() and read_json(noted) != seed:
+        raise JinnError(
+            f"{out} was begun with --seed {read_json(noted)}: name another folder or give the same seed"
+        )
+    noted.parent.mkdir(parents=True, exist_ok=True)
+    write_json(noted, seed)
 
 
 def open_metaworld() -> dict[str, Any]:

@@ -76,6 +76,13 @@ def test_a_set_of_other_robots_is_left_alone(robot_store: FrameStore) -> None:
             robots.write_task(root, 0, task, lines(0), episodes)
 
 
+def test_a_set_of_another_seed_is_refused(tmp_path: Path) -> None:
+    robots.keep_seed(tmp_path / "set", 3)
+    robots.keep_seed(tmp_path / "set", 3)
+    with pytest.raises(JinnError, match="begun with --seed 3"):
+        robots.keep_seed(tmp_path / "set", 4)
+
+
 @pytest.mark.slow
 def test_the_recipe_learns_from_robots(robot_store: FrameStore, tmp_path: Path) -> None:
     recipe = override(load_recipe("robotics_cpu"), SMALL)
