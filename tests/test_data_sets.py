@@ -168,8 +168,8 @@ def test_lerobot_3_is_read_episode_by_episode(tmp_path: Path) -> None:
     assert by_reason(summary.warnings) == [
         f"robot episode 0 ({TOP}): push it and 2 more: of its cameras ({TOP}, {WRIST}, observation.images.depth) "
         f"{TOP} is read: --camera NAME chooses another",
-        f"robot episode 0 ({TOP}): push it and 2 more: its actions are continuous and are left out: a store holds "
-        "discrete ones",
+        f"robot episode 0 ({TOP}): push it and 2 more: its actions are continuous and are left out: --action-codes 16 "
+        "keeps them as sixteen discrete ones",
     ]
     store = FrameStore.open(tmp_path / "slow")
     assert store.source(2) == f"robot episode 2 ({TOP}): lift it and drop it"

@@ -36,6 +36,7 @@ def data(
     env: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     camera: str | None = None,
     source_fps: float | None = None,
+    action_codes: int | None = None,
     preview: bool = False,
 ) -> None:
     """Turn videos, environments or other stores into a frame store.
@@ -49,7 +50,7 @@ def data(
         out: Folder of the store, or the picture of a preview. An interrupted command goes on in it, and other sources
             are added to it.
         fps: Frames per second to keep. The default is 10 for videos, and the own rate of environments, of stores and
-            of data sets with discrete actions.
+            of data sets with actions.
         size: Height and width of the frames. The default is 64 64, and the own size of stores.
         fit: What becomes of pictures of another shape: crop keeps their middle, pad keeps all of them between
             black bars, and stretch distorts them. The default is crop.
@@ -65,6 +66,8 @@ def data(
         camera: Which camera of a data set to read. The default is the first.
         source_fps: Pictures a second of numbered pictures, arrays and Minari's data sets, which do not say. By default
             each picture is one frame.
+        action_codes: How many discrete actions the continuous ones of a data set become, such as 16: the centres of so
+            many clusters, with names such as "dx+ gripper-". By default continuous actions are left out.
         preview: Whether to look at some clips of each source instead, which may be a store: a picture of them, and
             how much moves, repeats, is cut or black.
     """
@@ -78,7 +81,7 @@ def data(
     with progress() as show:
         summary = ingest(
             named, out, fps, size, frames, seed, parse_levels(levels), policy, fit, group,
-            partial(show, "reading"), camera, source_fps,
+            partial(show, "reading"), camera, source_fps, action_codes,
         )  # fmt: skip
     tell(out, summary)
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,8 +25,14 @@ from jinn.data.images import Fit, Resize, on_white, resize
 from jinn.data.pictures import open_picture, picture_frames, to_rgba, webp_frames
 from jinn.data.video import VideoError, video_frames
 
+if TYPE_CHECKING:
+    from jinn.data.action_codes import ActionCodes
+
 CHUNK = 256  # frames yielded at once
 CHUNK_BYTES = 2**25  # but no more than this
+LEFT_OUT = (
+    "its actions are continuous and are left out: --action-codes 16 keeps them as sixteen discrete ones"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +46,8 @@ class Film:
         num_actions: Number of different actions that `actions` may return; 0 where it returns none.
         notes: What a user should know of it.
         action_names: A name for each action, None where nobody says.
+        value_names: A name for each value of a continuous action, None where nobody says.
+        codes: What its continuous actions become, None if they are left out.
     """
 
     name: str
@@ -47,6 +56,8 @@ class Film:
     num_actions: int = 0
     notes: tuple[str, ...] = ()
     action_names: tuple[str, ...] | None = field(default=None, kw_only=True)
+    value_names: tuple[str, ...] | None = field(default=None, kw_only=True)
+    codes: ActionCodes | None = field(default=None, kw_only=True)
 
     @property
     def part(self) -> str:
@@ -79,6 +90,10 @@ class Film:
 
         Entry t leads from picture t to picture t + 1, the last is ignored.
         """
+        return None
+
+    def values(self) -> np.ndarray | None:
+        """Continuous actions, float64 ``(T, D)``, one for each picture as of `actions`; None where there are none."""
         return None
 
 
@@ -175,7 +190,8 @@ def read_actions(film: Film, fps: float, warn: Warn) -> np.ndarray | None:
         )
         return None
     try:
-        return film.actions()
+        values_TD = film.values() if film.codes else None
+        return film.actions() if film.codes is None or values_TD is None else film.codes.of(values_TD)
     except Exception as error:  # libraries raise errors of all kinds for damaged files
         warn(f"its actions cannot be read ({error})")
         return None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from jinn.contracts import JinnError
+from jinn.data.action_codes import code_actions, keep_codes
 from jinn.data.collect import Episode, PlayError, collect
 from jinn.data.copied import copy_store, is_store
 from jinn.data.film import Film
@@ -81,6 +82,7 @@ def ingest(
     progress: Progress = lambda done, total, text: None,
     camera: str | None = None,
     source_fps: float | None = None,
+    action_codes: int | None = None,
 ) -> Summary:
     """Read all sources into the store at `out`, which is made or continued.
 
@@ -99,6 +101,7 @@ def ingest(
         progress: Called now and then with (done, total, text).
         camera: Which camera of data sets to read, the first by default.
         source_fps: Rate of pictures and arrays, which say none. By default each picture is one frame.
+        action_codes: How many codes continuous actions become, see `jinn.data.action_codes`; None leaves them out.
 
     Raises:
         JinnError: A source does not exist or does not fit the store, or nothing at all could be read.
@@ -110,6 +113,9 @@ def ingest(
     videos = [source for source in sources if source not in games and not is_store(source)]
     found = [find_films(Path(source), out, camera, source_fps) for source in videos]
     films = [film for some, _ in found for film in some]
+    codes = None
+    if action_codes is not None:
+        films, codes = code_actions(films, action_codes, out)
     native = {source: native_of(source) for source in games}
     own = _natives(films, stores, native)
     fps, size_hw, fit = _chosen(fps, size_hw, fit, out, own, stores)
@@ -117,6 +123,8 @@ def ingest(
     plays = [play(source, repeat=_repeat(source, game.fps, fps)) for source, game in native.items()]
     num_actions, names = _actions(own)
     with StoreWriter(out, size_hw, fps, num_actions, action_names=names, fit=fit) as writer:
+        if codes:
+            keep_codes(codes, out)
         old_frames = writer.num_frames
         resumed, skipped, warnings = add_films(writer, films, group_rule(group), progress)
         resumed += sum(_add_play(writer, play, progress) for play in plays)

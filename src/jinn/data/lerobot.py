@@ -19,7 +19,7 @@ import numpy as np
 
 from jinn.contracts import JinnError
 from jinn.data.clock import Warn
-from jinn.data.film import Film, Recording, choose_camera, file_hash, short_hash
+from jinn.data.film import LEFT_OUT, Film, Recording, choose_camera, file_hash, short_hash
 from jinn.data.images import Resize
 from jinn.data.video import VideoError, video_frames
 
@@ -39,7 +39,7 @@ class DataSet:
     numbers: tuple[str, ...]  # columns of states and actions
     has_ids: bool  # whether actions are discrete
     has_vectors: bool  # or continuous
-    action_names: tuple[str, ...] | None  # of discrete actions
+    action_names: tuple[str, ...] | None  # of discrete actions, or of the values of continuous ones
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -98,6 +98,11 @@ class LeRobotEpisode(Recording):
             return None
         return _numbers(self.table, self.number, "action").reshape(-1).astype(np.int64)
 
+    def values(self) -> np.ndarray | None:
+        if not self.data.has_vectors:
+            return None
+        return _numbers(self.table, self.number, "action").astype(np.float64)
+
 
 def is_data_set(info: Path) -> bool:
     """Whether a file ``meta/info.json`` is one of LeRobot's."""
@@ -124,7 +129,7 @@ def find_episodes(root: Path, name: str, camera: str | None) -> tuple[list[Film]
         return [], [(name, str(error))]
     camera, notes = choose_camera(data.cameras, camera, name)
     if data.has_vectors:
-        notes += ("its actions are continuous and are left out: a store holds discrete ones",)
+        notes += (LEFT_OUT,)
     parquet = _parquet()
     rows: list[dict[str, Any]] = []
     skipped: list[tuple[str, str]] = []
@@ -171,7 +176,7 @@ def _films(
             number = row.get("episode_index", "?") if isinstance(row, dict) else "?"
             skipped.append((f"{name} episode {number}", f"its entry in the list of episodes lacks {error}"))
     num_actions = _count_actions({place["table"] for _, place in places}) if data.has_ids else 0
-    names = data.action_names if num_actions and num_actions <= len(data.action_names or ()) else None
+    names = data.action_names if 0 < num_actions <= len(data.action_names or ()) else None
     num_actions = len(names or ()) or num_actions  # those that nobody took have names, too
     return [
         LeRobotEpisode(
@@ -179,6 +184,7 @@ def _films(
             fps=data.fps,
             num_actions=num_actions,
             action_names=names,
+            value_names=data.action_names if data.has_vectors else None,
             notes=notes,
             data=data,
             camera=camera,
@@ -231,7 +237,7 @@ def _read_info(root: Path) -> DataSet:
             root, version, fps, tuple(sorted(views, key=lambda key: key in depth)),
             frozenset(key for key, value in views.items() if value["dtype"] == "video"),
             info["data_path"], info.get("video_path") or "", int(info.get("chunks_size") or 1000), tuple(numbers),
-            has_ids, "action" in features and not has_ids, _value_names(action) if has_ids else None,
+            has_ids, "action" in features and not has_ids, _value_names(action),
         )  # fmt: skip
     except VideoError:
         raise
@@ -240,8 +246,10 @@ def _read_info(root: Path) -> DataSet:
 
 
 def _value_names(action: dict[str, Any]) -> tuple[str, ...] | None:
-    """The names of the values of a discrete action: one name alone is that of the number itself."""
+    """The names of an action's values: one name alone is that of the number itself."""
     names = action.get("names")
+    if isinstance(names, dict) and len(names) == 1:  # such as {"motors": [...]}
+        [names] = names.values()
     if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
         return None
     return tuple(names)

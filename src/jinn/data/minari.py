@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jinn.contracts import JinnError
-from jinn.data.film import Film, Recording, choose_camera
+from jinn.data.film import LEFT_OUT, Film, Recording, choose_camera
 from jinn.data.video import VideoError
 
 FILE = "main_data.hdf5"
@@ -56,6 +56,15 @@ class MinariEpisode(Recording):
         return np.append(
             taken.astype(np.int64), [-1] * (pictures - len(taken))
         )  # the last observation has none
+
+    def values(self) -> np.ndarray | None:
+        if self.num_actions and self.codes is None:
+            return None
+        with _h5py().File(self.files[0]) as file:
+            taken, pictures = file[self.episode]["actions"], len(file[self.part])
+            if getattr(taken, "ndim", 0) != 2 or taken.dtype.kind != "f" or not len(taken):
+                return None
+            return np.pad(taken[:].astype(np.float64), [(0, pictures - len(taken)), (0, 0)], mode="edge")
 
 
 def local_folder(name: str) -> Path:
@@ -102,7 +111,7 @@ def find_episodes(file: Path, name: str, camera: str | None, fps: float | None) 
         )
     camera, notes = choose_camera(cameras, camera, name)
     if not num_actions:
-        notes += ("its actions are not discrete and are left out",)
+        notes += (LEFT_OUT,)
     view = f" ({camera})" if len(cameras) > 1 else ""
     return [
         MinariEpisode(

@@ -1,0 +1,127 @@
+"""Continuous actions -> a few codes, for a store holds discrete ones.
+
+The actions of all films are clustered (k-means, each value divided by its standard deviation), and an action becomes
+the number of the nearest centre. The centres stay with the store: what is added later is coded by the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from jinn.contracts import JinnError
+from jinn.data.film import LEFT_OUT, Film
+from jinn.files import read_json, write_json
+
+FILE = "action_codes.json"  # in the folder of the store
+MOST = 256  # codes
+ROWS = 100_000  # actions that the centres are learned from, drawn with seed 0 if there are more
+LARGE = 0.5  # standard deviations from the mean, from which on a value is part of a code's name
+
+
+@dataclass(frozen=True)
+class ActionCodes:
+    """The centres of some clusters of actions.
+
+    Attributes:
+        mean: Of each of D values.
+        deviation: The standard deviation of each, 1 where it never changes.
+        centres: K rows of D values, in these standard deviations from the mean.
+        names: One for each code, such as "dx+ gripper-": the two values that are farthest from their means.
+    """
+
+    mean: list[float]
+    deviation: list[float]
+    centres: list[list[float]]
+    names: list[str]
+
+    def of(self, values_TD: np.ndarray) -> np.ndarray:
+        """The code of each action, int64 ``(T,)``; at a clip's last frame, whose action leads nowhere, too."""
+        scaled_TD = (values_TD - np.array(self.mean)) / np.array(self.deviation)
+        distances_TK = ((scaled_TD[:, None] - np.array(self.centres)) ** 2).sum(-1)
+        return distances_TK.argmin(1).astype(np.int64)
+
+
+def learn_codes(values_XD: np.ndarray, count: int, value_names: Sequence[str] | None) -> ActionCodes:
+    """Cluster actions; the codes are in the order of how often they are taken. `JinnError` if there are too few."""
+    try:
+        from scipy.cluster.vq import kmeans2
+    except ImportError as error:
+        raise JinnError("coding continuous actions needs scipy: run pip install 'jinn[datasets]'") from error
+
+    if len(values_XD) > ROWS:
+        values_XD = np.random.default_rng(0).choice(values_XD, ROWS, replace=False)
+    if len(np.unique(values_XD, axis=0)) < count:
+        raise JinnError(f"there are fewer than {count} different actions: choose a smaller --action-codes")
+    mean, deviation = values_XD.mean(0), values_XD.std(0)
+    deviation[deviation == 0] = 1
+    centres, taken = kmeans2((values_XD - mean) / deviation, count, minit="++", seed=0, missing="raise")
+    centres = centres[np.argsort(-np.bincount(taken, minlength=count), kind="stable")]
+    names = value_names if value_names and len(value_names) == len(mean) else None
+    names = names or [f"value {number} " for number in range(len(mean))]
+    return ActionCodes(mean.tolist(), deviation.tolist(), centres.tolist(), _names(centres, names))
+
+
+def _names(centres_KD: np.ndarray, value_names: Sequence[str]) -> list[str]:
+    names: list[str] = []
+    for centre_D in centres_KD:
+        farthest = sorted(np.argsort(-np.abs(centre_D), kind="stable")[:2])
+        largest = [d for d in farthest if abs(centre_D[d]) >= LARGE]
+        name = " ".join(f"{value_names[d]}{'+' if centre_D[d] > 0 else '-'}" for d in largest) or "middle"
+        same = sum(other.partition(" (")[0] == name for other in names)
+        names.append(f"{name} ({same + 1})" if same else name)
+    return names
+
+
+def code_actions(films: Sequence[Film], count: int, out: Path) -> tuple[list[Film], ActionCodes]:
+    """Films whose continuous actions are codes, and the codes: those of the store in `out`, or else new ones.
+
+    Raises:
+        JinnError: `count` is not within 2 to 256, no film has continuous actions, some have other values than others
+            or than the store's, or the store has another number of codes.
+    """
+    if not 2 <= count <= MOST:
+        raise JinnError(f"--action-codes is a number from 2 to {MOST}, not {count}")
+    found = {number: film.values() for number, film in enumerate(films)}
+    values = {number: x_TD for number, x_TD in found.items() if x_TD is not None and np.isfinite(x_TD).all()}
+    if not values:
+        raise JinnError(
+            "--action-codes is for data sets with continuous actions, and there are none: leave it out"
+        )
+    first = next(iter(values))
+    if (out / FILE).exists():
+        codes = ActionCodes(**read_json(out / FILE))
+        if len(codes.centres) != count:
+            raise JinnError(f"{out} has {len(codes.centres)} action codes: give the same --action-codes")
+    else:
+        widths = {x_TD.shape[1]: films[number].name for number, x_TD in values.items()}
+        if len(widths) > 1:
+            raise JinnError(
+                f"{' and '.join(widths.values())} have actions of other kinds: make a store of each"
+            )
+        codes = learn_codes(np.concatenate(list(values.values())), count, films[first].value_names)
+    if values[first].shape[1] != len(codes.mean):
+        raise JinnError(
+            f"the actions of {films[first].name} have another number of values than those of {out}"
+        )
+    coded = [
+        replace(
+            film,
+            num_actions=count,
+            action_names=tuple(codes.names),
+            codes=codes,
+            notes=tuple(note for note in film.notes if note != LEFT_OUT),
+        )
+        if number in values
+        else film
+        for number, film in enumerate(films)
+    ]
+    return coded, codes
+
+
+def keep_codes(codes: ActionCodes, out: Path) -> None:
+    """Write the codes into the folder of their store."""
+    write_json(out / FILE, vars(codes))
