@@ -41,10 +41,10 @@ OPSET = 20
 def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list[Path]:
     """Write the graph of a world, as its folder holds it, to `onnx_path` in each precision; returns the files.
 
-    "int8" keeps the weights of all matrix products as int8, one scale a column, and rounds their inputs to 8 bits on
-    the fly, one scale a tensor (ONNX Runtime's dynamic quantisation). ``jinn eval --backend`` and
-    ``benchmarks/play.py`` measure what it costs in quality. Raises `JinnError` if the packages for it are missing, or
-    if the folder holds other weights.
+    "int8" keeps the weights of all matrix products, as which most convolutions are computed too, as int8, one scale a
+    column, and rounds their inputs to 8 bits on the fly, one scale a tensor (ONNX Runtime's dynamic quantisation).
+    ``jinn eval --backend`` and ``benchmarks/play.py`` measure what it costs in quality. Raises `JinnError` if the
+    packages for it are missing, or if the folder holds other weights.
     """
     check_exporter()
     import onnx
