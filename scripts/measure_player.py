@@ -2,8 +2,9 @@
 
     python scripts/measure_player.py --world platforms --seconds 20
     python scripts/measure_player.py --think 0.6        # with look-ahead; and --no-look-ahead
+    python scripts/measure_player.py --browser firefox
 
-Starts the player in this process, opens it in a headless Chromium, holds random keys for the given time,
+Starts the player in this process, opens it in a headless browser, holds random keys for the given time,
 and prints the figures that the page itself measures: a latency runs from the key going down to the frame
 that answers it being drawn. The page, the server and the model share this machine's processors, as they do
 for somebody who plays on a laptop. With --think the world waits between short presses that far apart: what a
@@ -14,29 +15,21 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import statistics
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import sync_playwright
 
 from jinn.cli.play import load
 from jinn.player.api import create_app
 from jinn.player.server import running
 from jinn.world.folder import find_world
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+sys.path.append(str(Path(__file__).parent.parent / "tests"))  # whose browsers these are
+
+from browsers import launched
 
 
 def main() -> None:
@@ -48,15 +41,13 @@ def main() -> None:
     parser.add_argument("--think", type=float, default=0.0, help="seconds between presses; 0 holds keys")
     parser.add_argument("--look-ahead", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime")
+    parser.add_argument("--browser", choices=("chromium", "firefox"), default="chromium")
     args = parser.parse_args()
-    executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if executable is None:
-        parser.error(f"no browser: install one of {', '.join(CHROMIUM)}")
 
     # The graph of a built-in world is made here if it is missing, as jinn play does.
     world = load(find_world(args.world), "cpu", args.backend).with_backend(args.backend, args.threads)
     with running(create_app(world)) as address:
-        measured = drive(address, executable, args)
+        measured = drive(address, args)
     latencies = measured["latencies"]
     ready = measured["ready"]
     print(f"frames/s           {measured['rate']:6.1f}  (asked for {args.fps})")
@@ -70,10 +61,9 @@ def main() -> None:
         print(f"                   {np.percentile(known, 95):6.1f} ms p95")
 
 
-def drive(address: str, executable: str, args: argparse.Namespace) -> dict[str, Any]:
+def drive(address: str, args: argparse.Namespace) -> dict[str, Any]:
     """Play random keys on the page for a while; return what it measured meanwhile."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+    with launched(args.browser) as browser:
         page = browser.new_page()
         page.goto(address)
         page.evaluate(f"document.getElementById('look-ahead').checked = {str(args.look_ahead).lower()}")
@@ -97,7 +87,6 @@ def drive(address: str, executable: str, args: argparse.Namespace) -> dict[str, 
         fields = ("latencies", "ready", "modelMs", "frames")
         measured = {field: page.evaluate(f"jinn.{field}") for field in fields}
         elapsed = (page.evaluate("performance.now()") - started) / 1000
-        browser.close()
     return {**measured, "rate": (measured["frames"] - before) / elapsed}
 
 
