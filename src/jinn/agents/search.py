@@ -11,7 +11,7 @@ from torch import Tensor
 
 # MazeEasy shows 15 x 15 cells in 64 x 64 pixels; smaller mazes are surrounded by wall.
 CELLS = 15
-WALL_RGB = (195.0, 144.0, 95.0)  # the mean of a wall's cell; floors differ by 24 or more in one channel
+WALL_RGB = (195.0, 144.0, 95.0)  # the mean of a wall's cell; most floors differ by 24 or more in one channel
 WALL_CLOSE = 10.0
 WHITE, ORANGE = 180, 210  # only the mouse is so white, and only the cheese has so much more red than blue
 STAY = 4
