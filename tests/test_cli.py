@@ -227,7 +227,7 @@ def test_info_describes_a_world(capsys: pytest.CaptureFixture[str]) -> None:
         f"{path.name} " for path in BUILT_IN.glob("coinrun/*")
     ]
     words += [f"{sum(p.numel() for p in world.dynamics.parameters()):,}", "PreviousFrameDynamicsConfig"]
-    words += ["64 x 64", "15 per second", "MaskGIT with 5 steps", "6,466 levels", "backends: torch"]
+    words += ["64 x 64", "15 per second", "MaskGIT with 6 steps", "6,466 levels", "backends: torch"]
     assert [word for word in words if word not in said] == []
 
 
