@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -204,6 +205,26 @@ def test_an_often_interrupted_command_ends_with_the_same_weights(
     assert not list((run / "stream").glob("chunk-*"))
     report = json.loads((run / "report" / "report.json").read_text())
     assert Path(report["worlds"][0]["name"]).name == "run"
+
+
+def test_a_chunk_that_is_half_removed_is_played_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path, **_: object) -> None:
+        if path.exists():
+            (path / "index.npz").unlink()
+            raise KeyboardInterrupt
+
+    stream = FrameStream(COINRUN, CONFIG, tmp_path / "stream")
+    frames = stream.chunk(0).num_frames
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stream.close()
+    again = FrameStream(COINRUN, CONFIG, tmp_path / "stream")
+    assert again.chunk(0).num_frames == frames
+    again.close()
+    assert not list((tmp_path / "stream").glob("chunk-*"))
 
 
 def test_mistakes_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

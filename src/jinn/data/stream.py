@@ -92,7 +92,7 @@ class FrameStream:
         store = self._play(number)
         for other in self.folder.glob("chunk-*"):
             if other not in (store.path, self._path(number + 1)):
-                shutil.rmtree(other, ignore_errors=True)
+                _remove(other)
         more = number + 1 < self.num_chunks
         self._next = self._pool.submit(self._play, number + 1) if more else None
         return store
@@ -101,7 +101,7 @@ class FrameStream:
         """Stop playing and remove the chunks. The frames of the test levels are kept."""
         self._pool.shutdown()
         for path in self.folder.glob("chunk-*"):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
 
     def _path(self, number: int) -> Path:
         return self.folder / ("test" if number < 0 else f"chunk-{number:05d}")
@@ -115,6 +115,15 @@ class FrameStream:
         seed, policy = self._seed * 1_000_003 + number + 1, policies[max(number, 0) % len(policies)]
         ingest([self.source], path, frames=frames, seed=seed, levels=levels, policy=policy)
         return FrameStore.open(path)
+
+
+def _remove(chunk: Path) -> None:
+    """Remove a chunk under another name, for half of one must not be taken for a store if this is interrupted."""
+    half = chunk.with_suffix(".tmp")
+    if half != chunk:
+        shutil.rmtree(half, ignore_errors=True)
+        chunk.rename(half)
+    shutil.rmtree(half, ignore_errors=True)
 
 
 class StoreSource:
