@@ -65,6 +65,9 @@ def test_the_codes_stay_with_the_store(tmp_path: Path) -> None:
     assert (tmp_path / "again" / FILE).read_bytes() == codes
     with pytest.raises(JinnError, match="has 3 action codes"):
         ingest([source], out, action_codes=4)
+    (out / FILE).write_text('{"mean": 1}')
+    with pytest.raises(JinnError, match=r"action_codes\.json.*make the store again"):
+        ingest([source], out, action_codes=3)
 
 
 def test_minari_too(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from browsers import is_firefox
 from helpers_browser import (
     PIXELS,
     OpenPage,
@@ -67,7 +68,8 @@ def test_buttons_show_the_direction_of_their_action(open_page: OpenPage, world: 
     assert turns == ["rotate(180.0)", "rotate(0.0)", "rotate(-87.1)", "rotate(45.0)", None]
     assert page.locator(".action svg.arrow").count() == 4  # one action never occurs
     box = page.locator("svg.arrow path").first.bounding_box()
-    assert 8 < box["width"] <= 21
+    most = 21 if is_firefox(page) else 20  # Firefox measures around the turned shape
+    assert 8 < box["width"] <= most
     assert page.locator(".action").nth(2).get_attribute("title").endswith("2.0 up, 0.1 right pixels a frame")
 
 

@@ -246,7 +246,7 @@ def test_everything_works_by_touch(open_page: OpenPage, text_to_image: TextToIma
         assert page.evaluate(PIXELS) == last
 
 
-@pytest.mark.parametrize("viewport", [(390, 664), (664, 390), (320, 568)])
+@pytest.mark.parametrize("viewport", [(390, 664), (664, 390), (320, 568), (1280, 800)])
 def test_the_page_fits_a_phone(open_page: OpenPage, viewport: tuple[int, int]) -> None:
     width, height = viewport
     page = open_page(viewport={"width": width, "height": height}, has_touch=True, is_mobile=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from browsers import download, launched
@@ -22,9 +24,12 @@ def test_firefox_plays_a_session_from_chromium(published: str) -> None:
         page = browser.new_page()
         page.goto(published)
         until(page, "window.jinn?.frames >= 1")
-        page.locator("#file").set_input_files(
-            {"name": "s.json", "mimeType": "application/json", "buffer": session}
-        )
+        drop = """(() => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([%s], "s.json", { type: "application/json" }));
+            return dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+        })()"""
+        page.evaluate(drop % json.dumps(session.decode()))
         until(page, "jinn.tape.step === 20 && !jinn.replaying")
         assert "exactly the same frames" in page.evaluate("jinn.note")
         assert page.evaluate("jinn.error") == ""

@@ -47,10 +47,8 @@ def data(
             a .txt file with the path of a source in each line, environments such as envpool:CoinrunHard-v0,
             envpool:Boxing-v5, gymnasium:CartPole-v1 and synthetic:game, or other stores, which are brought to the size
             and the rate.
-        out: Folder of the store, or the picture of a preview. An interrupted command goes on in it, and other sources
-            are added to it.
-        fps: Frames per second to keep. The default is 10 for videos, and the own rate of environments, of stores and
-            of data sets with actions.
+        out: Folder of the store, or picture of a preview. An interrupted command goes on; other sources are added.
+        fps: Frames per second to keep. The default is 10 for videos, else the own rate; so for data sets with actions.
         size: Height and width of the frames. The default is 64 64, and the own size of stores.
         fit: What becomes of pictures of another shape: crop keeps their middle, pad keeps all of them between
             black bars, and stretch distorts them. The default is crop.
@@ -64,8 +62,7 @@ def data(
             FILE.py:FUNCTION is your own function from pictures (uint8, BHWC) to one action for each.
         env: Option of the environments, as KEY=VALUE, such as use_backgrounds=false; may be given several times.
         camera: Which camera of a data set to read. The default is the first.
-        source_fps: Pictures a second of numbered pictures, arrays and Minari's data sets, which do not say. By default
-            each picture is one frame.
+        source_fps: Rate of numbered pictures, arrays and Minari's data, which say none; by default each is a frame.
         action_codes: How many discrete actions the continuous ones of a data set become, such as 16: the centres of so
             many clusters, with names such as "dx+ gripper-". By default continuous actions are left out.
         preview: Whether to look at some clips of each source instead, which may be a store: a picture of them, and

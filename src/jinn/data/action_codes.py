@@ -14,7 +14,7 @@ import numpy as np
 
 from jinn.contracts import JinnError
 from jinn.data.film import LEFT_OUT, Film
-from jinn.files import read_json, write_json
+from jinn.files import read_config, read_json, write_json
 
 FILE = "action_codes.json"  # in the folder of the store
 MOST = 256  # codes
@@ -33,10 +33,10 @@ class ActionCodes:
         names: One for each code, such as "dx+ gripper-": the two values that are farthest from their means.
     """
 
-    mean: list[float]
-    deviation: list[float]
-    centres: list[list[float]]
-    names: list[str]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    centres: tuple[tuple[float, ...], ...]
+    names: tuple[str, ...]
 
     def of(self, values_TD: np.ndarray) -> np.ndarray:
         """The code of each action, int64 ``(T,)``; at a clip's last frame, whose action leads nowhere, too."""
@@ -48,7 +48,7 @@ class ActionCodes:
 def learn_codes(values_XD: np.ndarray, count: int, value_names: Sequence[str] | None) -> ActionCodes:
     """Cluster actions; the codes are in the order of how often they are taken. `JinnError` if there are too few."""
     try:
-        from scipy.cluster.vq import kmeans2
+        from scipy.cluster.vq import ClusterError, kmeans2
     except ImportError as error:
         raise JinnError("coding continuous actions needs scipy: run pip install 'jinn[datasets]'") from error
 
@@ -58,14 +58,20 @@ def learn_codes(values_XD: np.ndarray, count: int, value_names: Sequence[str] | 
         raise JinnError(f"there are fewer than {count} different actions: choose a smaller --action-codes")
     mean, deviation = values_XD.mean(0), values_XD.std(0)
     deviation[deviation == 0] = 1
-    centres, taken = kmeans2((values_XD - mean) / deviation, count, minit="++", seed=0, missing="raise")
+    try:
+        centres, taken = kmeans2((values_XD - mean) / deviation, count, minit="++", seed=0, missing="raise")
+    except ClusterError:
+        raise JinnError(
+            f"the actions do not fall into {count} clusters: choose a smaller --action-codes"
+        ) from None
     centres = centres[np.argsort(-np.bincount(taken, minlength=count), kind="stable")]
     names = value_names if value_names and len(value_names) == len(mean) else None
     names = names or [f"value {number} " for number in range(len(mean))]
-    return ActionCodes(mean.tolist(), deviation.tolist(), centres.tolist(), _names(centres, names))
+    rows = tuple(map(tuple, centres.tolist()))
+    return ActionCodes(tuple(mean.tolist()), tuple(deviation.tolist()), rows, _names(centres, names))
 
 
-def _names(centres_KD: np.ndarray, value_names: Sequence[str]) -> list[str]:
+def _names(centres_KD: np.ndarray, value_names: Sequence[str]) -> tuple[str, ...]:
     names: list[str] = []
     for centre_D in centres_KD:
         farthest = sorted(np.argsort(-np.abs(centre_D), kind="stable")[:2])
@@ -73,27 +79,31 @@ def _names(centres_KD: np.ndarray, value_names: Sequence[str]) -> list[str]:
         name = " ".join(f"{value_names[d]}{'+' if centre_D[d] > 0 else '-'}" for d in largest) or "middle"
         same = sum(other.partition(" (")[0] == name for other in names)
         names.append(f"{name} ({same + 1})" if same else name)
-    return names
+    return tuple(names)
 
 
-def code_actions(films: Sequence[Film], count: int, out: Path) -> tuple[list[Film], ActionCodes]:
-    """Films whose continuous actions are codes, and the codes: those of the store in `out`, or else new ones.
+def code_actions(films: Sequence[Film], count: int | None, out: Path) -> list[Film]:
+    """Films whose continuous actions are codes: those of the store in `out`, or else new ones; with None as they are.
 
     Raises:
         JinnError: `count` is not within 2 to 256, no film has continuous actions, some have other values than others
             or than the store's, or the store has another number of codes.
     """
+    if count is None:
+        return list(films)
     if not 2 <= count <= MOST:
         raise JinnError(f"--action-codes is a number from 2 to {MOST}, not {count}")
-    found = {number: film.values() for number, film in enumerate(films)}
-    values = {number: x_TD for number, x_TD in found.items() if x_TD is not None and np.isfinite(x_TD).all()}
+    found = [film.values() for film in films]
+    values = {
+        number: x_TD for number, x_TD in enumerate(found) if x_TD is not None and np.isfinite(x_TD).all()
+    }
     if not values:
         raise JinnError(
             "--action-codes is for data sets with continuous actions, and there are none: leave it out"
         )
     first = next(iter(values))
     if (out / FILE).exists():
-        codes = ActionCodes(**read_json(out / FILE))
+        codes = read_config(ActionCodes, out / FILE, read_json(out / FILE), "make the store again")
         if len(codes.centres) != count:
             raise JinnError(f"{out} has {len(codes.centres)} action codes: give the same --action-codes")
     else:
@@ -107,21 +117,16 @@ def code_actions(films: Sequence[Film], count: int, out: Path) -> tuple[list[Fil
         raise JinnError(
             f"the actions of {films[first].name} have another number of values than those of {out}"
         )
-    coded = [
-        replace(
-            film,
-            num_actions=count,
-            action_names=tuple(codes.names),
-            codes=codes,
-            notes=tuple(note for note in film.notes if note != LEFT_OUT),
-        )
-        if number in values
-        else film
-        for number, film in enumerate(films)
-    ]
-    return coded, codes
+    return [_coded(film, codes) if number in values else film for number, film in enumerate(films)]
 
 
-def keep_codes(codes: ActionCodes, out: Path) -> None:
-    """Write the codes into the folder of their store."""
-    write_json(out / FILE, vars(codes))
+def _coded(film: Film, codes: ActionCodes) -> Film:
+    notes = tuple(note for note in film.notes if note != LEFT_OUT)
+    count = len(codes.centres)
+    return replace(film, num_actions=count, action_names=codes.names, codes=codes, notes=notes)
+
+
+def keep_codes(films: Sequence[Film], out: Path) -> None:
+    """Write the codes of some films, if they have any, into the folder of their store."""
+    if codes := next((film.codes for film in films if film.codes), None):
+        write_json(out / FILE, vars(codes))

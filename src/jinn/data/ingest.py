@@ -89,8 +89,8 @@ def ingest(
     Args:
         sources: Videos, folders and environments, as described in the module.
         out: Directory of the store.
-        fps: Frames per second. The default is the store's, or else that of all sources, where films without actions
-            count as 10, or 10. It may divide an environment's by a whole number: actions are then repeated.
+        fps: Frames per second; by default the store's, or that of all sources (10 of films without actions), or 10. It
+            may divide an environment's by a whole number: actions are then repeated.
         size_hw: Height and width, pixels. The default is the store's size, or else that of a source store, or 64 x 64.
         frames: Number of frames to play in each environment, by default 100,000. Videos are read whole.
         seed: Seed of the environments and policies.
@@ -110,12 +110,7 @@ def ingest(
     out, games = Path(out), [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
     _check(sources, games, frames, levels, source_fps)
     stores = [FrameStore.open(source) for source in sources if is_store(source)]
-    videos = [source for source in sources if source not in games and not is_store(source)]
-    found = [find_films(Path(source), out, camera, source_fps) for source in videos]
-    films = [film for some, _ in found for film in some]
-    codes = None
-    if action_codes is not None:
-        films, codes = code_actions(films, action_codes, out)
+    films, unread = _find_all(sources, out, camera, source_fps, action_codes)
     native = {source: native_of(source) for source in games}
     own = _natives(films, stores, native)
     fps, size_hw, fit = _chosen(fps, size_hw, fit, out, own, stores)
@@ -123,18 +118,26 @@ def ingest(
     plays = [play(source, repeat=_repeat(source, game.fps, fps)) for source, game in native.items()]
     num_actions, names = _actions(own)
     with StoreWriter(out, size_hw, fps, num_actions, action_names=names, fit=fit) as writer:
-        if codes:
-            keep_codes(codes, out)
+        keep_codes(films, out)
         old_frames = writer.num_frames
         resumed, skipped, warnings = add_films(writer, films, group_rule(group), progress)
         resumed += sum(_add_play(writer, play, progress) for play in plays)
         resumed += sum(copy_store(writer, store, progress) for store in stores)
         episodes, added = writer.added_since(old_frames)
-    skipped += [other for _, others in found for other in others]
     if not added and not resumed:
-        raise _nothing(sources, skipped, bool(films))
+        raise _nothing(sources, skipped + unread, bool(films))
     hours = added / fps / 3600
-    return Summary(episodes, added, hours, resumed, writer.num_heldout, tuple(skipped), tuple(warnings))
+    return Summary(episodes, added, hours, resumed, writer.num_heldout, (*skipped, *unread), tuple(warnings))
+
+
+def _find_all(
+    sources: Sequence[str], out: Path, camera: str | None, source_fps: float | None, action_codes: int | None
+) -> tuple[list[Film], list[tuple[str, str]]]:
+    """The films of all sources, their continuous actions coded, and what else there is, as of `find_films`."""
+    videos = [x for x in sources if x.partition(":")[0] not in CHUNK_FRAMES and not is_store(x)]
+    found = [find_films(Path(source), out, camera, source_fps) for source in videos]
+    films = code_actions([film for some, _ in found for film in some], action_codes, out)
+    return films, [other for _, others in found for other in others]
 
 
 def _natives(films: Sequence[Film], stores: Sequence[FrameStore], native: dict[str, Native]) -> list[Native]:

@@ -1,4 +1,4 @@
-"""A convolution in a graph as a matrix product, which ONNX Runtime computes in 8 bits; it has no such convolution.
+"""A convolution in a graph as a matrix product, which ONNX Runtime is fast at in 8 bits; its 8-bit convolution is slow.
 
 Each position of a picture becomes a row of the pixels below the kernel ("im2col"), and a row times a matrix is the
 position's output. Our tokenizers' decoders have small pictures and many channels, for which this pays.
@@ -76,8 +76,9 @@ def _product(
     [result] = node.output
     made: list[Any] = []
 
-    def constant(name: str, value: Any) -> str:
-        graph.initializer.append(numpy_helper.from_array(np.asarray(value), f"{result}/{name}"))
+    def constant(name: str, values: np.ndarray | list[int]) -> str:
+        array = values if isinstance(values, np.ndarray) else np.array(values, np.int64)
+        graph.initializer.append(numpy_helper.from_array(array, f"{result}/{name}"))
         return f"{result}/{name}"
 
     def compute(operation: str, *inputs: str, name: str = "", **options: Any) -> str:
@@ -89,26 +90,20 @@ def _product(
         return str(made[-1].output[0])
 
     pixels = node.input[0]
-    wide = width + columns - 1
-    if rows > 1 or columns > 1:
-        around = [0, 0, rows // 2, columns // 2] * 2
-        pixels = compute("Pad", pixels, constant("around", np.array(around, np.int64)))
-    pixels = compute(
-        "Reshape", pixels, constant("flat", np.array([channels, (height + rows - 1) * wide], np.int64))
-    )
+    spreads, wide = rows * columns > 1, width + columns - 1
+    if spreads:
+        pixels = compute("Pad", pixels, constant("around", [0, 0, rows // 2, columns // 2] * 2))
+    pixels = compute("Reshape", pixels, constant("flat", [channels, (height + rows - 1) * wide]))
     pixels = compute("Transpose", pixels, perm=[1, 0])
-    if rows > 1 or columns > 1:
+    if spreads:
         y, x, dy, dx = np.meshgrid(*map(np.arange, (height, width, rows, columns)), indexing="ij")
-        below = ((y + dy) * wide + x + dx).reshape(-1)
-        pixels = compute("Gather", pixels, constant("below", np.array(below, np.int64)), axis=0)
-        row = rows * columns * channels
-        pixels = compute("Reshape", pixels, constant("rows", np.array([height * width, row], np.int64)))
+        below = ((y + dy) * wide + x + dx).reshape(-1).tolist()
+        pixels = compute("Gather", pixels, constant("below", below), axis=0)
+        pixels = compute("Reshape", pixels, constant("rows", [height * width, rows * columns * channels]))
     matrix = kernel_OIHW.transpose(2, 3, 1, 0).reshape(-1, outputs)
     product = compute("MatMul", pixels, constant("matrix", np.ascontiguousarray(matrix)))
     if len(node.input) > 2:
         product = compute("Add", product, node.input[2])
     product = compute("Transpose", product, perm=[1, 0])
-    compute(
-        "Reshape", product, constant("shape", np.array([1, outputs, height, width], np.int64)), name=result
-    )
+    compute("Reshape", product, constant("shape", [1, outputs, height, width]), name=result)
     return made

@@ -29,7 +29,7 @@ export const send = (message) => thread.postMessage({ send: message });
 /** Put pixels on the screen; with `hold`, frames that are still on their way do not cover them. */
 export const paintScreen = (pixels, hold) => thread.postMessage({ paint: pixels, hold });
 
-/** The sampling settings that are chosen on the page, of those that the world has; the world's own while one is half typed. */
+/** The sampling settings of the page, of those that the world has; the world's own while one is half typed. */
 export const sampling = () => Object.fromEntries(Object.entries(world.sampling).map(([id, own]) => {
   const value = $(id).valueAsNumber; // NaN if it is no number
   const [low, high] = world[`${id}_range`];
