@@ -20,7 +20,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from benchmarks.measure import RESULTS, Row, interleaved, save
 from jinn.allocator import keep_freed_memory
-from jinn.models.transformer import causal_attention, rotate, rotation_matrices
+from jinn.models.attention import causal_attention, rotate, rotation_matrices
 from jinn.training.optim import autocast, fastest_precision
 
 WINDOW = 16

@@ -19,6 +19,7 @@ from jinn.models.quantize import (
     FSQConfig,
     VQConfig,
 )
+from jinn.models.space_time import SpaceTimeConfig
 from jinn.models.tokenizer import Autoencoder, TokenizerConfig, VideoTokenizer
 
 
@@ -141,3 +142,17 @@ def test_tokenizer_loss_reaches_every_parameter(quantizer: VQConfig | FSQConfig)
     loss, _ = tokenizer.loss(frames())
     loss.backward()
     assert no_gradient(tokenizer) == set()
+
+
+def test_a_tokenizer_of_space_time_blocks_decodes_frame_by_frame_as_at_once() -> None:
+    """C-ViViT, which a study compares with the paper's own."""
+    small = SpaceTimeConfig(layers=2, width=32, heads=4, window=3)
+    torch.manual_seed(0)
+    model = TokenizerConfig((16, 16), 4, small, small, VQConfig(codes=16, dim=8)).build().eval()
+    tokens_BTN = torch.randint(0, 16, (2, 5, 16))
+    whole_BTHWC = model.decode(tokens_BTN).int()
+    frames, cache = model.prefill(tokens_BTN[:, :2])
+    assert (frames.int() - whole_BTHWC[:, :2]).abs().max() <= 1  # rounding to whole pixels
+    for t in range(2, 5):
+        frame_BHWC, cache = model.decode_next(tokens_BTN[:, t], cache)
+        assert (frame_BHWC.int() - whole_BTHWC[:, t]).abs().max() <= 1

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 
 from jinn.contracts import to_float, to_uint8
+from jinn.models.attention import attend, rotate, rotation_matrices
 from jinn.models.latent_actions import LatentActionsConfig
 from jinn.models.patches import grid_of, patchify, unpatchify
-from jinn.models.quantize import (
-    VQConfig,
-)
-from jinn.models.transformer import (
-    Attention,
-    STTransformer,
-    TransformerConfig,
-    attend,
-    rotate,
-    rotation_matrices,
-)
+from jinn.models.quantize import VQConfig
+from jinn.models.space_time import SpaceTimeConfig
+from jinn.models.transformer import AnyTransformerConfig, STBlock, STTransformer, TransformerConfig
 
 
 @pytest.fixture(autouse=True)
@@ -48,10 +44,12 @@ def test_patches_are_squares_in_reading_order() -> None:
 
 
 @pytest.mark.parametrize("length", [3, 4, 9])
-@pytest.mark.parametrize("every", [1, 2])
-def test_cached_equals_uncached(length: int, every: int) -> None:
+@pytest.mark.parametrize(
+    "kind", [TransformerConfig, partial(TransformerConfig, temporal_every=2), SpaceTimeConfig]
+)
+def test_cached_equals_uncached(length: int, kind: Callable[..., AnyTransformerConfig]) -> None:
     """Also when the clip is longer than the window and the oldest frames have left it."""
-    model = STTransformer(TransformerConfig(layers=4, width=32, heads=4, window=4, temporal_every=every))
+    model = STTransformer(kind(layers=4, width=32, heads=4, window=4))
     x_BTND = torch.randn(2, length, 6, 32)
     whole = model(x_BTND)
     for first in range(1, length):
@@ -77,13 +75,27 @@ def test_a_roll_out_is_the_same_after_a_hundred_thousand_frames() -> None:
         torch.testing.assert_close(y, z, atol=1e-5, rtol=1e-5)
 
 
-def test_attention_is_causal_and_limited_to_the_window() -> None:
-    model = STTransformer(TransformerConfig(layers=1, width=32, heads=4, window=3))
+@pytest.mark.parametrize("kind", [TransformerConfig, SpaceTimeConfig])
+def test_attention_is_causal_and_limited_to_the_window(kind: type[AnyTransformerConfig]) -> None:
+    model = STTransformer(kind(layers=1, width=32, heads=4, window=3))
     x_BTND = torch.randn(1, 6, 4, 32)
     changed = x_BTND.clone()
     changed[:, 2] = torch.randn(4, 32)
     differs = (model(x_BTND) - model(changed)).abs().amax(dim=(0, 2, 3)) > 1e-6
     assert differs.tolist() == [False, False, True, True, True, False]
+
+
+def test_space_time_attention_sees_other_positions_of_past_frames() -> None:
+    """Those at other places too, without attention over space: there, one layer sees only those at its own place."""
+    for kind, sees in ((TransformerConfig, False), (SpaceTimeConfig, True)):
+        model = STTransformer(kind(layers=1, width=32, heads=4))
+        if isinstance(block := model.blocks[0], STBlock):
+            torch.nn.init.zeros_(block.spatial.out.weight)
+        x_BTND = torch.randn(1, 2, 4, 32)
+        changed = x_BTND.clone()
+        changed[:, 0, 3] = torch.randn(32)
+        differs_N = (model(x_BTND) - model(changed))[0, 1].abs().amax(-1) > 1e-6
+        assert differs_N.tolist() == [sees, sees, sees, True]
 
 
 def test_rotation_matrices_rotate() -> None:
@@ -111,7 +123,7 @@ def test_queries_and_values_may_differ_in_width(widths: tuple[int, int]) -> None
 @pytest.mark.parametrize("window", [3, 7, 16])
 def test_temporal_attention_equals_its_formula(window: int) -> None:
     """Output and gradients against scores, mask and softmax written out for each position."""
-    attention = Attention(TransformerConfig(width=30, heads=2, head_width=12)).double()
+    attention = TransformerConfig(width=30, heads=2, head_width=12).attention_layer().double()
     x_BTND = torch.randn(2, 7, 5, 30, dtype=torch.double, requires_grad=True)
     y_BTND, key_BNHTC, value_BNHTC = attention.temporal(x_BTND, window)
 

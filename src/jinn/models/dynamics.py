@@ -20,11 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from jinn.contracts import Generators, to_device, uniform
+from jinn.models.attention import KVCache
 from jinn.models.digits import Digits, IndependentDigits
 from jinn.models.embedding import TokenEmbedding
 from jinn.models.maskgit import SamplingConfig, fill
 from jinn.models.patches import position_embedding
-from jinn.models.transformer import KVCache, Loss, STTransformer, TransformerConfig
+from jinn.models.transformer import Loss, STTransformer, TransformerConfig
 
 
 @dataclass(frozen=True)

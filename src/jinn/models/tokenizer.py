@@ -4,7 +4,7 @@
 
 Encoder and decoder are causal, so the tokens of frame t depend on frames 1..t. With ``temporal_every=0`` in
 both it becomes a per-frame ViT, which the paper measures as a little worse (section 3.4) and which is several times
-cheaper. Our own tokenizer is `jinn.models.ours.conv_tokenizer`.
+cheaper; with `SpaceTimeConfig` it is a C-ViViT. Our own tokenizer is `jinn.models.ours.conv_tokenizer`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jinn.contracts import check_frames, to_float, to_uint8
+from jinn.models.attention import KVCache
 from jinn.models.patches import grid_of, patchify, position_embedding, unpatchify
 from jinn.models.quantize import FSQ, VQ, FSQConfig, VQConfig, make_quantizer
-from jinn.models.transformer import KVCache, Loss, STTransformer, TransformerConfig
+from jinn.models.transformer import AnyTransformerConfig, Loss, STTransformer, TransformerConfig
 
 
 class Autoencoder(nn.Module):
@@ -148,8 +149,8 @@ class TokenizerConfig:
 
     size_hw: tuple[int, int] = (64, 64)
     patch: int = 4
-    encoder: TransformerConfig = field(default_factory=TransformerConfig)
-    decoder: TransformerConfig = field(default_factory=TransformerConfig)
+    encoder: AnyTransformerConfig = field(default_factory=TransformerConfig)
+    decoder: AnyTransformerConfig = field(default_factory=TransformerConfig)
     quantizer: VQConfig | FSQConfig = field(default_factory=VQConfig)
 
     def build(self) -> VideoTokenizer:

@@ -34,7 +34,9 @@ from torch.distributed.tensor.parallel import (
 from torch.utils.checkpoint import checkpoint
 
 from jinn.contracts import JinnError, find_device
-from jinn.models.transformer import STBlock, TransformerConfig
+from jinn.models.attention import Attention
+from jinn.models.space_time import SpaceTimeBlock
+from jinn.models.transformer import Block, STBlock, TransformerConfig
 
 # Of the matrix products in training; weights, gradients and moments are float32 in both.
 Precision = Literal["float32", "bfloat16"]
@@ -170,7 +172,7 @@ def distribute(module: nn.Module, ranks: Ranks) -> None:
         raise JinnError(
             "parallel.compile needs a C++ compiler on a CPU (such as g++): install one or leave it"
         )
-    blocks = [part for part in module.modules() if isinstance(part, STBlock)]
+    blocks = [part for part in module.modules() if isinstance(part, STBlock | SpaceTimeBlock)]
     mesh = ranks.mesh
     if mesh is not None and ranks.config.tensor_parallel > 1:
         for block in blocks:
@@ -199,10 +201,10 @@ def distribute(module: nn.Module, ranks: Ranks) -> None:
             register_fsdp_forward_method(module, loss)
 
 
-def split_heads(block: STBlock, mesh: DeviceMesh) -> None:
+def split_heads(block: Block, mesh: DeviceMesh) -> None:
     """Tensor parallelism of one block: each rank computes some of the heads and of the hidden channels."""
     plan: dict[str, ParallelStyle] = {"feedforward.0": ColwiseParallel(), "feedforward.2": RowwiseParallel()}
-    for name in ("spatial", "temporal") if block.temporal is not None else ("spatial",):
+    for name in [name for name, part in block.named_children() if isinstance(part, Attention)]:
         for part in ("query", "key", "value"):
             plan[f"{name}.{part}"] = ColwiseParallel()
         plan[f"{name}.out"] = RowwiseParallel()

@@ -29,7 +29,7 @@ from jinn.models.latent_actions import LatentActionsConfig
 from jinn.models.ours.conv_tokenizer import ConvTokenizerConfig
 from jinn.models.ours.known_actions import KnownActionsConfig
 from jinn.models.patches import grid_of
-from jinn.models.transformer import STBlock, TransformerConfig
+from jinn.models.transformer import AnyTransformerConfig
 from jinn.training.loop import Phase
 from jinn.training.parallel import ParallelConfig
 from jinn.training.recipe import Recipe, phases
@@ -87,14 +87,13 @@ def module_part(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> Part:
     return Part(counter.get_total_flops(), kept, kept, parameters_of(module))
 
 
-def transformer_part(config: TransformerConfig, frames: int, tokens: int) -> Part:
+def transformer_part(config: AnyTransformerConfig, frames: int, tokens: int) -> Part:
     """A transformer on clips of so many frames and tokens per frame; its blocks may be recomputed."""
-    temporal = config.layers // config.temporal_every if config.temporal_every else 0
     clip = (1, frames, tokens, config.width)
-    blocks: list[Part] = []
-    for has_temporal, count in ((True, temporal), (False, config.layers - temporal)):
-        if count:
-            blocks += [module_part(partial(STBlock, config, has_temporal), clip)] * count
+    numbers = range(1, config.layers + 1)
+    kinds = {config.looks_back(number): number for number in numbers}  # blocks of one kind cost the same
+    costs = {kind: module_part(partial(config.block, number), clip) for kind, number in kinds.items()}
+    blocks = [costs[config.looks_back(number)] for number in numbers]
     # Of a recomputed block only the float32 input is kept; its own come and go, one block after another.
     inputs = 4 * config.layers * math.prod(clip)
     return Part(

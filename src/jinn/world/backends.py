@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from jinn.allocator import keep_freed_memory
 from jinn.contracts import JinnError
 from jinn.cpus import num_cpus
-from jinn.models.transformer import KVCache
+from jinn.models.attention import KVCache
 from jinn.world.graph import (
     AXES,
     INPUTS,

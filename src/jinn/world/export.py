@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from jinn.contracts import JinnError
 from jinn.files import check_writable, named, replacing, temporary_folder
-from jinn.models.transformer import KVCache
+from jinn.models.attention import KVCache
 from jinn.world.convolutions import convolutions_to_products
 from jinn.world.folder import is_saved
 from jinn.world.graph import (

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from jinn.files import cache_folder, tensor_files
-from jinn.models.transformer import KVCache
+from jinn.models.attention import KVCache
 from jinn.world.folder import BUILT_IN
 
 GraphPrecision = Literal["float32", "int8"]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jinn.contracts import JinnError
 from jinn.files import read_tensors, write_tensors
-from jinn.models.transformer import KVCache
+from jinn.models.attention import KVCache
 from jinn.world.graph import AXES, STATE, group_tensors, name_tensors
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError, as_actions, as_frames, as_seeds, find_device
+from jinn.models.attention import KVCache
 from jinn.models.maskgit import SamplingConfig, frame_noise
 from jinn.models.ours.known_actions import KnownActionModel
 from jinn.models.ours.previous_frame import PreviousFrameDynamics, believe
-from jinn.models.transformer import KVCache
 from jinn.world import hub
 from jinn.world.backends import Backend, BackendName, make_backend, while_unchanged
 from jinn.world.config import WorldConfig

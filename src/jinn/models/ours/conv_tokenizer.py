@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jinn.contracts import to_float, to_uint8
+from jinn.models.attention import KVCache
 from jinn.models.quantize import FSQConfig, VQConfig
 from jinn.models.tokenizer import Autoencoder
-from jinn.models.transformer import KVCache
 
 GROUPS = 8  # of the group norms
 
