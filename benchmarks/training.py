@@ -32,6 +32,7 @@ from jinn.data.clips import Batch, ClipSampler, clip_generators
 from jinn.data.synthetic import write_game
 from jinn.models.latent_actions import LatentActionModel
 from jinn.models.ours.motion_latent_actions import MotionLatentActionModel
+from jinn.models.token_latent_actions import TokenLatentActionsConfig
 from jinn.models.transformer import STBlock, STTransformer
 from jinn.recipes import RECIPES
 from jinn.training.loop import Prefetch
@@ -82,6 +83,7 @@ def build(recipe: Recipe, stage: str, batch: int, device: torch.device) -> Train
     """
     torch.manual_seed(0)
     phase = next(phase for phase in phases(recipe) if stage in phase.learns)
+    assert not isinstance(recipe.latent_actions, TokenLatentActionsConfig)  # no recipe has it
     tokenizer, actions = recipe.tokenizer.build(), recipe.latent_actions.build()
     rows, columns = tokenizer.grid_hw
     tokens, num_actions = rows * columns, actions.num_actions

@@ -32,6 +32,7 @@ from jinn.cli.play import play
 from jinn.cli.publish import publish
 from jinn.cli.rate import rate
 from jinn.cli.record import record
+from jinn.cli.study import study
 from jinn.cli.teach import teach
 from jinn.cli.train import train
 from jinn.errors import JinnError
@@ -48,6 +49,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "train": (train, "train"),
     "plan": (plan, "cli"),
     "eval": (evaluate, "eval"),
+    "study": (study, "study"),
     "label": (label, "eval"),
     "teach": (teach, "all"),
     "export": (export, "export"),

@@ -28,7 +28,7 @@ def records(rollouts: Rollouts) -> Records:
 def reference_records(world: World, clips: Clips, rows: slice) -> Records:
     """Latent and true actions of some reference clips, on which the map between them is fitted."""
     clips = clips.rows(rows)
-    latent_BT, true_BT = world.latent_actions.encode(clips.read().to(world.device)).cpu(), clips.actions()
+    latent_BT, true_BT = world.infer_actions(clips.read().to(world.device)).cpu(), clips.actions()
     return {"latent": latent_BT, "true": torch.full_like(latent_BT, -1) if true_BT is None else true_BT}
 
 

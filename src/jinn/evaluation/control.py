@@ -18,7 +18,7 @@ def records(world: World, rollouts: Rollouts) -> Records:
     future_BTHWC = rollouts.real_BTHWC[:, 1:]
     own_BT = psnr(rollouts.generated[rollouts.regime], future_BTHWC)
     random_RBT = torch.stack([psnr(frames[:, 1:], future_BTHWC) for _, frames in rollouts.random])
-    encode = world.latent_actions.encode
+    encode = world.infer_actions
     hits_RBT = torch.stack([encode(frames) == actions_BT for actions_BT, frames in rollouts.random])
     ceiling_BT = encode(rollouts.reconstructed_BTHWC) == rollouts.latent_BT
     return {

@@ -80,7 +80,7 @@ def foresee(world: World, clips: Clips, seed: int, count: int = 4000) -> Foresig
     """`learn_foresight` on clips of four frames from the episodes of these clips."""
     clips = Clips.spread(clips.store, np.unique(clips.episodes), 4, count)
     frames_BTHWC = clips.read().to(world.device)
-    actions_BTm1 = torch.cat([world.latent_actions.encode(part) for part in frames_BTHWC.split(64)])
+    actions_BTm1 = torch.cat([world.infer_actions(part) for part in frames_BTHWC.split(64)])
     return learn_foresight(frames_BTHWC, actions_BTm1, world.num_actions, seed)
 
 
@@ -95,13 +95,13 @@ def branch_records(
     """
     past_BTHWC = clips.rows(rows).read()[:, : clips.frames // 2].to(world.device)
     B, A = len(past_BTHWC), world.num_actions
-    probability_BA = foresight()(past_BTHWC, world.latent_actions.encode(past_BTHWC)).softmax(-1)
+    probability_BA = foresight()(past_BTHWC, world.infer_actions(past_BTHWC)).softmax(-1)
     branches_XTHWC = past_BTHWC.repeat_interleave(A, 0)
     actions_X = torch.arange(A, device=world.device).repeat(B)
     seeds = [seed + row for row in range(rows.start, rows.stop) for _ in range(A)]
     state, _ = world.reset(branches_XTHWC, seeds)
     _, new_XHWC = world.step(state, actions_X)
-    inferred_XT = world.latent_actions.encode(torch.cat([branches_XTHWC, new_XHWC[:, None]], dim=1))
+    inferred_XT = world.infer_actions(torch.cat([branches_XTHWC, new_XHWC[:, None]], dim=1))
     new_BAHWC = new_XHWC.unflatten(0, (B, A))
     likeliest_BHWC = new_BAHWC[torch.arange(B), probability_BA.argmax(1)]
     return {

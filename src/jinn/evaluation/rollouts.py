@@ -92,7 +92,7 @@ def plans(
 
     Given ones are the true actions, mapped to the world's; unknown ones (-1, or not in the map) count as true action 0.
     """
-    found = {"inferred": world.latent_actions.encode(real_BTHWC)}
+    found = {"inferred": world.infer_actions(real_BTHWC)}
     if latent_U is not None and true_BT is not None:
         known_BT = (true_BT >= 0) & (true_BT < len(latent_U))
         found["given"] = latent_U[true_BT.masked_fill(~known_BT, 0)].to(world.device)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,7 @@ from jinn.models.latent_actions import LatentActionsConfig
 from jinn.models.ours.conv_tokenizer import ConvTokenizerConfig
 from jinn.models.ours.known_actions import KnownActionsConfig
 from jinn.models.patches import grid_of
+from jinn.models.token_latent_actions import TokenLatentActionsConfig
 from jinn.models.transformer import AnyTransformerConfig
 from jinn.training.loop import Phase
 from jinn.training.parallel import ParallelConfig
@@ -87,6 +88,7 @@ def module_part(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> Part:
     return Part(counter.get_total_flops(), kept, kept, parameters_of(module))
 
 
+@cache
 def transformer_part(config: AnyTransformerConfig, frames: int, tokens: int) -> Part:
     """A transformer on clips of so many frames and tokens per frame; its blocks may be recomputed."""
     clip = (1, frames, tokens, config.width)
@@ -158,21 +160,29 @@ def saved_bytes(module: nn.Module, shape: tuple[int, ...]) -> int:
 
 def tokenizer_parts(recipe: Recipe, world: World, phase: Phase) -> list[Part]:
     """Encoder and decoder of the tokenizer."""
-    config, frames = recipe.tokenizer, phase.config.frames
-    rows, columns = world.tokenizer.grid_hw
+    config, frames, grid_hw = recipe.tokenizer, phase.config.frames, world.tokenizer.grid_hw
     if isinstance(config, ConvTokenizerConfig):
-        pixels = frames, 3, rows * config.patch, columns * config.patch
-        latents = frames, world.tokenizer.quantizer.dim, rows, columns
-        encoder = module_part(lambda: config.build().encoder, pixels)
-        return [encoder, module_part(lambda: config.build().decoder, latents)]
-    return [transformer_part(part, frames, rows * columns) for part in (config.encoder, config.decoder)]
+        return list(conv_parts(config, frames, grid_hw))
+    return [transformer_part(part, frames, math.prod(grid_hw)) for part in (config.encoder, config.decoder)]
 
 
-def action_parts(recipe: Recipe, _: World, phase: Phase) -> list[Part]:
+@cache
+def conv_parts(config: ConvTokenizerConfig, frames: int, grid_hw: tuple[int, int]) -> tuple[Part, Part]:
+    """Encoder and decoder of our own tokenizer on clips of so many frames."""
+    pixels = frames, 3, grid_hw[0] * config.patch, grid_hw[1] * config.patch
+    encoder = module_part(lambda: config.build().encoder, pixels)
+    latents = frames, config.build().quantizer.dim, *grid_hw
+    return encoder, module_part(lambda: config.build().decoder, latents)
+
+
+def action_parts(recipe: Recipe, world: World, phase: Phase) -> list[Part]:
     """Encoder and decoder of the latent action model; a model of known actions has no decoder."""
     config, pairs = recipe.latent_actions, phase.config.frames - 1
     if isinstance(config, LatentActionsConfig):
         tokens = math.prod(grid_of(config.size_hw, config.patch))
+        encoded = [transformer_part(config.encoder, pairs + 1, tokens)]
+    elif isinstance(config, TokenLatentActionsConfig):
+        tokens = math.prod(world.tokenizer.grid_hw)
         encoded = [transformer_part(config.encoder, pairs + 1, tokens)]
     else:  # ours encode pairs of frames
         tokens = math.prod(grid_of(config.small_hw, config.patch))

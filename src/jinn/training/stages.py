@@ -112,7 +112,7 @@ class KnownActionStage(Stage):
     @torch.no_grad()
     def preview(self, world: World) -> np.ndarray:
         """Frames above those that follow them, in the order of the action that is inferred between them."""
-        order_B = world.latent_actions.encode(self.preview_BTHWC)[:, -1].argsort(stable=True)
+        order_B = world.infer_actions(self.preview_BTHWC)[:, -1].argsort(stable=True)
         return contact_sheet([self.preview_BTHWC[order_B, -2], self.preview_BTHWC[order_B, -1]])
 
 
@@ -138,7 +138,7 @@ class DynamicsStage(Stage):
         world, frames_BTHWC = self.world, clips.frames_BTHWC
         with exact(frames_BTHWC):
             tokens_BTN = world.tokenizer.encode(frames_BTHWC)
-            actions_BTm1 = world.latent_actions.encode(frames_BTHWC)
+            actions_BTm1 = world.infer_actions(frames_BTHWC)
         if world.has_known_actions:
             actions_BTm1 = torch.where(clips.actions_BTm1 < 0, actions_BTm1, clips.actions_BTm1)
         return tokens_BTN, actions_BTm1
@@ -149,7 +149,7 @@ class DynamicsStage(Stage):
         world.eval()
         real_THWC = self.preview_BTHWC[0]
         length = len(real_THWC)
-        inferred = world.latent_actions.encode(self.preview_BTHWC[:1])[0].tolist()
+        inferred = world.infer_actions(self.preview_BTHWC[:1])[0].tolist()
         rows = [inferred, *([action] * (length - 1) for action in range(min(world.num_actions, 8)))]
         actions_BTm1 = torch.tensor(rows, device=real_THWC.device)
         # The same seed in all rows: they differ only by what the actions do.
@@ -175,7 +175,8 @@ class JointStage(DynamicsStage):
 
     def initialize(self, first_BTHWC: Tensor, generator: torch.Generator) -> list[Tensor]:
         """The loss scale of the latent actions, from the first clips."""
-        self.loss_scale = cast(LatentActionModel, self.world.latent_actions).loss_scale(first_BTHWC)
+        model = cast(LatentActionModel, self.world.latent_actions)
+        self.loss_scale = model.loss_scale(self.world.seen_by_actions(first_BTHWC))
         return [self.loss_scale]
 
     def loss(self, clips: Batch, generators: Generators) -> Loss:
@@ -183,8 +184,9 @@ class JointStage(DynamicsStage):
         world, frames_BTHWC = self.world, clips.frames_BTHWC
         with exact(frames_BTHWC):
             tokens_BTN = world.tokenizer.encode(frames_BTHWC)
+            seen = world.seen_by_actions(frames_BTHWC)
         model = cast(LatentActionModel, world.latent_actions)
-        action_loss, report = model.loss(frames_BTHWC, self.loss_scale)
+        action_loss, report = model.loss(seen, self.loss_scale)
         token_loss, metrics = world.dynamics.loss(tokens_BTN, report["actions"], generators)
         metrics["action_mse"] = report["mse"]
         metrics["action_perplexity"] = perplexity(report["actions"], world.num_actions)

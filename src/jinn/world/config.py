@@ -13,11 +13,14 @@ from jinn.models.ours.conv_tokenizer import ConvTokenizerConfig
 from jinn.models.ours.known_actions import KnownActionsConfig
 from jinn.models.ours.motion_latent_actions import MotionLatentActionsConfig
 from jinn.models.ours.previous_frame import PreviousFrameDynamicsConfig
+from jinn.models.token_latent_actions import TokenLatentActionsConfig
 from jinn.models.tokenizer import TokenizerConfig
 
 # The paper's models and our own; the type of a config decides which one is built.
 AnyTokenizerConfig = TokenizerConfig | ConvTokenizerConfig
-AnyLatentActionsConfig = LatentActionsConfig | MotionLatentActionsConfig | KnownActionsConfig
+AnyLatentActionsConfig = (
+    LatentActionsConfig | TokenLatentActionsConfig | MotionLatentActionsConfig | KnownActionsConfig
+)
 AnyDynamicsConfig = DynamicsConfig | PreviousFrameDynamicsConfig
 
 

@@ -28,15 +28,14 @@ def label(
         int64, one number per frame in the store's order: the action that leads to the next frame, -1 for the
         last frame of an episode.
     """
-    model = world.latent_actions
-    encoder = model.config.encoder
+    encoder = world.config.latent_actions.encoder
     context = encoder.window - 1 if encoder.temporal_every else 0
     labels_X = np.full(store.num_frames, -1, np.int64)
     for episode, (begin, length) in enumerate(zip(store.starts, store.lengths, strict=True)):
         for first in range(0, length - 1, chunk):
             start, stop = max(0, first - context), min(first + chunk + 1, length)
             frames = torch.from_numpy(store.frames(episode, start, stop)).unsqueeze(0)
-            codes = model.encode(frames.to(world.device))[0].cpu().numpy()
+            codes = world.infer_actions(frames.to(world.device))[0].cpu().numpy()
             labels_X[begin + first : begin + stop - 1] = codes[first - start :]
         on_episode(episode + 1, store.num_episodes)
     return labels_X

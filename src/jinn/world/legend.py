@@ -42,7 +42,7 @@ def describe_actions(world: World, frames_BTHWC: Tensor, batch: int = 16) -> tup
 
     The clips are real video, uint8, with at least 2 frames; with 3 or more a player is found under a static camera too.
     """
-    codes = [world.latent_actions.encode(x.to(world.device)) for x in frames_BTHWC.split(batch)]
+    codes = [world.infer_actions(x.to(world.device)) for x in frames_BTHWC.split(batch)]
     names = world.action_names if world.has_known_actions else None
     return describe(torch.cat(codes).cpu(), player_motion(frames_BTHWC), world.num_actions, names)
 

@@ -6,6 +6,7 @@ The past is computed once: a MaskGIT step computes the present frame only, again
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -19,9 +20,11 @@ from torch import Tensor, nn
 
 from jinn.contracts import JinnError, as_actions, as_frames, as_seeds, find_device
 from jinn.models.attention import KVCache
+from jinn.models.latent_actions import LatentActionModel
 from jinn.models.maskgit import SamplingConfig, frame_noise
 from jinn.models.ours.known_actions import KnownActionModel
 from jinn.models.ours.previous_frame import PreviousFrameDynamics, believe
+from jinn.models.token_latent_actions import TokenLatentActionModel, TokenLatentActionsConfig
 from jinn.world import hub
 from jinn.world.backends import Backend, BackendName, make_backend, while_unchanged
 from jinn.world.config import WorldConfig
@@ -58,7 +61,12 @@ class World(nn.Module):
         self.keys: Sequence[Key] | None = None
         self.trained_on: np.ndarray | None = None
         self.tokenizer = config.tokenizer.build()
-        self.latent_actions = config.latent_actions.build()
+        self.latent_actions: LatentActionModel | KnownActionModel
+        if isinstance(config.latent_actions, TokenLatentActionsConfig):
+            positions, channels = math.prod(self.tokenizer.grid_hw), self.tokenizer.quantizer.dim
+            self.latent_actions = config.latent_actions.build(positions, channels)
+        else:
+            self.latent_actions = config.latent_actions.build()
         self.dynamics = config.dynamics.build(
             self.tokenizer.levels, self.tokenizer.grid_hw, self.latent_actions.num_actions
         )
@@ -101,6 +109,17 @@ class World(nn.Module):
         """The device on which it computes."""
         return self.prompts.device
 
+    @torch.no_grad()
+    def seen_by_actions(self, frames_BTHWC: Tensor) -> Tensor:
+        """What the latent action model sees of uint8 frames: themselves, or the vectors ``BTNC`` of their tokens."""
+        if isinstance(self.latent_actions, TokenLatentActionModel):
+            return self.tokenizer.quantizer.lookup(self.tokenizer.encode(frames_BTHWC))
+        return frames_BTHWC
+
+    def infer_actions(self, frames_BTHWC: Tensor) -> Tensor:
+        """The action of each step between neighbours of uint8 frames, int64 ``BTm1``, by the latent action model."""
+        return self.latent_actions.encode(self.seen_by_actions(frames_BTHWC))
+
     @torch.no_grad()  # not inference_mode: its tensors cannot take part in a loss
     def reset(
         self,
@@ -136,7 +155,7 @@ class World(nn.Module):
             if actions_BTm1 is None:
                 actions_BTm1 = torch.zeros(B, 0, dtype=torch.long, device=self.device)
                 if frames_BTHWC.shape[1] > 1:
-                    actions_BTm1 = self.latent_actions.encode(frames_BTHWC)
+                    actions_BTm1 = self.infer_actions(frames_BTHWC)
             tokens_BTN = self.tokenizer.encode(frames_BTHWC)
             dynamics_cache = self.dynamics.prefill(tokens_BTN, actions_BTm1)
             frames_BTHWC, decoder_cache = self.tokenizer.prefill(tokens_BTN)

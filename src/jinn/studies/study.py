@@ -1,0 +1,223 @@
+"""A study: rows that differ in one thing each, trained alike and measured on the same held-out clips.
+
+``OUT/runs/ROW-SEED/`` is a run of `jinn train`, so a row that was stopped goes on, and what is finished is never made
+again. ``OUT/rows.parquet`` holds every estimate of every run, and ``OUT/table.md`` the table of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jinn.data.store import FrameStore
+from jinn.errors import JinnError
+from jinn.evaluation.estimate import Estimate, bootstrap, exactly
+from jinn.evaluation.protocol import Protocol
+from jinn.evaluation.suite import evaluate
+from jinn.files import locked, read_config, read_json, to_dict, write_json, write_text
+from jinn.studies.budget import Budget, flops_of_steps, spend
+from jinn.studies.loss import held_out_loss
+from jinn.studies.rows import Line, table, write_lines
+from jinn.training.plan import empty_world, parameters_of, tokenizer_parts
+from jinn.training.recipe import Recipe, phases
+from jinn.training.run import fit_to_frames, run_recipe
+from jinn.world.world import World
+
+# What is shown while a study runs: the row with its seed, how much is done, of how much, and what of.
+OnProgress = Callable[[str, int, int, str], None]
+Found = dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all rows of a study share.
+
+    Attributes:
+        store: frame store to train on.
+        test: frame store of other levels or videos, to measure on.
+        budget: of the training of each row.
+        base: world whose tokenizer and latent actions all rows take over; None where each trains its own.
+        protocol: how much is measured; None measures the held-out loss alone, on ``clips`` clips.
+        clips: see ``protocol``.
+        columns: metrics of the table.
+        device: where rows are trained and measured.
+    """
+
+    store: FrameStore
+    test: FrameStore
+    budget: Budget
+    base: World | None
+    protocol: Protocol | None
+    clips: int
+    columns: tuple[str, ...]
+    device: torch.device
+
+
+def run_study(
+    rows: Mapping[str, Recipe], seeds: int, setup: Setup, out: Path, on_progress: OnProgress
+) -> list[Line]:
+    """Train and measure every row with every seed, and write the store and the table after each.
+
+    Args:
+        rows: a recipe by the name of its row; all others are compared with the first.
+        seeds: number of seeds, from 0.
+        setup: what all rows share.
+        out: folder of the study, which goes on where it was stopped.
+        on_progress: is told of every step.
+
+    Raises:
+        JinnError: the folder holds rows of these names that were made in another way, or is in use.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lines: list[Line] = []
+    first = next(iter(rows))
+    with locked(
+        out / "study.lock", f"another process works on the study in {out}: wait for it, or name another --out"
+    ):
+        for seed in range(seeds):
+            for name, recipe in rows.items():
+                run = Run(name, recipe, seed, out / "runs" / f"{slug(name)}-{seed}")
+                against = out / "runs" / f"{slug(first)}-{seed}" if name != first else None
+                found, differences = measured(run, setup, out / "parts", against, on_progress)
+                lines += [Line(name, seed, key, "", *values(x)) for key, x in found.items()]
+                lines += [Line(name, seed, key, first, *values(x)) for key, x in differences.items()]
+                write_lines(out / "rows.parquet", lines)
+                write_text(out / "table.md", table(lines, setup.columns))
+    return lines
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row with one seed; ``folder`` holds its run and what was found."""
+
+    name: str
+    recipe: Recipe
+    seed: int
+    folder: Path
+
+
+def values(estimate: Estimate) -> tuple[float, float, float, int]:
+    """What a line says of an estimate."""
+    return estimate.value, estimate.low, estimate.high, estimate.count
+
+
+def slug(name: str) -> str:
+    """The name of a row as that of a folder."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+
+
+def measured(
+    run: Run, setup: Setup, parts: Path, against: Path | None, on_progress: OnProgress
+) -> tuple[Found, Found]:
+    """Estimates of a run, and their paired differences from the first row's run in the folder ``against``.
+
+    They are read where they were written before, else the row is trained and measured.
+    """
+    file = run.folder / "found.json"
+    made_by = description(run, setup)
+    if file.exists():
+        saved = read_json(file)
+        if saved["made_by"] != json.loads(json.dumps(made_by)):
+            raise JinnError(
+                f"{run.folder} holds a row of this name that was made in another way (other settings, store or "
+                "budget): name another --out"
+            )
+        return tuple(  # type: ignore[return-value]
+            {key: Estimate(**value) for key, value in saved[part].items()}
+            for part in ("estimates", "differences")
+        )
+    world, found = trained(run, setup, on_progress)
+    title = f"{run.name}, seed {run.seed}"
+    differences: Found = {}
+    if setup.protocol is None:
+        loss_B = held_out_loss(world, setup.test, setup.clips)
+        found["loss/held_out"] = bootstrap(loss_B, 0)
+        write_json(run.folder / "loss.json", loss_B.tolist())
+        if against is not None:
+            difference_B = loss_B - torch.tensor(read_json(against / "loss.json"))
+            differences["loss/held_out"] = bootstrap(difference_B, 0)
+    else:
+        first = [World.load(against / "run", setup.device)] if against else []
+        names = ["first row", title][-len(first) - 1 :]
+        results = evaluate(
+            [*first, world], setup.test, setup.protocol, names, parts,
+            lambda what, done, total: on_progress(title, done, total, what.partition(": ")[2] or what),
+        )  # fmt: skip
+        found |= results.worlds[-1].estimates
+        differences = dict(results.differences[0]) if against else {}
+    parts_found = {"estimates": found, "differences": differences}
+    written = {part: {key: asdict(x) for key, x in some.items()} for part, some in parts_found.items()}
+    write_json(file, {"made_by": made_by, **written})
+    shutil.rmtree(run.folder / "run" / "checkpoints", ignore_errors=True)
+    return found, differences
+
+
+def description(run: Run, setup: Setup) -> dict[str, Any]:
+    """Everything that the estimates of a run depend on, as plain JSON values."""
+    return {
+        "row": run.name,
+        "seed": run.seed,
+        "recipe": to_dict(run.recipe),
+        "store": setup.store.num_frames,
+        "test": setup.test.num_frames,
+        "budget": asdict(setup.budget),
+        "base": setup.base.name if setup.base else None,
+        "protocol": asdict(setup.protocol) if setup.protocol else setup.clips,
+    }
+
+
+def trained(run: Run, setup: Setup, on_progress: OnProgress) -> tuple[World, Found]:
+    """The world of a run, trained if it is not yet, and what its training took."""
+    file = run.folder / "recipe.json"  # written once: steps that are timed again would be others
+    if file.exists():
+        recipe = read_config(Recipe, file, read_json(file), "remove it and train the row again")
+    else:
+        fitted = fit_to_frames(run.recipe, setup.store.size_hw, setup.base)
+        recipe = spend(fitted, setup.budget, setup.store, setup.base, setup.device)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, to_dict(recipe))
+    with stopwatch(run.folder / "seconds.json") as seconds_so_far:
+        world = run_recipe(
+            recipe, setup.store, run.folder / "run", run.name, run.seed, setup.device,
+            lambda phase, done, total, *_: on_progress(f"{run.name}, seed {run.seed}", done, total, phase),
+            base=setup.base,
+        )  # fmt: skip
+        seconds = seconds_so_far()
+    facts = {"run/seconds": seconds, **costs_of(recipe, world, setup.base is None)}
+    return world.to(setup.device), {key: exactly(value, 1, 0) for key, value in facts.items()}
+
+
+def costs_of(recipe: Recipe, world: World, from_scratch: bool) -> dict[str, float]:
+    """What a run takes on any machine, by the names of `jinn.studies.rows.TITLES`."""
+    flops, planned = flops_of_steps(recipe, from_scratch), phases(recipe, from_scratch)
+    parts = tokenizer_parts(recipe, empty_world(recipe), phases(recipe)[0])
+    return {
+        "run/steps": float(planned[-1].config.steps),
+        "run/flops": float(sum(flops[phase.name] * phase.config.steps for phase in planned)),
+        "run/parameters": float(parameters_of(world.dynamics)),
+        "run/tokenizer_parameters": float(parameters_of(world.tokenizer)),
+        "run/tokenizer_memory": sum(part.kept for part in parts) / 1e6,
+    }
+
+
+@contextmanager
+def stopwatch(file: Path) -> Iterator[Callable[[], float]]:
+    """Seconds spent in here so far, those before an interruption included: they are kept in the file."""
+    before, began = (read_json(file) if file.exists() else 0.0), time.perf_counter()
+
+    def so_far() -> float:
+        return float(before) + time.perf_counter() - began
+
+    try:
+        yield so_far
+    finally:
+        write_json(file, so_far())
