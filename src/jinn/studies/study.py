@@ -6,6 +6,7 @@ again. ``OUT/rows.parquet`` holds every estimate of every run, and ``OUT/table.m
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -14,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,7 +23,7 @@ from jinn.errors import JinnError
 from jinn.evaluation.estimate import Estimate, bootstrap, exactly
 from jinn.evaluation.protocol import Protocol
 from jinn.evaluation.suite import evaluate
-from jinn.files import locked, read_config, read_json, to_dict, write_json, write_text
+from jinn.files import locked, read_config, read_json, to_dict, weights_hash, write_json, write_text
 from jinn.studies.budget import Budget, flops_of_steps, spend
 from jinn.studies.loss import held_out_loss
 from jinn.studies.rows import Line, table, write_lines
@@ -122,57 +122,67 @@ def measured(
 
     They are read where they were written before, else the row is trained and measured.
     """
+    claim(run, setup)
     file = run.folder / "found.json"
-    made_by = description(run, setup)
-    if file.exists():
-        saved = read_json(file)
-        if saved["made_by"] != json.loads(json.dumps(made_by)):
-            raise JinnError(
-                f"{run.folder} holds a row of this name that was made in another way (other settings, store or "
-                "budget): name another --out"
-            )
-        return tuple(  # type: ignore[return-value]
-            {key: Estimate(**value) for key, value in saved[part].items()}
-            for part in ("estimates", "differences")
-        )
-    world, found = trained(run, setup, on_progress)
-    title = f"{run.name}, seed {run.seed}"
-    differences: Found = {}
-    if setup.protocol is None:
-        loss_B = held_out_loss(world, setup.test, setup.clips)
-        found["loss/held_out"] = bootstrap(loss_B, 0)
-        write_json(run.folder / "loss.json", loss_B.tolist())
-        if against is not None:
-            difference_B = loss_B - torch.tensor(read_json(against / "loss.json"))
-            differences["loss/held_out"] = bootstrap(difference_B, 0)
-    else:
-        first = [World.load(against / "run", setup.device)] if against else []
-        names = ["first row", title][-len(first) - 1 :]
-        results = evaluate(
-            [*first, world], setup.test, setup.protocol, names, parts,
-            lambda what, done, total: on_progress(title, done, total, what.partition(": ")[2] or what),
-        )  # fmt: skip
-        found |= results.worlds[-1].estimates
-        differences = dict(results.differences[0]) if against else {}
-    parts_found = {"estimates": found, "differences": differences}
-    written = {part: {key: asdict(x) for key, x in some.items()} for part, some in parts_found.items()}
-    write_json(file, {"made_by": made_by, **written})
-    shutil.rmtree(run.folder / "run" / "checkpoints", ignore_errors=True)
-    return found, differences
+    if not file.exists():
+        world, facts = trained(run, setup, on_progress)
+        estimates, differences = measure(world, run, setup, parts, against, on_progress)
+        found = {"estimates": facts | estimates, "differences": differences}
+        write_json(file, {part: {key: asdict(x) for key, x in some.items()} for part, some in found.items()})
+        shutil.rmtree(run.folder / "run" / "checkpoints", ignore_errors=True)
+    saved = read_json(file)
+    estimates, differences = (
+        {key: Estimate(**value) for key, value in saved[part].items()}
+        for part in ("estimates", "differences")
+    )
+    return estimates, differences
 
 
-def description(run: Run, setup: Setup) -> dict[str, Any]:
-    """Everything that the estimates of a run depend on, as plain JSON values."""
-    return {
+def claim(run: Run, setup: Setup) -> None:
+    """Write down how a row is made; raises `JinnError` if its folder holds one that was made in another way."""
+    made_by = {
         "row": run.name,
-        "seed": run.seed,
         "recipe": to_dict(run.recipe),
-        "store": setup.store.num_frames,
-        "test": setup.test.num_frames,
+        "trained on": fingerprint(setup.store),
+        "measured on": fingerprint(setup.test),
         "budget": asdict(setup.budget),
-        "base": setup.base.name if setup.base else None,
+        "base": weights_hash(setup.base) if setup.base else None,
         "protocol": asdict(setup.protocol) if setup.protocol else setup.clips,
     }
+    file = run.folder / "made_by.json"
+    if not file.exists():
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, made_by)
+    elif read_json(file) != json.loads(json.dumps(made_by)):
+        raise JinnError(
+            f"{run.folder} holds a row of this name that was made in another way (other settings, store or budget): "
+            "name another --out"
+        )
+
+
+def fingerprint(store: FrameStore) -> str:
+    """What tells a store from others: how many frames it has, and a hash of their levels or videos."""
+    return f"{store.num_frames} frames, {hashlib.sha256(store.groups.tobytes()).hexdigest()[:16]}"
+
+
+def measure(
+    world: World, run: Run, setup: Setup, parts: Path, against: Path | None, on_progress: OnProgress
+) -> tuple[Found, Found]:
+    """What the setup asks for of a trained world, and its paired differences from the world of the first row."""
+    if setup.protocol is None:
+        loss_B = held_out_loss(world, setup.test, setup.clips)
+        write_json(run.folder / "loss.json", loss_B.tolist())
+        found = {"loss/held_out": bootstrap(loss_B, 0)}
+        if against is None:
+            return found, {}
+        return found, {"loss/held_out": bootstrap(loss_B - torch.tensor(read_json(against / "loss.json")), 0)}
+    title = f"{run.name}, seed {run.seed}"
+    first = [World.load(against / "run", setup.device)] if against else []
+    results = evaluate(
+        [*first, world], setup.test, setup.protocol, [*(x.name for x in first), run.name], parts,
+        lambda what, done, total: on_progress(title, done, total, what.partition(": ")[2] or what),
+    )  # fmt: skip
+    return results.worlds[-1].estimates, results.differences[0] if against else {}
 
 
 def trained(run: Run, setup: Setup, on_progress: OnProgress) -> tuple[World, Found]:
@@ -183,7 +193,6 @@ def trained(run: Run, setup: Setup, on_progress: OnProgress) -> tuple[World, Fou
     else:
         fitted = fit_to_frames(run.recipe, setup.store.size_hw, setup.base)
         recipe = spend(fitted, setup.budget, setup.store, setup.base, setup.device)
-        run.folder.mkdir(parents=True, exist_ok=True)
         write_json(file, to_dict(recipe))
     with stopwatch(run.folder / "seconds.json") as seconds_so_far:
         world = run_recipe(
