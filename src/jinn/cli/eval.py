@@ -8,14 +8,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import rich.table
 import tyro
 
 from jinn.cli.console import DEVICE, console, progress, say
+from jinn.errors import JinnError
+from jinn.evaluation.estimate import Estimate
 from jinn.evaluation.inputs import worlds_and_store
-from jinn.evaluation.protocol import PROTOCOLS, Protocol, ProtocolName
-from jinn.files import check_writable
+from jinn.evaluation.protocol import LEADERBOARDS, PROTOCOLS, LeaderboardName, Protocol, ProtocolName
+from jinn.files import check_writable, write_json
 from jinn.world.backends import BackendName
 from jinn.world.world import World
 
@@ -26,7 +29,7 @@ def evaluate(
     paths: tyro.conf.Positional[tuple[str, ...]],
     /,
     out: Path | None = None,
-    protocol: ProtocolName = "fvd256_16f",
+    protocol: ProtocolName | LeaderboardName = "fvd256_16f",
     quick: bool = False,
     clips: int | None = None,
     frames: int | None = None,
@@ -44,7 +47,9 @@ def evaluate(
             store. Without a world, platforms is measured; without a store, the store of the first run is used.
             Levels and videos that a world was trained on are left out.
         out: Folder for report.html and report.json. An interrupted command goes on in it.
-        protocol: Protocol of the measurement. Distances can be compared only within one protocol.
+        protocol: Protocol of the measurement. Distances can be compared only within one protocol. coinrun-2026 is a
+            leaderboard: it brings its own store, and also measures FILE.py:FUNCTION, a world model of any other program
+            (docs/evaluation.md).
         quick: The same as --protocol quick, which takes a few minutes on two CPU cores.
         clips: Number of clips, in place of the protocol's.
         frames: Number of frames to predict in each clip.
@@ -57,9 +62,36 @@ def evaluate(
     """
     own = {"clips": clips, "frames": frames, "draws": draws}
     own |= {"long_rollouts": long_rollouts, "long_frames": long_frames}
-    chosen = PROTOCOLS["quick" if quick else protocol]
+    if protocol in LEADERBOARDS:
+        if quick or any(value is not None for value in own.values()):
+            raise JinnError(f"{protocol} is the same for everybody: leave out --quick and all numbers")
+        compete(paths, cast(LeaderboardName, protocol), out, device)
+        return
+    chosen = PROTOCOLS["quick" if quick else cast(ProtocolName, protocol)]
     chosen = replace(chosen, seed=seed, **{key: value for key, value in own.items() if value is not None})
     measure(paths, chosen, out, backend, device)
+
+
+def compete(paths: Sequence[str], name: LeaderboardName, out: Path | None, device: str) -> None:
+    """Measure worlds by a leaderboard's protocol, print a table, and write leaderboard.json."""
+    from jinn.evaluation import leaderboard
+
+    if out:
+        check_writable(out)
+    players = [leaderboard.contestant(path, device) for path in paths or ("coinrun",)]
+    with progress() as show:
+        store = leaderboard.test_store(name, lambda done, total, text: show("test store", done, total, text))
+        board = leaderboard.LEADERBOARDS[name]
+        found = [leaderboard.measure(player, store, board.protocol, show, device) for player in players]
+    table = rich.table.Table("metric", *(world["world"] for world in found), title=name)
+    for metric in found[0]["estimates"]:
+        cells = [Estimate(**world["estimates"][metric]) for world in found]
+        table.add_row(metric, *(f"{x.value:.3f} [{x.low:.3f}, {x.high:.3f}]" for x in cells))
+    console.print(table)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "leaderboard.json", {"protocol": name, "checksum": board.checksum, "worlds": found})
+        say(f"the results are in {out / 'leaderboard.json'}")
 
 
 def measure(

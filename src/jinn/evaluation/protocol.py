@@ -44,3 +44,38 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
     "fvd256_16f": Protocol(),
     "fvd2048_16f": Protocol(clips=2048, long_rollouts=100),
 }
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """What anybody's world models are measured on alike (`jinn.evaluation.leaderboard`).
+
+    Attributes:
+        source: environment that is played for the test store.
+        frames, seed, levels, policy: how, as of `jinn.data.ingest`.
+        checksum: SHA-256 of the store's frames and actions.
+        protocol: how much is measured.
+    """
+
+    source: str
+    frames: int
+    seed: int
+    levels: tuple[int, int]
+    policy: str
+    checksum: str
+    protocol: Protocol
+
+
+LeaderboardName = Literal["coinrun-2026"]
+LEADERBOARDS: dict[str, Leaderboard] = {
+    # The paper's reproducible case study: CoinRun hard with all its themes; train on levels 0 to 10,000.
+    "coinrun-2026": Leaderboard(
+        source="envpool:CoinrunHard-v0",
+        frames=60_000,
+        seed=2026,
+        levels=(20_000, 1_000),
+        policy="sticky",
+        checksum="57d8d4d2417f9c56f0eeb5f45bf697ee70c3c02d66645fb145125de9d8274975",
+        protocol=Protocol(clips=256, draws=1, long_frames=300, seed=2026),
+    )
+}
