@@ -1,0 +1,1 @@
+"""Other implementations of Genie beside ours: the same frames, clips and window, in turn in one run on one machine."""
