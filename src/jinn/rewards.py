@@ -1,11 +1,12 @@
 """Reward and termination functions. A world predicts only frames; rewards come from a separate function.
 
-Here are a picture of the goal, and a small classifier trained on a few labelled steps; any `RewardFunction` serves.
+Here are a picture of the goal, a text of it, and a small classifier trained on a few labelled steps; any
+`RewardFunction` serves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jinn.contracts import JinnError, as_frames, describe, to_float
-from jinn.files import load_weights, read_tensors, write_tensors
+from jinn.files import load_weights, read_json, read_tensors, write_tensors
 
 # before_BHWC, actions_B, after_BHWC -> rewards_B float32, terminated_B bool: tensors or arrays of shape (B,), or one
 # number for all roll-outs.
@@ -74,6 +75,103 @@ class GoalImage:
         """Mean absolute difference from the goal, 0 to 255."""
         goal_HWC = self.goal_HWC.to(frames_BHWC.device)
         return (frames_BHWC.float() - goal_HWC.float()).abs().mean((1, 2, 3)).cpu()
+
+
+class TextGoal:
+    """A reward of one for frames that a vision-language model says show a text, which also terminates the episode.
+
+    After "Vision-Language Models as a Source of Rewards" (arXiv 2312.09187): the probability of the goal is the softmax
+    of the model's similarities over the goal and some negative texts, and a threshold makes a reward of 0 or 1 of it.
+    Without good negatives (what else the game shows, in as many words) the probability says little.
+
+    Args:
+        goal: what is to be reached, such as "a character that touches a golden coin".
+        negatives: at least one text of what is not.
+        model: folder or hub name of a CLIP or SigLIP model, read by transformers (extra `text`).
+        threshold: least probability of the goal that is rewarded, between 0 and 1.
+        device: where frames are encoded.
+
+    Raises:
+        JinnError: transformers is missing, there is no such model, or an argument is impossible.
+    """
+
+    def __init__(
+        self,
+        goal: str,
+        negatives: Sequence[str],
+        model: str = "openai/clip-vit-base-patch32",
+        threshold: float = 0.5,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not negatives or not 0 < threshold < 1:
+            raise JinnError("a text goal needs at least one negative text, and a threshold between 0 and 1")
+        self.threshold, self.device = threshold, torch.device(device)
+        try:
+            from transformers import AutoModel, AutoTokenizer
+
+            self.model = AutoModel.from_pretrained(model).to(self.device).eval()
+            tokenizer = AutoTokenizer.from_pretrained(model)
+        except ModuleNotFoundError as error:
+            raise JinnError(f"a text goal needs the package {error.name}: pip install 'jinn[text]'") from None
+        except (OSError, ValueError) as error:
+            first = str(error).partition("\n")[0]
+            raise JinnError(f"there is no vision-language model {model}: {first}") from None
+        if not hasattr(self.model, "get_image_features"):
+            raise JinnError(f"{model} is no vision-language model: it compares no pictures with texts")
+        self.side = self.model.config.vision_config.image_size
+        mean, std = normalisation(model)
+        self.mean_3, self.std_3 = (
+            torch.tensor(mean, device=self.device),
+            torch.tensor(std, device=self.device),
+        )
+        words = tokenizer([goal, *negatives], padding="max_length", truncation=True, return_tensors="pt")
+        with torch.no_grad():
+            found = self.model.get_text_features(**words.to(self.device))
+        self.texts_XD = F.normalize(embedding(found), dim=-1)
+
+    def __call__(self, before_BHWC: Tensor, actions_B: Tensor, after_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+        reached_B = self.probability(after_BHWC) >= self.threshold
+        return reached_B.float(), reached_B
+
+    @torch.no_grad()
+    def probability(self, frames_BHWC: Tensor) -> Tensor:
+        """How likely uint8 frames show the goal and not one of the negatives, in [0, 1]."""
+        pixels_BHWC = (to_float(frames_BHWC.to(self.device)) - self.mean_3) / self.std_3
+        size = (self.side, self.side)
+        pixels_BCHW = F.interpolate(pixels_BHWC.movedim(-1, 1), size, mode="bicubic", antialias=True)
+        pictures_BD = F.normalize(embedding(self.model.get_image_features(pixel_values=pixels_BCHW)), dim=-1)
+        similarity_BX = self.model.logit_scale.exp() * pictures_BD @ self.texts_XD.T
+        return similarity_BX.softmax(-1)[:, 0].cpu()
+
+
+def embedding(found: Any) -> Tensor:
+    """The vectors that a model of transformers returned, by themselves or as the pooled output."""
+    vectors: Tensor = found if isinstance(found, Tensor) else found.pooler_output
+    return vectors
+
+
+def normalisation(model: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation of the pixels that a model was trained on; OpenAI's where it does not say."""
+    from transformers.utils import cached_file
+
+    file = cached_file(model, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+    values = read_json(Path(file)) if file else {}
+    mean = values.get("image_mean", (0.48145466, 0.4578275, 0.40821073))
+    return mean, values.get("image_std", (0.26862954, 0.26130258, 0.27577711))
+
+
+def roc_area(scores_X: Tensor | np.ndarray, truth_X: Tensor | np.ndarray) -> float:
+    """How often a true event has a higher score than one that is none: the area under the ROC curve, 0.5 by chance.
+
+    Raises:
+        ValueError: all events are true, or none is.
+    """
+    scores_X, truth_X = np.asarray(scores_X, dtype=np.float64), np.asarray(truth_X, dtype=bool)
+    yes, no = scores_X[truth_X], np.sort(scores_X[~truth_X])
+    if not len(yes) or not len(no):
+        raise ValueError("a ROC curve needs events that are true and events that are not")
+    below, up_to = (np.searchsorted(no, yes, side=side) for side in ("left", "right"))
+    return float((below + up_to).mean() / (2 * len(no)))
 
 
 class RewardHead(nn.Module):
