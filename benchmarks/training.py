@@ -32,7 +32,6 @@ from jinn.data.clips import Batch, ClipSampler, clip_generators
 from jinn.data.synthetic import write_game
 from jinn.models.latent_actions import LatentActionModel
 from jinn.models.ours.motion_latent_actions import MotionLatentActionModel
-from jinn.models.token_latent_actions import TokenLatentActionsConfig
 from jinn.models.transformer import STBlock, STTransformer
 from jinn.recipes import RECIPES
 from jinn.training.loop import Prefetch
@@ -83,10 +82,9 @@ def build(recipe: Recipe, stage: str, batch: int, device: torch.device) -> Train
     """
     torch.manual_seed(0)
     phase = next(phase for phase in phases(recipe) if stage in phase.learns)
-    assert not isinstance(recipe.latent_actions, TokenLatentActionsConfig)  # no recipe has it
-    tokenizer, actions = recipe.tokenizer.build(), recipe.latent_actions.build()
-    rows, columns = tokenizer.grid_hw
-    tokens, num_actions = rows * columns, actions.num_actions
+    tokenizer = recipe.tokenizer.build()
+    actions = recipe.latent_actions.build()  # type: ignore[call-arg]  # no recipe has them of tokens
+    tokens, num_actions = torch.Size(tokenizer.grid_hw).numel(), actions.num_actions
     dynamics = recipe.dynamics.build(tokenizer.levels, tokenizer.grid_hw, num_actions)
 
     def tokenizer_loss(frames_BTHWC: Tensor, generators: Generators) -> Tensor:

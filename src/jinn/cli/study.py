@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import tyro
@@ -21,6 +21,9 @@ from jinn.training.loop import Interrupted
 from jinn.training.recipe import Recipe
 from jinn.training.run import fit_to_frames
 from jinn.world.world import World
+
+if TYPE_CHECKING:
+    from jinn.studies.study import Setup
 
 Kind = Literal["ablate", "from-paper", "tokenizers", "latent-actions", "scaling", "batches"]
 WORLD = (
@@ -76,8 +79,7 @@ def study(
         device: Device to train and measure on.
     """
     from jinn.studies.budget import Budget
-    from jinn.studies.rows import table
-    from jinn.studies.study import Setup, run_study
+    from jinn.studies.study import Setup
 
     if seeds < 1:
         raise JinnError("--seeds is at least 1")
@@ -85,20 +87,25 @@ def study(
     frames, held_out = FrameStore.open(store), FrameStore.open(test)
     fitted = fit_to_frames(read_settings(recipe, pairs).recipe, frames.size_hw, base_world)
     found = rows_of(kind, fitted, rows, flops, base_world)
-    only_loss = kind in ("scaling", "batches")
-    protocol = replace(
-        PROTOCOLS["quick"], clips=clips, draws=1, long_rollouts=long_rollouts, long_frames=300, shown=1
-    )
-    same_flops = flops[0] if len(flops) == 1 and kind != "scaling" else None
-    setup = Setup(
-        frames, held_out, Budget(seconds, same_flops), base_world,
-        None if only_loss else protocol, clips, COLUMNS[kind], torch.device(device),
-    )  # fmt: skip
+    budget = Budget(seconds, flops[0] if flops and kind != "scaling" else None)
+    how = replace(PROTOCOLS["quick"], clips=clips, draws=1, long_rollouts=long_rollouts, shown=1)
+    protocol = None if kind in ("scaling", "batches") else how
     check_writable(out)
+    run(
+        kind, found, seeds,
+        Setup(frames, held_out, budget, base_world, protocol, clips, COLUMNS[kind], torch.device(device)), out,
+    )  # fmt: skip
+
+
+def run(kind: Kind, rows: Mapping[str, Recipe], seeds: int, setup: Setup, out: Path) -> None:
+    """Run a study, and print what it finds."""
+    from jinn.studies.rows import table
+    from jinn.studies.study import run_study
+
     try:
         with progress() as show:
             lines = run_study(
-                found, seeds, setup, out, lambda row, done, total, what: show(row, done, total, note=what)
+                rows, seeds, setup, out, lambda row, done, total, what: show(row, done, total, note=what)
             )
     except Interrupted as stop:
         console.print(f"stopped and saved at step {stop.step}; the same command goes on from there")
