@@ -42,9 +42,10 @@ class Points:
 
 def points(lines: Sequence[Line], out: Path) -> Points:
     """The runs of a study in the folder ``out``."""
-    seeds = {row: [line.seed for line in lines if line.row == row and line.metric == "run/flops"] for row in
-             dict.fromkeys(line.row for line in lines)}  # fmt: skip
     fact = {(line.row, line.metric): line.value for line in lines if not line.minus}
+    seeds: dict[str, set[int]] = {}
+    for line in lines:
+        seeds.setdefault(line.row, set()).add(line.seed)
     losses = {
         row: np.mean(
             [read_json(out / "runs" / f"{slug(row)}-{seed}" / "loss.json") for seed in found], axis=0
