@@ -98,6 +98,9 @@ class TrueGame:
         frames = self.render(boards_BHWC, cells_B2)
         return GameState(self.tokenizer.encode(frames[:, None])[:, 0], boards_BHWC, cells_B2), frames
 
+    def infer_actions(self, frames_BTHWC: Tensor) -> Tensor:
+        return self.latent_actions.encode(frames_BTHWC)
+
     def reset(self, frames_BTHWC: Tensor, seeds: list[int]) -> tuple[GameState, Tensor]:
         return self.show(*self.parse(frames_BTHWC[:, -1]))
 

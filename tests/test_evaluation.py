@@ -360,9 +360,7 @@ def test_delta_psnr_of_frame_4_is_that_of_the_fourth_frame_after_the_prompt() ->
 
     class Model:
         num_actions = 2
-
-        class latent_actions:  # noqa: N801
-            encode = staticmethod(lambda _: nothing)
+        infer_actions = staticmethod(lambda _: nothing)
 
     world: Any = Model()
     found = control.records(world, played)

@@ -64,11 +64,11 @@ class Still(Itself):
 def test_the_game_itself_is_perfect_and_a_picture_that_stands_still_is_not(game: FrameStore) -> None:
     perfect, still = (measure(player(game), game, FEW)["estimates"] for player in (Itself, Still))
     assert perfect["psnr"]["value"] > 90  # equal frames
-    assert perfect["delta_psnr"]["value"] > 10
+    assert perfect["control/delta_psnr"]["value"] > 10
     assert perfect["stability/random/60/inside"]["value"] > 0.9
     assert perfect["stability/random/60/static"]["value"] == 0
     assert still["psnr"] == still["psnr_copy_last"]
-    assert still["delta_psnr"]["value"] == 0
+    assert still["control/delta_psnr"]["value"] == 0
     assert still["stability/random/60/static"]["value"] == 1
 
 

@@ -21,7 +21,7 @@ from jinn.data.ingest import Progress, ingest
 from jinn.data.store import FrameStore
 from jinn.errors import JinnError
 from jinn.evaluation import distances, protocol, stability
-from jinn.evaluation.catalogue import DELTA_PSNR_4
+from jinn.evaluation.catalogue import DELTA_PSNR, DELTA_PSNR_4
 from jinn.evaluation.clips import Clips, choose
 from jinn.evaluation.estimate import Records, bootstrap
 from jinn.evaluation.measure import Measure, OnProgress
@@ -166,10 +166,14 @@ def measure(
         parts.append(clip_records(player, held_out.measured.rows(rows), rows.start, how.seed, networks))
         on_progress(f"{player.name}: clips", rows.stop, len(held_out.measured))
     clips = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    estimates = {name: bootstrap(clips[name].double().mean(1), how.seed) for name in clips if "/" not in name}
+    estimates = {
+        name: bootstrap(clips[name].double().mean(1), how.seed)
+        for name in clips
+        if name == DELTA_PSNR or "/" not in name
+    }
     for t in (t for t in FRAMES if t <= how.frames):
         estimates[f"psnr_{t}"] = bootstrap(clips["psnr"][:, t - 1], how.seed)
-    estimates[DELTA_PSNR_4] = bootstrap(clips["delta_psnr"][:, 3], how.seed)
+    estimates[DELTA_PSNR_4] = bootstrap(clips[DELTA_PSNR][:, 3], how.seed)
     found = dict(distances.estimates(clips, real, how.seed))
     estimates |= {key: found[key] for key in found if key.endswith(("/inferred", "/floor"))}
     long = long_records(player, held_out.measured, how, networks, on_progress)
@@ -201,7 +205,7 @@ def clip_records(player: Contestant, clips: Clips, first: int, seed: int, networ
     copied = compare_frames(networks, real_BTHWC[:, :1].expand_as(future_BTHWC), future_BTHWC, "")
     records = {name.strip("/"): values for name, values in found.items()}
     records |= {f"{name.strip('/')}_copy_last": values for name, values in copied.items()}
-    records["delta_psnr"] = records["psnr"] - psnr(other, future_BTHWC)
+    records[DELTA_PSNR] = records["psnr"] - psnr(other, future_BTHWC)
     return records | distances.features(networks, {"inferred": made})
 
 
