@@ -69,7 +69,7 @@ def test_many_players_are_computed_as_one_batch(world: World) -> None:
             )
         finally:
             del world.step
-    # Some processors round a sum otherwise in a larger batch: one pixel of ten thousand by one grey level, never a token.
+    # Some processors round a sum otherwise in a larger batch: a few pixels by one grey level, never a token.
     difference = np.abs(np.array(together, dtype=np.int16) - np.array(alone, dtype=np.int16))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
