@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from jinn.models.ours.conv_tokenizer import ConvConfig, ConvTokenizerConfig
 from jinn.models.ours.motion_latent_actions import MotionLatentActionsConfig
 from jinn.models.transformer import TransformerConfig
 from jinn.recipes import tiny
 from jinn.training.recipe import Recipe
+
+# Such processors add up in another order as batches grow, and bfloat16 learns a little otherwise on them.
+HAS_AMX = torch.cpu._is_amx_tile_supported()
 
 # The recipes of the sets like the paper's with the smallest models, two steps of each phase.
 SMALL = [

@@ -25,6 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from helpers_player import PATIENCE, Player, wait_for
+from helpers_training import HAS_AMX
 from jinn.contracts import JinnError
 from jinn.models.maskgit import SamplingConfig
 from jinn.player import server
@@ -69,9 +70,9 @@ def test_many_players_are_computed_as_one_batch(world: World) -> None:
             )
         finally:
             del world.step
-    # Some processors round a sum otherwise in a larger batch: a few pixels by one grey level, never a token.
+    # With AMX a larger batch rounds a few pixels by one grey level, and never a token.
     difference = np.abs(np.array(together, dtype=np.int16) - np.array(alone, dtype=np.int16))
-    assert difference.max() <= 1
+    assert difference.max() <= HAS_AMX
     assert (difference > 0).mean() < 1e-3
     assert max(sizes) > 1
 

@@ -12,6 +12,7 @@ import torch
 
 from helpers_evaluation import measured_on_new_levels
 from helpers_game import sprite_is_whole
+from helpers_training import HAS_AMX
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import game_rollout, write_game
 from jinn.evaluation.protocol import Protocol
@@ -53,8 +54,8 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
     # ten go elsewhere, which costs 20 dB. After 5 frames that is one clip of 24, after 20 frames ten.
     assert found.curves["given/psnr"][4].low >= 30
     assert found.curves["given/psnr"][19].low >= 25
-    # The mean of the copies, whose own interval is as wide as from clips that move to clips that stand still.
-    assert found.estimates["inferred/psnr"].low > found.estimates["inferred/psnr/copy_last"].value
+    copied = found.estimates["inferred/psnr/copy_last"]
+    assert found.estimates["inferred/psnr"].low > (copied.value if HAS_AMX else copied.high)
     assert found.estimates["control/delta_psnr_4"].low > 0
     # Not 1: random actions run into walls.
     assert (

@@ -1,7 +1,7 @@
 """What the rows of a study may spend on their training: the steps of their recipes, equal seconds, or equal FLOPs.
 
-Seconds are those of undisturbed steps, timed before the training: what a row gets does not depend on what else the
-machine does meanwhile, and its steps are written down, so that the study can be made again.
+Seconds are those of the fastest of a few steps, timed before the training: what a row gets does not depend on what the
+machine does during it. Time rows on a quiet machine; the steps are written down, so that the study can be made again.
 """
 
 from __future__ import annotations
