@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jinn.data.synthetic import _SPRITE, CELL
+from jinn.data.synthetic import CELL, SPRITE
 
 
 def sprite_is_whole(frames_BHWC: np.ndarray) -> np.ndarray:
@@ -15,7 +15,7 @@ def sprite_is_whole(frames_BHWC: np.ndarray) -> np.ndarray:
     """
     B, H, W, _ = frames_BHWC.shape
     cells = frames_BHWC.reshape(B, H // CELL, CELL, W // CELL, CELL, 3).swapaxes(2, 3).astype(np.float64)
-    is_sprite = np.sqrt(((cells - _SPRITE) ** 2).mean((-3, -2, -1))) < 60
+    is_sprite = np.sqrt(((cells - SPRITE) ** 2).mean((-3, -2, -1))) < 60
     yellow = (cells[..., 0] > 170) & (cells[..., 1] > 140) & (cells[..., 2] < 110)
     pieces_B = (yellow.sum((-2, -1)) * ~is_sprite).sum((1, 2))
     return np.asarray((is_sprite.sum((1, 2)) == 1) & (pieces_B < 3))

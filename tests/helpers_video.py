@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,24 @@ import pytest
 av = pytest.importorskip("av", reason="LOUD: videos cannot be tested without the extra 'video'")
 
 
+@contextmanager
+def same_priority() -> Iterator[None]:
+    """The thread's scheduling is afterwards what it was before.
+
+    Where root runs it, SVT-AV1 makes the thread that calls it a real-time one. All that is started later inherits that:
+    on two cores, two busy browsers then keep the server that they wait for from ever running.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
+
+
+@same_priority()
 def save(
     path: Path,
     pictures: Sequence[np.ndarray],

@@ -14,7 +14,7 @@ from helpers_world import make_world
 from jinn.cli import main
 from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
-from jinn.data.synthetic import _SPRITE, ACTIONS, CELL, write_game
+from jinn.data.synthetic import ACTIONS, CELL, SPRITE, write_game
 from jinn.data.writer import StoreWriter
 from jinn.env import WorldVectorEnv
 from jinn.player.shared import Button, buttons
@@ -35,7 +35,7 @@ def sees_the_sprite(monkeypatch: pytest.MonkeyPatch) -> None:
     def encode(self: object, frames_BTHWC: Tensor) -> Tensor:
         B, T, H, W, _ = frames_BTHWC.shape
         cells = frames_BTHWC.reshape(B, T, H // CELL, CELL, W // CELL, CELL, 3).transpose(3, 4).flatten(2, 3)
-        found_BT = (cells == torch.from_numpy(_SPRITE)).flatten(3).all(-1).long().argmax(-1)
+        found_BT = (cells == torch.from_numpy(SPRITE)).flatten(3).all(-1).long().argmax(-1)
         cells_BT2 = torch.stack([found_BT // (W // CELL), found_BT % (W // CELL)], -1)
         moves_BTm12 = cells_BT2[:, 1:] - cells_BT2[:, :-1]
         action_BTm1 = (moves_BTm12.unsqueeze(2) == torch.tensor(MOVES)).all(-1).long().argmax(-1)

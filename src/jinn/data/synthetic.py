@@ -16,12 +16,12 @@ from jinn.data.writer import StoreWriter
 ACTIONS = ("stay", "left", "right", "up", "down")
 CELL = 4  # side of a cell of the board, of the sprite and of a step, pixels
 
-_MOVES_YX = np.array([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)])
+MOVES_YX = np.array([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)])
 _PALETTE = np.array(  # soft colours, so that the bright sprite is found on all of them
     [(52, 73, 94), (71, 92, 80), (94, 82, 105), (60, 96, 112), (104, 94, 76), (84, 64, 72)], np.uint8
 )
 # Four rows of a sprite without any symmetry: w white, y yellow, r red, k black.
-_SPRITE = np.array(
+SPRITE = np.array(
     [[{"w": (255, 255, 255), "y": (255, 214, 10), "r": (255, 59, 48), "k": (0, 0, 0)}[c] for c in row]
      for row in ("yywy", "ykyw", "yyyr", "ryrr")], np.uint8
 )  # fmt: skip
@@ -35,13 +35,13 @@ def new_board(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
 
 def walk(cell: np.ndarray, action: int, grid: np.ndarray) -> np.ndarray:
     """The cell (down, right) to which an action leads on a grid of so many cells."""
-    return np.clip(cell + _MOVES_YX[action], 0, grid - 1)
+    return np.clip(cell + MOVES_YX[action], 0, grid - 1)
 
 
 def draw(board_HWC: np.ndarray, cell: np.ndarray) -> np.ndarray:
     """The frame with the sprite in a cell (down, right) of a board, uint8 ``HWC``."""
     frame_HWC, (y, x) = board_HWC.copy(), cell * CELL
-    frame_HWC[y : y + CELL, x : x + CELL] = _SPRITE
+    frame_HWC[y : y + CELL, x : x + CELL] = SPRITE
     return frame_HWC
 
 
