@@ -1,0 +1,105 @@
+"""The game in rooms: its levels, its steps, and that a shortest path is one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jinn.agents.rooms import Levels, Rooms, distances, edited, empty_rooms, random_levels
+from jinn.contracts import JinnError
+from jinn.data.synthetic import ACTIONS, CELL, SPRITE
+
+STAY, LEFT, RIGHT, UP, DOWN = range(5)
+
+
+def corridor() -> Levels:
+    """A level of 3 x 3 cells: from the top left around a wall to the bottom left.
+
+    . . .
+    # # .
+    G . .
+    """
+    walls = np.zeros((1, 3, 3), bool)
+    walls[0, 1, :2] = True
+    return Levels(walls, np.array([[0, 0]]), np.array([[2, 0]]))
+
+
+def walk(levels: Levels, actions: list[int], **options: object) -> list[tuple[float, bool, bool]]:
+    """Reward, terminated and truncated after each action, in one game."""
+    game = Rooms(levels, **options)  # type: ignore[arg-type]
+    game.reset()
+    found = []
+    for action in actions:
+        _, rewards, terminated, truncated, _ = game.step(np.array([action]))
+        found.append((float(rewards[0]), bool(terminated[0]), bool(truncated[0])))
+    return found
+
+
+def test_distances_go_around_walls() -> None:
+    assert distances(corridor())[0].tolist() == [[6, 5, 4], [-1, -1, 3], [0, 1, 2]]
+
+
+def test_walls_stop_and_the_goal_pays_and_ends() -> None:
+    around = [RIGHT, RIGHT, DOWN, DOWN, LEFT, LEFT]
+    assert walk(corridor(), [DOWN, UP, LEFT, *around])[-1] == (1.0, True, False)
+    assert [reward for reward, *_ in walk(corridor(), [DOWN, UP, LEFT, *around])] == [0.0] * 8 + [1.0]
+
+
+def test_an_episode_is_cut_off_at_the_horizon_and_the_next_step_starts_another() -> None:
+    steps = walk(corridor(), [RIGHT, RIGHT, DOWN, DOWN, LEFT], horizon=3)
+    assert [truncated for *_, truncated in steps] == [False, False, True, False, False]
+    game = Rooms(corridor(), horizon=2)
+    first = game.reset()[0]
+    game.step(np.array([RIGHT]))
+    game.step(np.array([RIGHT]))
+    again, rewards, *_ = game.step(np.array([RIGHT]))
+    assert (again == first).all()
+    assert rewards[0] == 0.0
+
+
+def test_in_the_dark_the_goal_is_not_seen_and_pays_for_every_step() -> None:
+    here = Levels(np.zeros((1, 3, 3), bool), np.array([[0, 0]]), np.array([[0, 1]]))
+    there = Levels(np.zeros((1, 3, 3), bool), np.array([[0, 0]]), np.array([[2, 2]]))
+    assert (Rooms(here, dark=True).reset()[0] == Rooms(there, dark=True).reset()[0]).all()
+    assert (Rooms(here).reset()[0] != Rooms(there).reset()[0]).any()
+    steps = walk(here, [RIGHT, STAY, STAY, LEFT], dark=True, horizon=4)
+    assert [reward for reward, *_ in steps] == [1.0, 1.0, 1.0, 0.0]
+    assert not any(terminated for _, terminated, _ in steps)
+
+
+def test_the_picture_shows_player_walls_and_goal() -> None:
+    frame = Rooms(corridor()).reset()[0][0]
+    assert frame.shape == (3 * CELL, 3 * CELL, 3)
+    assert (frame[:CELL, :CELL] == SPRITE).all()
+    cells = frame.reshape(3, CELL, 3, CELL, 3)
+    wall, floor, goal = cells[1, 0, 0, 0], cells[0, 0, 1, 0], cells[2, 0, 0, 0]
+    assert len({tuple(color) for color in (wall, floor, goal)}) == 3
+
+
+def test_drawn_and_edited_levels_can_be_solved_by_the_shortest_path() -> None:
+    rng = np.random.default_rng(0)
+    levels = random_levels(200, rng)
+    children = edited(levels, rng)
+    assert len(levels) == 200
+    assert len(children) > 100
+    for some in (levels, children):
+        game, far = Rooms(some, horizon=60), distances(some)
+        game.reset()
+        each, steps = np.arange(len(some)), np.zeros(len(some), np.int64)
+        for step in range(1, 41):
+            terminated = game.step(game.best_actions())[2]
+            steps[terminated & (steps == 0)] = step
+        assert (steps == far[each, some.start_L2[:, 0], some.start_L2[:, 1]]).all()
+    assert not empty_rooms(5, rng).walls_LYX.any()
+
+
+def test_a_seed_draws_the_same_levels() -> None:
+    frames = [Rooms(num_envs=8).reset(seed=seed)[0] for seed in (1, 1, 2)]
+    assert (frames[0] == frames[1]).all()
+    assert (frames[0] != frames[2]).any()
+
+
+@pytest.mark.parametrize("action", [-1, len(ACTIONS)])
+def test_actions_that_do_not_exist_are_refused(action: int) -> None:
+    with pytest.raises(JinnError):
+        walk(corridor(), [action])
