@@ -219,10 +219,9 @@ def failing(
     frames = Rooms(levels).reset()[0]
     for (walls, steps), once, twice in zip(found.measures_KM, found.badness_K, judged, strict=True):
         print(f"{walls:.0f} walls, {steps:.0f} steps: regret {once:.2f}, judged again {twice:.2f}")
+    row_HWC = np.concatenate([*np.pad(frames[:12], ((0, 0), (0, 0), (0, CELL), (0, 0)))], 1)
     with replacing(out) as file:
-        Image.fromarray(np.concatenate([*np.pad(frames[:12], ((0, 0), (0, 0), (0, 4), (0, 0)))], 1)).save(
-            file, "PNG"
-        )
+        Image.fromarray(row_HWC.repeat(CELL, 0).repeat(CELL, 1)).save(file, "PNG")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import rooms as script
+from PIL import Image
 
+from jinn.agents.distill import DistillConfig
+from jinn.agents.illuminate import SearchConfig
+from jinn.agents.offline import OfflineConfig
 from jinn.agents.rooms import Levels, Rooms, distances, edited, empty_rooms, random_levels
 from jinn.contracts import JinnError
 from jinn.data.synthetic import ACTIONS, CELL, SPRITE
@@ -103,3 +110,27 @@ def test_a_seed_draws_the_same_levels() -> None:
 def test_actions_that_do_not_exist_are_refused(action: int) -> None:
     with pytest.raises(JinnError):
         walk(corridor(), [action])
+
+
+def test_the_script_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    agents, picture = tmp_path / "agents", tmp_path / "failures.png"
+    few = OfflineConfig(steps=3, batch=8)
+    script.offline(agents, seeds=2, players=8, steps=30, config=few, levels=8)
+    assert "the difference" in capsys.readouterr().out
+    script.failing(agents / "1", out=picture, search=SearchConfig(rounds=2, batch=16), tries=1, again=1)
+    assert "judged again" in capsys.readouterr().out
+    assert Image.open(picture).height == script.SIDE * CELL * CELL
+    script.distilled(
+        seeds=2, episodes=8, copies=1, config=DistillConfig(context=20, steps=2, batch=2), played=3
+    )
+    assert "cloning of the last fifth, by episode" in capsys.readouterr().out
+
+
+def test_genes_make_every_level() -> None:
+    genes = np.zeros((2, script.SIDE**2 + 2))
+    genes[:, 3], genes[0, -2:], genes[1, -2:] = 1.0, (0.999, 0.2), (0.0, 1.0)
+    levels = script.level_of(genes)
+    assert levels.walls_LYX.sum((1, 2)).tolist() == [1, 1]
+    assert levels.walls_LYX[:, 0, 3].all()
+    assert levels.start_L2.tolist() == [[5, 5], [0, 0]]
+    assert levels.goal_L2.tolist() == [[1, 1], [5, 5]]
