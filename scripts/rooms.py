@@ -1,12 +1,14 @@
 """Agents in a game in which one must look (`jinn.agents.rooms`): one command for each method, five seeds, intervals.
 
 python scripts/rooms.py offline --out runs/rooms   learning from recorded play, good and bad, beside cloning all of it
+python scripts/rooms.py curriculum                 which levels to learn on: any, or those that are solved now and then
 python scripts/rooms.py distill                    learning within the context, beside cloning the learners' last play
 python scripts/rooms.py illuminate runs/rooms/0    the levels on which a policy of `offline` fails
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,12 +20,14 @@ from PIL import Image
 from torch import Tensor
 
 from jinn.agents.baselines import constant_action, random_actions
+from jinn.agents.curriculum import Curriculum, CurriculumConfig
 from jinn.agents.distill import DistillConfig, Histories, distill, learning_histories, play_in_context
 from jinn.agents.illuminate import Axis, SearchConfig, illuminate
-from jinn.agents.network import Network, NetworkConfig
+from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.offline import OfflineConfig, Recording, learn_offline, record
 from jinn.agents.play import Policy, play
-from jinn.agents.rooms import Levels, Rooms, distances, empty_rooms, opened, random_levels
+from jinn.agents.ppo import PPOConfig, train_ppo
+from jinn.agents.rooms import Levels, Rooms, distances, edited, empty_rooms, join, opened, random_levels
 from jinn.data.synthetic import ACTIONS, CELL
 from jinn.evaluation.estimate import bootstrap
 from jinn.files import replacing
@@ -106,6 +110,68 @@ def acting(policy: Network, seed: int) -> Policy:
     """The policy, with random numbers of its own."""
     generator = torch.Generator().manual_seed(seed)
     return lambda frames_BHWC: policy.act(frames_BHWC, generator)
+
+
+# Rows of `curricula`: how many of the episodes are on kept levels, and how many candidates are edits of these.
+CURRICULA = {"domain randomisation": (0.0, 0.0), "level replay": (0.5, 0.0), "replay and edits": (0.5, 0.5)}
+
+
+def curricula(
+    seeds: int = 5,
+    config: PPOConfig = PPOConfig(  # noqa: B008 it is frozen
+        300_000, length=16, minibatches=4, learning_rate=1e-3, discount=0.95
+    ),
+    side: int = 5,
+    horizon: int = 16,
+    levels: int = 512,
+) -> None:
+    """Learn by PPO on levels that are chosen in three ways, and play levels that nobody learned on.
+
+    Args:
+        seeds: Number of seeds, from 0.
+        config: Of PPO, the same for all; steps that judge levels come on top and are counted.
+        side: Cells along a side of a level.
+        horizon: Steps of an episode.
+        levels: Number of held-out levels; "far" are the half of them with the longest paths.
+    """
+    draw = partial(random_levels, side=side)
+    tests = draw(levels, np.random.default_rng(HELD_OUT_SEED))
+    each = np.arange(levels)
+    paths = distances(tests)[each, tests.start_L2[:, 0], tests.start_L2[:, 1]]
+    far = np.argsort(paths, kind="stable")[levels // 2 :]
+    show(
+        "random actions",
+        play(Rooms(tests, horizon=horizon), random_actions(len(ACTIONS), torch.Generator()), levels),
+    )
+
+    def judge(some: Levels, network: Network, episodes: int) -> np.ndarray:
+        repeated = some[np.repeat(np.arange(len(some)), episodes)]
+        return play(Rooms(repeated, horizon=horizon), acting(network, 0), len(repeated)).reshape(-1, episodes)
+
+    scores: dict[str, list[np.ndarray]] = {}
+    for name, (replay, edits) in CURRICULA.items():
+        judged, began = 0, time.perf_counter()
+        for seed in range(seeds):
+            settings = CurriculumConfig(replay, edits=edits, every=30)
+            source = Curriculum(draw, join, judge, settings, edited, seed)
+            sizes = NetworkConfig(
+                len(ACTIONS), (side * CELL, side * CELL), channels=(32,), width=128, fold=CELL
+            )
+            network = new_network(sizes, seed)
+            train_ppo(
+                Rooms(source, 64, horizon, seed=seed), config, seed, network=network, on_update=source.renew
+            )
+            scores.setdefault(name, []).append(
+                play(Rooms(tests, horizon=horizon), acting(network, seed), levels)
+            )
+            judged += source.judged
+        rate = seeds * config.steps / (time.perf_counter() - began)
+        print(f"{name}: {rate:.0f} steps a second, and {judged / seeds:.0f} episodes to judge levels, a seed")
+        show("  all levels", *scores[name])
+        show("  far goals", *(found[far] for found in scores[name]))
+        if len(scores) > 1:
+            pairs = zip(scores[name], next(iter(scores.values())), strict=True)
+            show("  all levels, less domain randomisation", *(found - usual for found, usual in pairs))
 
 
 def dark_tasks(cells: np.ndarray, side: int) -> Levels:
@@ -225,4 +291,6 @@ def failing(
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"offline": offline, "distill": distilled, "illuminate": failing})
+    tyro.extras.subcommand_cli_from_dict(
+        {"offline": offline, "curriculum": curricula, "distill": distilled, "illuminate": failing}
+    )

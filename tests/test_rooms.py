@@ -12,6 +12,7 @@ from PIL import Image
 from jinn.agents.distill import DistillConfig
 from jinn.agents.illuminate import SearchConfig
 from jinn.agents.offline import OfflineConfig
+from jinn.agents.ppo import PPOConfig
 from jinn.agents.rooms import Levels, Rooms, distances, edited, empty_rooms, random_levels
 from jinn.contracts import JinnError
 from jinn.data.synthetic import ACTIONS, CELL, SPRITE
@@ -120,6 +121,8 @@ def test_the_script_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     script.failing(agents / "1", out=picture, search=SearchConfig(rounds=2, batch=16), tries=1, again=1)
     assert "judged again" in capsys.readouterr().out
     assert Image.open(picture).height == script.SIDE * CELL * CELL
+    script.curricula(seeds=2, config=PPOConfig(64 * 16 * 31, minibatches=1, epochs=1, length=16), levels=8)
+    assert "less domain randomisation" in capsys.readouterr().out
     script.distilled(
         seeds=2, episodes=8, copies=1, config=DistillConfig(context=20, steps=2, batch=2), played=3
     )
