@@ -119,8 +119,9 @@ CURRICULA = {"domain randomisation": (0.0, 0.0), "level replay": (0.5, 0.0), "re
 def curricula(
     seeds: int = 5,
     config: PPOConfig = PPOConfig(  # noqa: B008 it is frozen
-        300_000, length=16, minibatches=4, learning_rate=1e-3, discount=0.95
+        200_000, length=16, minibatches=4, learning_rate=1e-3, discount=0.95
     ),
+    choose: CurriculumConfig = CurriculumConfig(every=30),  # noqa: B008 it is frozen
     side: int = 5,
     horizon: int = 16,
     levels: int = 512,
@@ -130,6 +131,7 @@ def curricula(
     Args:
         seeds: Number of seeds, from 0.
         config: Of PPO, the same for all; steps that judge levels come on top and are counted.
+        choose: How levels are kept; --choose.replay and --choose.edits are set by the rows.
         side: Cells along a side of a level.
         horizon: Steps of an episode.
         levels: Number of held-out levels; "far" are the half of them with the longest paths.
@@ -152,7 +154,7 @@ def curricula(
     for name, (replay, edits) in CURRICULA.items():
         judged, began = 0, time.perf_counter()
         for seed in range(seeds):
-            settings = CurriculumConfig(replay, edits=edits, every=30)
+            settings = replace(choose, replay=replay, edits=edits)
             source = Curriculum(draw, join, judge, settings, edited, seed)
             sizes = NetworkConfig(
                 len(ACTIONS), (side * CELL, side * CELL), channels=(32,), width=128, fold=CELL

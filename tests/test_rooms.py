@@ -9,6 +9,7 @@ import pytest
 import rooms as script
 from PIL import Image
 
+from jinn.agents.curriculum import CurriculumConfig
 from jinn.agents.distill import DistillConfig
 from jinn.agents.illuminate import SearchConfig
 from jinn.agents.offline import OfflineConfig
@@ -121,7 +122,8 @@ def test_the_script_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     script.failing(agents / "1", out=picture, search=SearchConfig(rounds=2, batch=16), tries=1, again=1)
     assert "judged again" in capsys.readouterr().out
     assert Image.open(picture).height == script.SIDE * CELL * CELL
-    script.curricula(seeds=2, config=PPOConfig(64 * 16 * 31, minibatches=1, epochs=1, length=16), levels=8)
+    chosen = CurriculumConfig(keep=4, candidates=8, tries=2, every=1)
+    script.curricula(2, PPOConfig(64 * 2 * 2, minibatches=1, epochs=1, length=2), chosen, levels=8)
     assert "less domain randomisation" in capsys.readouterr().out
     script.distilled(
         seeds=2, episodes=8, copies=1, config=DistillConfig(context=20, steps=2, batch=2), played=3
