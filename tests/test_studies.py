@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from helpers_evaluation import measure_little, no_networks
+from helpers_processes import command, on_two_ranks
 from helpers_training import micro
 from helpers_world import make_world
 from jinn.cli import main
@@ -27,7 +29,7 @@ from jinn.studies.forecast import Points, bottom, budgets, text
 from jinn.studies.latent_inputs import latent_inputs
 from jinn.studies.loss import held_out_loss
 from jinn.studies.rows import Line, over_seeds, table
-from jinn.studies.scaling import SIZES, PowerLaw, batches, fit, scaling, sized
+from jinn.studies.scaling import BATCHES, SIZES, PowerLaw, batches, fit, scaling, sized
 from jinn.studies.tokenizers import memory_of_clip, tokenizers
 from jinn.training.plan import empty_world, parameters_of
 from jinn.training.recipe import phases
@@ -269,6 +271,26 @@ def test_scaling_on_a_base(
     losses = [np.mean(read_json(file)) for file in sorted(out.glob("runs/*/loss.json"))]
     assert len(losses) == 4
     assert len(set(losses)) == 4
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_rows(game: FrameStore, test_game: FrameStore, tmp_path: Path) -> None:
+    """As torchrun starts them: each row is made by one process, and both end with the whole table."""
+    make_world("conv-tokenizer").save(tmp_path / "base")
+    arguments = ["study", "batches", str(game.path), str(test_game.path), "--recipe", recipe_file(tmp_path)]
+    arguments += ["--base", str(tmp_path / "base"), "--out", str(tmp_path / "out"), "--clips", "6"]
+    on_two_ranks(tmp_path, command, arguments)
+    for rank in range(2):
+        assert "32 clips a step, minus 2 clips a step" in (tmp_path / f"said by rank {rank}").read_text()
+    runs = sorted((tmp_path / "out" / "runs").iterdir())
+    assert len(runs) == len(BATCHES)
+    for run in runs:
+        steps = [json.loads(line)["step"] for line in (run / "run" / "log.jsonl").read_text().splitlines()]
+        assert len(steps) == len(set(steps))
+    pyarrow = pytest.importorskip("pyarrow.parquet")
+    rows = pyarrow.read_table(tmp_path / "out" / "rows.parquet").to_pylist()
+    compared = [line["row"] for line in rows if line["minus"] == "2 clips a step"]
+    assert compared == [f"{batch} clips a step" for batch in BATCHES[1:]]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,8 @@ def study(
 ) -> None:
     """Train rows that differ in one thing each, measure them on the same held-out clips, and print a table.
 
+    Several processes share the rows: start the same command again, or all at once, one for each GPU, by torchrun.
+
     Args:
         kind: What the rows differ in: changes of the recipe (ablate), one after another from the paper's recipe to
             ours (from-paper), the kind of tokenizer (tokenizers), what the latent action model sees (latent-actions),
@@ -81,6 +84,7 @@ def study(
     from jinn.studies.budget import Budget
     from jinn.studies.study import Setup
 
+    device = alone(device)
     if seeds < 1:
         raise JinnError("--seeds is at least 1")
     base_world = None if base is None else World.load(base)
@@ -95,6 +99,14 @@ def study(
         kind, found, seeds,
         Setup(frames, held_out, budget, base_world, protocol, clips, COLUMNS[kind], torch.device(device)), out,
     )  # fmt: skip
+
+
+def alone(device: str) -> str:
+    """The device of this process of torchrun, which makes rows of its own and trains none of them with the others."""
+    rank = os.environ.get("LOCAL_RANK")
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        os.environ.pop(name, None)
+    return f"cuda:{rank}" if rank and device == "cuda" else device
 
 
 def run(kind: Kind, rows: Mapping[str, Recipe], seeds: int, setup: Setup, out: Path) -> None:

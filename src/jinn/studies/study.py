@@ -1,7 +1,8 @@
 """A study: rows that differ in one thing each, trained alike and measured on the same held-out clips.
 
 ``OUT/runs/ROW-SEED/`` is a run of `jinn train`, so a row that was stopped goes on, and what is finished is never made
-again. ``OUT/rows.parquet`` holds every estimate of every run, and ``OUT/table.md`` the table of them.
+again. ``OUT/rows.parquet`` holds every estimate of every run, and ``OUT/table.md`` the table of them. The same command
+in several processes, on one machine or on several that share the folder, shares the rows: each is made by one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ from jinn.world.world import World
 # What is shown while a study runs: the row with its seed, how much is done, of how much, and what of.
 OnProgress = Callable[[str, int, int, str], None]
 Found = dict[str, Estimate]
+FOUND = "found.json"  # in the folder of a run that is finished
+WAIT = 5.0  # seconds until rows that other processes make are looked at again
 
 
 @dataclass(frozen=True)
@@ -75,24 +78,56 @@ def run_study(
         on_progress: is told of every step.
 
     Raises:
-        JinnError: the folder holds rows of these names that were made in another way, or is in use.
+        JinnError: the folder holds rows of these names that were made in another way.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    lines: list[Line] = []
     first = next(iter(rows))
-    with locked(
-        out / "study.lock", f"another process works on the study in {out}: wait for it, or name another --out"
-    ):
-        for seed in range(seeds):
-            for name, recipe in rows.items():
-                run = Run(name, recipe, seed, out / "runs" / f"{slug(name)}-{seed}")
-                against = out / "runs" / f"{slug(first)}-{seed}" if name != first else None
-                found, differences = measured(run, setup, out / "parts", against, on_progress)
-                lines += [Line(name, seed, key, "", *values(x)) for key, x in found.items()]
-                lines += [Line(name, seed, key, first, *values(x)) for key, x in differences.items()]
-                write_lines(out / "rows.parquet", lines)
-                write_text(out / "table.md", table(lines, setup.columns))
+    runs = [
+        Run(name, recipe, seed, out / "runs" / f"{slug(name)}-{seed}")
+        for seed in range(seeds)
+        for name, recipe in rows.items()
+    ]
+    firsts = {run.seed: run.folder for run in runs if run.name == first}
+    done: dict[Path, tuple[Found, Found]] = {}
+    lines: list[Line] = []
+    while left := [run for run in runs if run.folder not in done]:
+        for run in left:
+            against = firsts[run.seed] if run.name != first else None
+            is_next = against is None or (against / FOUND).exists()
+            with held(run.folder) as is_free:
+                if is_next and (is_free or (run.folder / FOUND).exists()):
+                    done[run.folder] = measured(run, setup, out / "parts", against, on_progress)
+                    lines = lines_of([(run, *done[run.folder]) for run in runs if run.folder in done], first)
+                    write_lines(out / "rows.parquet", lines)
+                    write_text(out / "table.md", table(lines, setup.columns))
+                elif is_free and not (run.folder / "run" / "world").exists():
+                    # Another process still makes the row that it is compared with: it can learn meanwhile.
+                    claim(run, setup)
+                    trained(run, setup, on_progress)
+        if len(left) == len(runs) - len(done):
+            time.sleep(WAIT)  # all that is left is being made by others
     return lines
+
+
+def lines_of(found: Sequence[tuple[Run, Found, Found]], first: str) -> list[Line]:
+    """The lines of the store, in the order of the runs."""
+    lines: list[Line] = []
+    for run, estimates, differences in found:
+        lines += [Line(run.name, run.seed, key, "", *values(x)) for key, x in estimates.items()]
+        lines += [Line(run.name, run.seed, key, first, *values(x)) for key, x in differences.items()]
+    return lines
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Hold a run's folder against other processes; False if another one holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = locked(folder / "row.lock", "")
+    except JinnError:
+        yield False
+        return
+    with lock:
+        yield True
 
 
 @dataclass(frozen=True)
@@ -123,7 +158,7 @@ def measured(
     They are read where they were written before, else the row is trained and measured.
     """
     claim(run, setup)
-    file = run.folder / "found.json"
+    file = run.folder / FOUND
     if not file.exists():
         world, facts = trained(run, setup, on_progress)
         estimates, differences = measure(world, run, setup, parts, against, on_progress)
