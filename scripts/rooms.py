@@ -54,7 +54,7 @@ def offline(
     seeds: int = 5,
     players: int = 256,
     steps: int = 400,
-    config: OfflineConfig = OfflineConfig(steps=3_000, batch=128, lag=0.95),  # noqa: B008 it is frozen
+    config: OfflineConfig = OfflineConfig(steps=2_000, batch=128, lag=0.95),  # noqa: B008 it is frozen
     widths: tuple[int, ...] = (32,),
     levels: int = 512,
 ) -> None:
