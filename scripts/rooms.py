@@ -186,10 +186,10 @@ def distilled(
     seeds: int = 5,
     side: int = 5,
     horizon: int = 15,
-    episodes: int = 120,
-    copies: int = 8,
+    episodes: int = 40,
+    copies: int = 16,
     rate: float = 0.3,
-    config: DistillConfig = DistillConfig(context=60, steps=1_500, batch=16),  # noqa: B008 it is frozen
+    config: DistillConfig = DistillConfig(context=60, steps=3_500),  # noqa: B008 it is frozen
     played: int = 12,
 ) -> None:
     """Learn to learn in dark rooms: where the goal is has to be found out, and a quarter of the goals is held out.
@@ -202,7 +202,7 @@ def distilled(
         copies: Learners of each task.
         rate: Of the learners.
         config: Of the transformer.
-        played: Episodes that are played in each new task.
+        played: Episodes that are played for each goal, those of the histories too, with nothing remembered of them.
     """
     rows: dict[str, list[np.ndarray]] = {}
     for seed in range(seeds):
@@ -220,12 +220,13 @@ def distilled(
         )
         source = learning_histories(rooms(new), episodes, horizon, seed, rate)
         earned_KE = source.rewards_KT.unflatten(1, (episodes, horizon)).sum(-1).numpy()
-        rows.setdefault("the source", []).append(earned_KE[:, :played])
-        rows.setdefault("the source at its end", []).append(earned_KE[:, -played:])
+        rows.setdefault("the source, new goals", []).append(earned_KE[:, :played])
+        rows.setdefault("the source at its end, new goals", []).append(earned_KE[:, -played:])
         for row, lived in (("algorithm distillation", histories), ("cloning of the last fifth", last)):
             model = distill(lived, len(ACTIONS), config, seed)
-            found_KE = play_in_context(model, rooms(new), played, horizon, config.context, seed)
-            rows.setdefault(row, []).append(found_KE)
+            for which, goals in (("new", new), ("known", old)):
+                found_KE = play_in_context(model, rooms(goals), played, horizon, config.context, seed)
+                rows.setdefault(f"{row}, {which} goals", []).append(found_KE)
         print(f"seed {seed} is done", flush=True)
     for row, returns in rows.items():
         print(f"{row}, by episode: " + " ".join(f"{value:.2f}" for value in np.concatenate(returns).mean(0)))

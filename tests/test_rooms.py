@@ -128,7 +128,7 @@ def test_the_script_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     script.distilled(
         seeds=2, episodes=8, copies=1, config=DistillConfig(context=20, steps=2, batch=2), played=3
     )
-    assert "cloning of the last fifth, by episode" in capsys.readouterr().out
+    assert "cloning of the last fifth, known goals, by episode" in capsys.readouterr().out
 
 
 def test_genes_make_every_level() -> None:

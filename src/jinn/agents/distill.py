@@ -208,7 +208,8 @@ def distill(
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * (1 - step / config.steps)
         tasks_B1 = torch.randint(K, (config.batch, 1), generator=generator)
-        starts_B1 = torch.randint(T - context + 1, (config.batch, 1), generator=generator)
+        # Play begins with an empty past, so more clips begin there than chance would have it.
+        starts_B1 = (torch.randint(T + 1, (config.batch, 1), generator=generator) - context).clamp_min(0)
         times_BT = starts_B1 + torch.arange(context)
         picked = tasks_B1, times_BT
         logits_BTA = model(histories.seen_KTD[picked], done_KT[picked], earned_KT[picked])
