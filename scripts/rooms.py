@@ -58,7 +58,7 @@ def offline(
     widths: tuple[int, ...] = (32,),
     levels: int = 512,
 ) -> None:
-    """Record players of every skill, and learn from them: all of it, and only what turned out better.
+    """Record players of every skill, and learn from them: all of it, what turned out better, or the better the more.
 
     Args:
         out: Folder for the agents, OUT/SEED of the first width.
@@ -82,16 +82,17 @@ def offline(
         sizes = NetworkConfig(
             len(ACTIONS), (SIDE * CELL, SIDE * CELL), channels=(width,), width=8 * width, fold=CELL
         )
-        scores: dict[str, list[np.ndarray]] = {"all": [], "better": []}
+        scores: dict[str, list[np.ndarray]] = {"all": [], "better": [], "weighted": []}
         for copy in scores:
             for seed, recording in enumerate(recordings):
                 policy = learn_offline(recording, len(ACTIONS), replace(config, copy=copy), seed, sizes=sizes)  # type: ignore[arg-type]
                 scores[copy].append(play(envs(), acting(policy, seed), levels))
-                if copy == "better" and width == widths[0]:
+                if copy == "weighted" and width == widths[0]:
                     policy.save(out / str(seed))
             show(f"{width} channels, copies {copy}, {seeds} seeds", *scores[copy])
-        gains = (better - usual for better, usual in zip(scores["better"], scores["all"], strict=True))
-        show(f"{width} channels, the difference", *gains)
+        for copy in ("better", "weighted"):
+            gains = (found - usual for found, usual in zip(scores[copy], scores["all"], strict=True))
+            show(f"{width} channels, {copy} less all", *gains)
 
 
 def recorded(players: int, steps: int, seed: int) -> Recording:

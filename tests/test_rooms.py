@@ -118,7 +118,7 @@ def test_the_script_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     agents, picture = tmp_path / "agents", tmp_path / "failures.png"
     few = OfflineConfig(steps=3, batch=8)
     script.offline(agents, seeds=2, players=8, steps=30, config=few, levels=8)
-    assert "the difference" in capsys.readouterr().out
+    assert "weighted less all" in capsys.readouterr().out
     script.failing(agents / "1", out=picture, search=SearchConfig(rounds=2, batch=16), tries=1, again=1)
     assert "judged again" in capsys.readouterr().out
     assert Image.open(picture).height == script.SIDE * CELL * CELL

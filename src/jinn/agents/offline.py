@@ -41,7 +41,7 @@ class OfflineConfig:
     batch: int = 256
     learning_rate: float = 1e-3
     discount: float = 0.95
-    copy: Literal["all", "better", "weighted"] = "better"
+    copy: Literal["all", "better", "weighted"] = "weighted"
     temperature: float = 0.1
     lag: float = 0.99
 
