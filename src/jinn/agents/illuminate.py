@@ -109,20 +109,18 @@ def illuminate(
         ranges=[(axis.low, axis.high) for axis in axes],
         seed=config.seed,
     )
-    first_BD = np.random.default_rng(config.seed).random((config.batch, genes))
     emitter = GaussianEmitter(
         archive,
         sigma=config.change,
-        initial_solutions=first_BD,
+        x0=[0.5] * genes,  # never used: where nothing is kept yet, cases are random
         lower_bounds=[0.0] * genes,
         upper_bounds=[1.0] * genes,
         batch_size=config.batch,
         seed=config.seed,
     )
+    rng = np.random.default_rng(config.seed)
     for done in range(1, config.rounds + 1):
-        genes_BD = (
-            emitter.ask() if done == 1 or len(archive) else np.random.default_rng(done).random(first_BD.shape)
-        )
+        genes_BD = emitter.ask() if len(archive) else rng.random((config.batch, genes))
         badness_B, measures_BM = evaluate(genes_BD)
         is_case_B = np.isfinite(badness_B)
         if is_case_B.any():

@@ -74,7 +74,7 @@ class Recording:
         lengths = {len(frames_XHWC), len(self.actions_X), len(self.rewards_X), len(self.over_X)}
         if len(lengths) > 1 or as_integers(self.actions_X) is None:
             raise JinnError("a recording has one integer action, one reward and one end for each frame")
-        if len(frames_XHWC) < 2 or not (self.actions_X >= 0).any():
+        if not (self.actions_X[:-1] >= 0).any():  # the last frame has no next one
             raise JinnError("there is no step with an action to learn from")
 
 
@@ -136,39 +136,51 @@ def learn_offline(
     critics = [] if config.copy == "all" else [*critic.parameters()]
     optimizer = torch.optim.Adam([*policy.parameters(), *critics], config.learning_rate)
     generator = torch.Generator().manual_seed(seed)
-    known_K = (recording.actions_X >= 0).nonzero().squeeze(-1)
+    known_K = (recording.actions_X[:-1] >= 0).nonzero().squeeze(-1)
     for step in range(config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * (1 - step / config.steps)
         rows_B = known_K[torch.randint(len(known_K), (config.batch,), generator=generator)]
-        frames_BHWC, next_BHWC, actions_B, rewards_B, over_B = (
-            x.to(device)
-            for x in (
-                recording.frames_XHWC[rows_B], recording.frames_XHWC[rows_B + 1],
-                recording.actions_X[rows_B], recording.rewards_X[rows_B], recording.over_X[rows_B],
-            )
-        )  # fmt: skip
-        log_BA = policy(frames_BHWC)[0].log_softmax(-1)
-        copied_B = -log_BA.gather(-1, actions_B[:, None]).squeeze(-1)
-        losses, weight_B = {}, torch.ones_like(copied_B)
-        if config.copy != "all":
-            values_BA = critic(frames_BHWC)[0]
-            now_B = values_BA.gather(-1, actions_B[:, None]).squeeze(-1)
-            with torch.no_grad():
-                later_B = (policy(next_BHWC)[0].softmax(-1) * target(next_BHWC)[0]).sum(-1)
-                wanted_B = rewards_B + config.discount * later_B * ~over_B
-                better_B = now_B - (log_BA.exp() * values_BA).sum(-1)
-                weight_B = weights(better_B, config)
-            losses["critic"] = F.mse_loss(now_B, wanted_B)
-        losses["policy"] = (copied_B * weight_B).mean()
+        found = losses(policy, critic, target, recording, rows_B, config)
         optimizer.zero_grad(set_to_none=True)
-        torch.stack([*losses.values()]).sum().backward()
+        torch.stack([*found.values()]).sum().backward()
         optimizer.step()
         with torch.no_grad():
             for kept, new in zip(target.parameters(), critic.parameters(), strict=True):
                 kept.lerp_(new, 1 - config.lag)
-        on_step(step + 1, {name: float(loss.detach()) for name, loss in losses.items()})
+        on_step(step + 1, {name: float(loss.detach()) for name, loss in found.items()})
     return policy.eval()
+
+
+def losses(
+    policy: Network,
+    critic: Network,
+    target: Network,
+    recording: Recording,
+    rows_B: Tensor,
+    config: OfflineConfig,
+) -> dict[str, Tensor]:
+    """The losses of the policy and, unless everything is copied, of the critic, on some recorded steps."""
+    device = next(policy.parameters()).device
+    frames_BHWC, next_BHWC = (recording.frames_XHWC[rows].to(device) for rows in (rows_B, rows_B + 1))
+    actions_B, rewards_B, over_B = (
+        values_X[rows_B].to(device)
+        for values_X in (recording.actions_X, recording.rewards_X, recording.over_X)
+    )
+    log_BA = policy(frames_BHWC)[0].log_softmax(-1)
+    copied_B = -log_BA.gather(-1, actions_B[:, None]).squeeze(-1)
+    if config.copy == "all":
+        return {"policy": copied_B.mean()}
+    values_BA = critic(frames_BHWC)[0]
+    now_B = values_BA.gather(-1, actions_B[:, None]).squeeze(-1)
+    with torch.no_grad():
+        later_B = (policy(next_BHWC)[0].softmax(-1) * target(next_BHWC)[0]).sum(-1)
+        wanted_B = rewards_B + config.discount * later_B * ~over_B
+        better_B = now_B - (log_BA.exp() * values_BA).sum(-1)
+    return {
+        "critic": F.mse_loss(now_B, wanted_B),
+        "policy": (copied_B * weights(better_B, config)).mean(),
+    }
 
 
 def weights(advantages_B: Tensor, config: OfflineConfig) -> Tensor:
