@@ -27,7 +27,7 @@ from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.offline import OfflineConfig, Recording, learn_offline, record
 from jinn.agents.play import Policy, play
 from jinn.agents.ppo import PPOConfig, train_ppo
-from jinn.agents.rooms import Levels, Rooms, distances, edited, empty_rooms, join, opened, random_levels
+from jinn.agents.rooms import Levels, Rooms, edited, empty_rooms, join, opened, path_lengths, random_levels
 from jinn.data.synthetic import ACTIONS, CELL
 from jinn.evaluation.estimate import bootstrap
 from jinn.files import replacing
@@ -139,9 +139,7 @@ def curricula(
     """
     draw = partial(random_levels, side=side)
     tests = draw(levels, np.random.default_rng(HELD_OUT_SEED))
-    each = np.arange(levels)
-    paths = distances(tests)[each, tests.start_L2[:, 0], tests.start_L2[:, 1]]
-    far = np.argsort(paths, kind="stable")[levels // 2 :]
+    far = np.argsort(path_lengths(tests), kind="stable")[levels // 2 :]
     show(
         "random actions",
         play(Rooms(tests, horizon=horizon), random_actions(len(ACTIONS), torch.Generator()), levels),
@@ -271,8 +269,7 @@ def failing(
 
     def evaluate(genes_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         levels = level_of(genes_ND)
-        each = np.arange(len(levels))
-        path_N = distances(levels)[each, levels.start_L2[:, 0], levels.start_L2[:, 1]]
+        path_N = path_lengths(levels)
         fits = np.flatnonzero((path_N > 0) & (path_N <= HORIZON // 2))
         bad_N = np.full(len(levels), np.nan)
         if len(fits):

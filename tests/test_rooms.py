@@ -14,7 +14,7 @@ from jinn.agents.distill import DistillConfig
 from jinn.agents.illuminate import SearchConfig
 from jinn.agents.offline import OfflineConfig
 from jinn.agents.ppo import PPOConfig
-from jinn.agents.rooms import Levels, Rooms, distances, edited, empty_rooms, random_levels
+from jinn.agents.rooms import Levels, Rooms, distances, edited, empty_rooms, path_lengths, random_levels
 from jinn.contracts import JinnError
 from jinn.data.synthetic import ACTIONS, CELL, SPRITE
 
@@ -92,13 +92,13 @@ def test_drawn_and_edited_levels_can_be_solved_by_the_shortest_path() -> None:
     assert len(levels) == 200
     assert len(children) > 100
     for some in (levels, children):
-        game, far = Rooms(some, horizon=60), distances(some)
+        game = Rooms(some, horizon=60)
         game.reset()
-        each, steps = np.arange(len(some)), np.zeros(len(some), np.int64)
+        steps = np.zeros(len(some), np.int64)
         for step in range(1, 41):
             terminated = game.step(game.best_actions())[2]
             steps[terminated & (steps == 0)] = step
-        assert (steps == far[each, some.start_L2[:, 0], some.start_L2[:, 1]]).all()
+        assert (steps == path_lengths(some)).all()
     assert not empty_rooms(5, rng).walls_LYX.any()
 
 

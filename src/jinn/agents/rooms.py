@@ -92,8 +92,12 @@ def opened(walls_LYX: np.ndarray, start_L2: np.ndarray, goal_L2: np.ndarray) -> 
 
 def solvable(levels: Levels) -> Levels:
     """Those of the levels whose goal can be reached, and is not the start."""
-    each_L = np.arange(len(levels))
-    return levels[distances(levels)[each_L, levels.start_L2[:, 0], levels.start_L2[:, 1]] > 0]
+    return levels[path_lengths(levels) > 0]
+
+
+def path_lengths(levels: Levels) -> np.ndarray:
+    """Steps of a shortest path from the start to the goal, int64 ``L``; -1 where there is none."""
+    return distances(levels)[np.arange(len(levels)), levels.start_L2[:, 0], levels.start_L2[:, 1]]
 
 
 def distances(levels: Levels) -> np.ndarray:
