@@ -284,8 +284,26 @@ def test_arrays_bring_their_actions(tmp_path: Path) -> None:
     assert len(set(FrameStore.open(tmp_path / "out").groups.tolist())) == 5  # each clip can be held out
     assert dict(summary.warnings) == {
         "a.npz": "its arrays that are no pictures are left out: rewards",
-        "c.npz": "its arrays that are no pictures are left out: actions",
+        "c.npz": "its actions are continuous and are left out: --action-codes 16 keeps them as sixteen discrete ones",
     }
+
+
+@pytest.mark.parametrize("shape", [(3, 19, 2), (3, 20, 2), (3, 20), (3, 19)])
+def test_continuous_actions_of_arrays_become_codes(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """Also where the last picture has none, and where an action is one number."""
+    pictures = np.stack([numbered(i) for i in range(60)]).reshape(3, 20, 64, 64, 3)
+    pushes = np.array([-1.0, 0.5, 3.0])[np.arange(np.prod(shape)).reshape(shape) % 3]
+    np.savez(tmp_path / "a.npz", frames=pictures, actions=pushes.astype(np.float32))
+    summary = ingest([str(tmp_path / "a.npz")], tmp_path / "out", size_hw=SMALL, action_codes=3)
+    assert summary.warnings == ()
+    store = FrameStore.open(tmp_path / "out")
+    rows = pushes.reshape(3, -1, shape[2] if len(shape) > 2 else 1)[:, :19]
+    different = np.unique(rows.reshape(-1, rows.shape[-1]), axis=0)
+    codes = np.array(actions_in(tmp_path / "out"))
+    assert store.num_actions == len(different) == 3
+    for row in different:  # each push is one code, and each code one push
+        assert len(set(codes[:, :19][(rows == row).all(-1)].tolist())) == 1
+    assert (codes[:, 19] == -1).all()
 
 
 def test_pictures_without_a_rate_get_one(tmp_path: Path) -> None:

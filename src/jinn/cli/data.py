@@ -63,8 +63,8 @@ def data(
         env: Option of the environments, as KEY=VALUE, such as use_backgrounds=false; may be given several times.
         camera: Which camera of a data set to read. The default is the first.
         source_fps: Rate of numbered pictures, arrays and Minari's data, which say none; by default each is a frame.
-        action_codes: How many discrete actions the continuous ones of a data set become, such as 16: the centres of so
-            many clusters, with names such as "dx+ gripper-". By default continuous actions are left out.
+        action_codes: How many discrete actions the continuous ones of data sets and arrays become, such as 16: the
+            centres of so many clusters, with names such as "dx+ gripper-". By default they are left out.
         preview: Whether to look at some clips of each source instead, which may be a store: a picture of them, and
             how much moves, repeats, is cut or black.
     """

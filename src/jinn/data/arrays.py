@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from jinn.data.film import Film, Recording
+from jinn.data.film import LEFT_OUT, Film, Recording
 from jinn.data.video import VideoError
 
 ARRAYS = (".npy", ".npz")
@@ -45,6 +45,7 @@ class ArrayClip(Recording):
     array: str = ""  # its name in an .npz, empty in a .npy
     index: int | None = None  # of the clip, where the array holds several
     actions_T: np.ndarray | None = None
+    values_TD: np.ndarray | None = None
 
     @property
     def part(self) -> str:
@@ -57,13 +58,17 @@ class ArrayClip(Recording):
     def actions(self) -> np.ndarray | None:
         return self.actions_T
 
+    def values(self) -> np.ndarray | None:
+        return self.values_TD
+
 
 def find_clips(file: Path, name: str, fps: float | None) -> list[Film]:
     """The clips of a file, arrays in the order of their names.
 
     An array is a clip if it is uint8 ``(T, H, W, C)`` or ``(T, H, W)``, C is 1, 3 or 4, and several if it is
     ``(B, T, H, W, C)``. If the file holds one such array, an array ``actions`` of whole numbers ``(T,)``, ``(T - 1,)``,
-    or with B in front, belongs to it.
+    or with B in front, belongs to it; or one of floating-point numbers, continuous actions, of D values also with D
+    behind.
 
     Args:
         file: ``.npz``, or else ``.npy``.
@@ -87,35 +92,48 @@ def find_clips(file: Path, name: str, fps: float | None) -> list[Film]:
         raise
     except Exception as error:  # a damaged file raises errors of all kinds
         raise VideoError(f"it is no array of pictures ({error})") from error
-    notes = (f"its arrays that are no pictures are left out: {', '.join(left_out)}",) if left_out else ()
+    is_continuous = actions is not None and actions.dtype.kind == "f"
+    notes: tuple[str, ...] = (LEFT_OUT,) if is_continuous else ()
+    if left_out:
+        notes += (f"its arrays that are no pictures are left out: {', '.join(left_out)}",)
     films: list[Film] = []
     for array in arrays:
         is_batch = headers[array].clip_axes == 2
         for index in range(headers[array].shape[0]) if is_batch else [None]:
             label = f"{array}[{index}]" if is_batch else array if len(arrays) > 1 else ""
-            actions_T = actions if actions is None or index is None else actions[index]
-            num_actions = 0 if actions is None else int(actions.max()) + 1
+            taken = actions if actions is None or index is None else actions[index]
+            discrete, continuous = (None, taken) if is_continuous else (taken, None)
+            num_actions = 0 if actions is None or is_continuous else int(actions.max()) + 1
+            title = f"{name} {label}".strip()
             films.append(
-                ArrayClip(
-                    f"{name} {label}".strip(), (file,), fps, num_actions, notes, array, index, actions_T
-                )
+                ArrayClip(title, (file,), fps, num_actions, notes, array, index, discrete, continuous)
             )
     return films
 
 
 def _actions(file: Path, array: str, headers: dict[str, Header], clips: list[str]) -> np.ndarray | None:
-    """Actions ``(T,)`` or ``(B, T)`` of the one array of pictures, padded; None where they are something else."""
-    header, pictures = headers[array], headers[clips[0]]
-    axes = pictures.clip_axes
-    want = pictures.shape[:axes]
-    fits = header.shape in (want, (*want, 1), (*want[:-1], want[-1] - 1))
-    if len(clips) > 1 or header.dtype.kind not in "iu" or not fits or 0 in header.shape:
+    """Actions of the one array of pictures, padded to its T or B x T; None where they are something else.
+
+    Whole numbers are discrete actions, int64 ``(T,)`` or ``(B, T)``; others are continuous ones, float64 with the
+    D values of an action behind that.
+    """
+    header, axes = headers[array], headers[clips[0]].clip_axes
+    want = headers[clips[0]].shape[:axes]
+    is_continuous = header.dtype.kind == "f"
+    count, values = header.shape[:axes], header.shape[axes:]
+    fits = count in (want, (*want[:-1], want[-1] - 1)) and (
+        len(values) < 2 if is_continuous else values in ((), (1,))
+    )
+    if len(clips) > 1 or header.dtype.kind not in "iuf" or not fits or 0 in header.shape:
         return None
-    actions = _read(file, array).astype(np.int64)
-    actions = actions.reshape(*want[:-1], -1)
+    missing = [(0, 0)] * (axes - 1) + [(0, want[-1] - count[-1])]  # the action at the last picture
+    if is_continuous:
+        continuous = _read(file, array).astype(np.float64).reshape(*count, values[0] if values else 1)
+        return np.pad(continuous, [*missing, (0, 0)], mode="edge")
+    actions = _read(file, array).astype(np.int64).reshape(count)
     if actions.min() < 0 or actions.max() > np.iinfo(np.int16).max:
         return None
-    return np.pad(actions, [(0, 0)] * (axes - 1) + [(0, want[-1] - actions.shape[-1])])
+    return np.pad(actions, missing)
 
 
 def _headers(file: Path) -> dict[str, Header]:
