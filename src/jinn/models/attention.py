@@ -177,13 +177,15 @@ def attend(
 def attend_by_products(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
 ) -> Tensor:
-    """`attend` as two matrix products, with the softmax in float32."""
+    """`attend` as two matrix products and a softmax, which computes in float32 inside whatever it returns."""
     scores = query @ (key * query.shape[-1] ** -0.5).transpose(-1, -2)
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+    with torch.autocast("cpu", enabled=False):  # which would keep the weights in float32, and copy them twice
+        weights = scores.softmax(-1)
+    return weights @ value
 
 
 def causal_attention(query_BTNHC: Tensor, key_BTNHC: Tensor, value_BTNHC: Tensor, window: int) -> Tensor:
@@ -225,6 +227,7 @@ class Attention(nn.Module):
         """``(..., D)`` to queries, keys and values ``(..., heads, C)``."""
         # Widths, not the number of heads: with tensor parallelism a rank has some of the heads only.
         query = self.query(x).unflatten(-1, (-1, self.query_width))
+        x = x.to(query.dtype)  # what autocast would do for each layer anew
         key = self.key(x).unflatten(-1, (-1, self.query_width))
         value = self.value(x).unflatten(-1, (-1, self.value_width))
         return self.query_norm(query), self.key_norm(key), value
