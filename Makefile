@@ -1,6 +1,6 @@
-# Every command does its own set-up. `make play` plays, `make check` is for daily work, `make test` is everything, `make
-# docs` builds the site, and `make bench` measures (DEVICE=cuda on a GPU). TORCH_INDEX is where PyTorch comes from if not
-# from pip's usual index.
+# Every command does its own set-up. `make play` plays, `make check` is for daily work, `make test` before a change lands,
+# `make test-all` before a release, `make docs` builds the site, and `make bench` measures (DEVICE=cuda on a GPU).
+# TORCH_INDEX is where PyTorch comes from if not from pip's usual index.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ BENCHMARKS ?= play environment agents temporal_attention training video curation
 # Threads that wait for each other do so asleep: beside other work, spinning takes most of the time.
 SETTINGS ?= GOMP_SPINCOUNT=2000
 
-.PHONY: play check test lint docs bench clean
+.PHONY: play check test test-all lint docs bench clean
 
 play: $(VENV)/.play
 	$(BIN)/jinn play
@@ -23,9 +23,12 @@ TESTS = $(FIRST) $(filter-out $(FIRST),$(sort $(wildcard tests/test_*.py)))
 PYTEST := env -u CI -u BUILD_NUMBER OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: lint
-	$(PYTEST) -m "not slow" $(TESTS)
+	$(PYTEST) -m "not slow and not long" $(TESTS)
 
 test: lint docs
+	$(PYTEST) -m "not long" $(TESTS)
+
+test-all: lint docs
 	$(PYTEST) $(TESTS)
 
 docs: $(VENV)/.dev

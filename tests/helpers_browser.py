@@ -28,7 +28,7 @@ PIXELS = "[...jinn.shown].join()"
 OpenPage = Callable[..., Any]
 
 
-@pytest.fixture(scope="module", params=["chromium", "firefox"])
+@pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.long)])
 def browser(request: pytest.FixtureRequest) -> Iterator[Any]:
     with launched(request.param) as browser:
         yield browser

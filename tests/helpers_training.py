@@ -22,6 +22,7 @@ SMALL = [
     *(f"latent_actions.{part}.{size}" for part in ("encoder", "decoder") for size in ("width=16", "heads=2")),
     *(f"dynamics.transformer.{size}" for size in ("layers=2", "width=16", "heads=2")),
     "dynamics.digit_hidden=16",
+    "sampling.steps=2",
     *(
         f"{phase}_training.{value}"
         for phase in ("tokenizer", "latent_action", "dynamics", "self_rollout")
@@ -49,6 +50,7 @@ def micro(**training: Any) -> Recipe:
         tokenizer=replace(recipe.tokenizer, encoder=tokenizer, decoder=tokenizer),
         latent_actions=replace(recipe.latent_actions, encoder=model, decoder=model),
         dynamics=replace(recipe.dynamics, transformer=model, digit_hidden=16),
+        sampling=replace(recipe.sampling, steps=2),
         **phases,
         self_rollout_training=None,
     )

@@ -35,10 +35,23 @@ def make_world(kind: str = "frame-tokenizer", window: int = 4) -> World:
     transformer = replace(recipe.dynamics.transformer, window=window)
     dynamics = replace(recipe.dynamics, transformer=transformer, doubt=0.0)
     prompts = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
-    config = WorldConfig("test", 10.0, tokenizer, recipe.latent_actions, dynamics, SamplingConfig(steps=3))
+    config = WorldConfig("test", 10.0, tokenizer, recipe.latent_actions, dynamics, SamplingConfig(steps=2))
     world = World(config, prompts).eval()
     world.legend = tuple(ActionMeaning(name, 0.5, -1.25, 0.2) for name in "abcde")
     return world
+
+
+def small_world(kind: str = "frame-tokenizer") -> World:
+    """One layer and two sampling steps, because exporters and compilers are slow."""
+    config = make_world(kind).config
+    sizes = replace(config.dynamics.transformer, layers=1)
+    tokenizer = config.tokenizer
+    if isinstance(tokenizer, TokenizerConfig):
+        tokenizer = replace(tokenizer, decoder=replace(tokenizer.decoder, layers=1))
+    dynamics = replace(config.dynamics, transformer=sizes)
+    return World(
+        replace(config, tokenizer=tokenizer, dynamics=dynamics, sampling=SamplingConfig(steps=2))
+    ).eval()
 
 
 def prompt(B: int, T: int = 1, seed: int = 0) -> Tensor:

@@ -14,12 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers_world import make_world, play, prompt
+from helpers_world import make_world, play, prompt, small_world
 from jinn.cli import main
 from jinn.contracts import JinnError
-from jinn.models.maskgit import SamplingConfig
 from jinn.models.quantize import split_digits
-from jinn.models.tokenizer import TokenizerConfig
 from jinn.world.backends import fastest
 from jinn.world.export import export_onnx, export_start
 from jinn.world.graph import onnx_path
@@ -31,19 +29,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 
 ACTIONS = [[a] for a in (0, 3, 1, 1, 4, 2, 0, 2)]
-
-
-def small_world(kind: str = "frame-tokenizer") -> World:
-    """One layer and two sampling steps, because exporters and compilers are slow."""
-    config = make_world(kind).config
-    sizes = replace(config.dynamics.transformer, layers=1)
-    tokenizer = config.tokenizer
-    if isinstance(tokenizer, TokenizerConfig):
-        tokenizer = replace(tokenizer, decoder=replace(tokenizer.decoder, layers=1))
-    dynamics = replace(config.dynamics, transformer=sizes)
-    return World(
-        replace(config, tokenizer=tokenizer, dynamics=dynamics, sampling=SamplingConfig(steps=2))
-    ).eval()
 
 
 def saved(folder: Path, kind: str) -> Path:

@@ -262,6 +262,7 @@ def test_own_videos_become_a_world(tmp_path: Path, capsys: pytest.CaptureFixture
     run = tmp_path / "run"
     phases = {"tokenizer": 30, "latent_action": 20, "dynamics": 30, "self_rollout": 3}
     steps = [f"{phase}_training.steps={count}" for phase, count in phases.items()]
+    steps.append("sampling.steps=2")
     assert main(["train", str(store), "--out", str(run), "--recipe", "tiny", "--set", *steps]) == 0
     assert "jinn play" in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers_world import make_world
+from helpers_world import small_world
 from jinn.cli import main
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import write_game
@@ -21,7 +21,7 @@ from jinn.world.web import WebWorld
 
 resource = pytest.importorskip("resource", reason="the size of files is limited by POSIX systems only")
 
-TRAIN = """train store --out out/run --device cpu --recipe tiny --set self_rollout_training=none
+TRAIN = """train store --out out/run --device cpu --recipe tiny --set sampling.steps=2 self_rollout_training=none
     tokenizer_training.steps=2 tokenizer_training.batch=2 tokenizer_training.warmup=1
     latent_action_training.steps=2 latent_action_training.batch=2 latent_action_training.warmup=1
     dynamics_training.steps=2 dynamics_training.batch=2 dynamics_training.warmup=1"""
@@ -45,7 +45,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JINN_CACHE", str(tmp_path / "cache"))
     write_game(tmp_path / "store", episodes=20, length=65, seed=0)
-    make_world().save(tmp_path / "world")
+    small_world().save(tmp_path / "world")
     return tmp_path
 
 
@@ -82,7 +82,7 @@ def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on(
 def test_a_site_on_a_full_disk_goes_on(tmp_path: Path) -> None:
     """Also if the first attempt was of another world, whose files nobody needs any more."""
     runtime = Runtime(b"script", os.urandom(1000))
-    world = make_world()
+    world = small_world()
 
     def write(folder: Path, weights: bytes) -> set[str]:
         exported = Exported(world, WebWorld({"frame": b"graph"}, weights))

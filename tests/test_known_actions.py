@@ -33,10 +33,10 @@ from jinn.world.export import export_onnx
 from jinn.world.label import label
 from jinn.world.world import World
 
-STEPS = {"tokenizer": 40, "latent_action": 120, "dynamics": 30, "self_rollout": 6}
+STEPS = {"tokenizer": 20, "latent_action": 120, "dynamics": 10, "self_rollout": 2}
 SET = [
     f"{phase}_training.{value}" for phase, steps in STEPS.items() for value in (f"steps={steps}", "warmup=5")
-]
+] + ["sampling.steps=2"]
 
 
 def short() -> Recipe:

@@ -169,6 +169,7 @@ def test_the_papers_losses_decrease(tmp_path: Path) -> None:
         tokenizer=replace(paper.tokenizer, encoder=model, decoder=model),
         latent_actions=replace(paper.latent_actions, patch=8, encoder=model, decoder=model),
         dynamics=replace(paper.dynamics, transformer=model),
+        sampling=replace(paper.sampling, steps=2),  # of previews
         tokenizer_training=phase,
         dynamics_training=phase,
     )

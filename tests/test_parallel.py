@@ -67,7 +67,8 @@ def short() -> Recipe:
     # Muon evens out the lengths of all directions, and so enlarges what rounding leaves in the rare ones.
     for name in ("tokenizer_training", "dynamics_training"):
         phases[name] = replace(phases[name], optimizer="adamw")
-    return replace(recipe, **phases, self_rollout_training=None)
+    sampling = replace(recipe.sampling, steps=2)
+    return replace(recipe, **phases, sampling=sampling, self_rollout_training=None)
 
 
 OPTIONS = (
@@ -84,7 +85,7 @@ OPTIONS = (
         }.items()
     ]
     + [f"{phase}.optimizer=adamw" for phase in ("tokenizer_training", "dynamics_training")]
-    + ["self_rollout_training=none"]
+    + ["sampling.steps=2", "self_rollout_training=none"]
 )
 
 
@@ -234,6 +235,7 @@ def until(done: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds torchrun's children in Linux's /proc")
 def test_a_killed_rank_changes_nothing_and_a_run_resumes_with_another_number_of_ranks(
     alone: Path, two: Path, game: FrameStore, tmp_path: Path

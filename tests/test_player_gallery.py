@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from websockets.sync.client import connect
 
 from helpers_player import PATIENCE, Player, decode
-from helpers_world import make_world
+from helpers_world import make_world, small_world
 from jinn.cli import main
 from jinn.cli.play import load
 from jinn.errors import JinnError
@@ -175,8 +175,8 @@ def test_play_serves_all_built_in_worlds_or_those_that_are_named(
 
 
 @pytest.mark.slow
-def test_the_graph_of_a_world_is_made_when_it_is_loaded(worlds: dict[str, World], tmp_path: Path) -> None:
-    worlds["other"].save(tmp_path)
+def test_the_graph_of_a_world_is_made_when_it_is_loaded(tmp_path: Path) -> None:
+    small_world().save(tmp_path)
     assert load(tmp_path, "cpu", "auto").backend.name == "onnx-int8"
-    worlds["other"].save(tmp_path / "no graph")
+    small_world().save(tmp_path / "no graph")
     assert load(tmp_path / "no graph", "cpu", "torch").backend.name == "torch"

@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers_world import make_world
+from helpers_world import small_world
 from jinn.cli import main
 from jinn.cli.publish import check_speed
 from jinn.data.images import Fit, resize
@@ -171,7 +171,7 @@ def test_graphs_compute_what_python_computes(two: Path, saved_world: World, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["video-tokenizer", "conv-tokenizer"])
 def test_graphs_of_other_tokenizers_play_one_after_the_other(kind: str, tmp_path: Path) -> None:
-    make_world(kind).save(tmp_path / "world")
+    small_world(kind).save(tmp_path / "world")
     world = World.load(tmp_path / "world")
     web = export_web(world, tmp_path / "world")
     parts = {**web.graphs, "weights": web.weights}

@@ -50,7 +50,7 @@ def short() -> Recipe:
 
 
 SHORT = """
-    --recipe tiny --set
+    --recipe tiny --set sampling.steps=2
     tokenizer_training.steps=30 dynamics_training.steps=40
     tokenizer_training.warmup=2 tokenizer_training.batch=4
     tokenizer_training.checkpoint_every=1 tokenizer_training.preview_every=7
@@ -78,6 +78,7 @@ def read_checkpoint(place: Path) -> dict[str, torch.Tensor]:
     return read_tensors(file)
 
 
+@pytest.mark.long
 def test_kills_change_nothing(game: FrameStore, tmp_path: Path) -> None:
     """SIGKILL at random moments, then to the end: the weights equal those of an uninterrupted run.
 

@@ -22,6 +22,8 @@ from jinn.training.run import run_recipe
 from jinn.world.label import label
 from jinn.world.world import World
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def game(tmp_path_factory: pytest.TempPathFactory) -> FrameStore:
@@ -39,7 +41,6 @@ def trained(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return run_recipe(replace(recipe, **parts), game, run, "game"), run
 
 
-@pytest.mark.slow
 def test_the_synthetic_game_is_learned_from_frames_alone(
     trained: tuple[World, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,7 +67,6 @@ def test_the_synthetic_game_is_learned_from_frames_alone(
     assert {meaning.name for meaning in found.legend} == {"stay", "left", "right", "up", "down"}
 
 
-@pytest.mark.slow
 def test_the_sprite_stays_whole_whatever_is_pressed(trained: tuple[World, Path]) -> None:
     """300 frames under every constant action and under random ones: most sprites run into a wall and stay there."""
     world = trained[0]
@@ -82,7 +82,6 @@ def test_the_sprite_stays_whole_whatever_is_pressed(trained: tuple[World, Path])
     assert random.mean() >= 0.95
 
 
-@pytest.mark.slow
 def test_a_run_writes_its_log_and_previews(trained: tuple[World, Path], game: FrameStore) -> None:
     world, run = trained
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -97,7 +96,6 @@ def test_a_run_writes_its_log_and_previews(trained: tuple[World, Path], game: Fr
     assert torch.equal(loaded.dynamics.position_ND, world.dynamics.position_ND)
 
 
-@pytest.mark.slow
 def test_labels_have_one_action_a_frame_and_agree_with_whole_clips(
     trained: tuple[World, Path], tmp_path: Path
 ) -> None:

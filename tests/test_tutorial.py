@@ -17,7 +17,7 @@ def test_the_tutorial_is_kept_without_outputs() -> None:
     assert not [cell.id for cell in cells if cell.get("outputs") or cell.get("execution_count")]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where it keeps its store and its run
     notebook = nbformat.read(TUTORIAL, as_version=4)
