@@ -65,7 +65,7 @@ def offline(
         seeds: Number of seeds, from 0.
         players: Number of games that are recorded together; each has a skill of its own.
         steps: Recorded steps of each.
-        config: How is learned; --config.copy is set by the rows.
+        config: How is learned; --config.copy and --config.shifts are set by the rows.
         widths: Channels of the networks, one row of each method for each.
         levels: Number of held-out levels.
     """
@@ -78,21 +78,28 @@ def offline(
     ended = sum(float(x.over_X.sum()) for x in recordings)
     started = sum(float((x.actions_X < 0).sum()) for x in recordings)
     print(f"the recorded players: {min(1.0, ended / max(started, 1)):.2f} of their episodes", flush=True)
+    weighted = replace(config, copy="weighted")
+    rows = {
+        "all": replace(config, copy="all"),
+        "better": replace(config, copy="better"),
+        "weighted": weighted,
+        "weighted, shifted": replace(weighted, shifts=(-CELL, 0, CELL)),
+    }
     for width in widths:
         sizes = NetworkConfig(
             len(ACTIONS), (SIDE * CELL, SIDE * CELL), channels=(width,), width=8 * width, fold=CELL
         )
-        scores: dict[str, list[np.ndarray]] = {"all": [], "better": [], "weighted": []}
-        for copy in scores:
+        scores: dict[str, list[np.ndarray]] = {}
+        for name, settings in rows.items():
             for seed, recording in enumerate(recordings):
-                policy = learn_offline(recording, len(ACTIONS), replace(config, copy=copy), seed, sizes=sizes)  # type: ignore[arg-type]
-                scores[copy].append(play(envs(), acting(policy, seed), levels))
-                if copy == "weighted" and width == widths[0]:
+                policy = learn_offline(recording, len(ACTIONS), settings, seed, sizes=sizes)
+                scores.setdefault(name, []).append(play(envs(), acting(policy, seed), levels))
+                if name == "weighted" and width == widths[0]:
                     policy.save(out / str(seed))
-            show(f"{width} channels, copies {copy}, {seeds} seeds", *scores[copy])
-        for copy in ("better", "weighted"):
-            gains = (found - usual for found, usual in zip(scores[copy], scores["all"], strict=True))
-            show(f"{width} channels, {copy} less all", *gains)
+            show(f"{width} channels, copies {name}, {seeds} seeds", *scores[name])
+        for name, usual in (("better", "all"), ("weighted", "all"), ("weighted, shifted", "weighted")):
+            pairs = zip(scores[name], scores[usual], strict=True)
+            show(f"{width} channels, {name} less {usual}", *(found - other for found, other in pairs))
 
 
 def recorded(players: int, steps: int, seed: int) -> Recording:

@@ -70,6 +70,19 @@ def test_the_codes_stay_with_the_store(tmp_path: Path) -> None:
         ingest([source], out, action_codes=3)
 
 
+def test_a_copy_keeps_the_codes_and_other_codes_are_refused(tmp_path: Path) -> None:
+    source, copied = str(robot(tmp_path / "robot")), str(tmp_path / "copied")
+    for count in (3, 4):
+        ingest([source], tmp_path / f"codes {count}", size_hw=SMALL, action_codes=count)
+    three, four = (str(tmp_path / f"codes {count}") for count in (3, 4))
+    ingest([three], tmp_path / "copied", size_hw=(16, 16))
+    assert (tmp_path / "copied" / FILE).read_bytes() == (tmp_path / "codes 3" / FILE).read_bytes()
+    for sources, out in (([three, four], "both"), ([four], "copied")):
+        with pytest.raises(JinnError, match=r"codes 4.* have other codes of actions: make a store of each"):
+            ingest(sources, tmp_path / out)
+    assert FrameStore.open(copied).num_episodes == 3
+
+
 def test_minari_too(tmp_path: Path) -> None:
     root = minari(tmp_path / "game")
     [file] = root.rglob("main_data.hdf5")

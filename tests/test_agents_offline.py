@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jinn.agents.network import NetworkConfig
-from jinn.agents.offline import OfflineConfig, Recording, learn_offline, record, weights
+from jinn.agents.offline import OfflineConfig, Recording, learn_offline, record, shifted, weights
 from jinn.agents.rooms import Levels, Rooms
 from jinn.contracts import JinnError
 
@@ -50,6 +50,21 @@ def test_a_recording_keeps_what_led_to_what() -> None:
     assert not played.over_X.unflatten(0, (32, 8))[-1].any()
     assert (frames[0, 0] == frames[0, 2]).all()
     assert (frames[0, 0] != frames[0, 1]).any()
+
+
+def test_pictures_are_moved_and_their_edges_go_on() -> None:
+    frames_BHWC = torch.arange(2 * 4 * 4).reshape(2, 4, 4, 1)
+    one, other = shifted(frames_BHWC, torch.tensor([[1, 0], [0, -2]]))
+    assert one[..., 0].tolist() == frames_BHWC[0][[0, 0, 1, 2], :, 0].tolist()
+    assert other[..., 0].tolist() == frames_BHWC[1][:, [2, 3, 3, 3], 0].tolist()
+
+
+def test_shifts_change_what_is_learned_and_none_do_not() -> None:
+    played = record(Rooms(two_ways(), horizon=3), lambda x: torch.full((len(x),), RIGHT), 8)
+    configs = [OfflineConfig(3, 8, shifts=shifts) for shifts in ((0,), (0, 0), (-4, 4))]
+    first, same, other = (learn_offline(played, 5, config, sizes=SIZES).state_dict() for config in configs)
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
 def test_weights_of_actions() -> None:

@@ -113,6 +113,7 @@ def test_a_state_may_change_its_backend(folder: Path) -> None:
     assert (torch.cat([first, second], dim=1).int() - whole.int()).abs().max() <= 1
 
 
+@pytest.mark.long
 def test_the_graph_of_a_built_in_world_is_cached_and_close_to_its_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,7 +174,7 @@ def interrupted_at(event: int) -> Iterator[None]:
         yield
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_often_interrupted_command_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,7 +61,7 @@ def leftovers(folder: Path) -> list[Path]:
         ("teach world store --out out/taught", 100_000),
         pytest.param(TRAIN, 50_000, marks=pytest.mark.slow),
         pytest.param(f"eval world store --out out/report {EVAL}", 20_000, marks=pytest.mark.slow),
-        pytest.param("export world --precision float32", 200_000, marks=pytest.mark.slow),
+        pytest.param("export world --precision float32", 200_000, marks=pytest.mark.long),
     ],
 )
 def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on(

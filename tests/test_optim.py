@@ -158,7 +158,7 @@ def test_in_bfloat16_the_dynamics_learn_on_the_tokens_of_play() -> None:
     assert all(map(torch.equal, learned, played))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_papers_losses_decrease(tmp_path: Path) -> None:
     """The paper's settings at a small size: VQ, whole frames in the LAM, all three losses from the first step."""
     model = TransformerConfig(layers=2, width=64, heads=4, head_width=16, feedforward=0.25)

@@ -272,6 +272,7 @@ def test_a_signal_stops_all_ranks_at_the_same_step(game: FrameStore, tmp_path: P
 # Precision
 
 
+@pytest.mark.long
 def test_bfloat16_stays_near_float32_in_one_process_and_in_two(game: FrameStore, tmp_path: Path) -> None:
     """At low learning rates losses agree to half a percent: bfloat16 has three digits.
 

@@ -64,7 +64,7 @@ def test_platformers_go_on_and_refuse_unknown_games(platformers: Path, capsys: p
         main(platformers, games=("Pacman",))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_recipe_learns_from_platformers(platformers: Path, tmp_path: Path) -> None:
     recipe = override(load_recipe("platformers_cpu"), SMALL)
     world = run_recipe(recipe, FrameStore.open(platformers / "train"), tmp_path / "run", "platforms")

@@ -169,9 +169,9 @@ def test_graphs_compute_what_python_computes(two: Path, saved_world: World, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["video-tokenizer", "conv-tokenizer"])
-def test_graphs_of_other_tokenizers_play_one_after_the_other(kind: str, tmp_path: Path) -> None:
-    small_world(kind).save(tmp_path / "world")
+def test_graphs_of_another_tokenizer_play_one_after_the_other(tmp_path: Path) -> None:
+    """Its decoder looks back, so it has a cache, too."""
+    small_world("video-tokenizer").save(tmp_path / "world")
     world = World.load(tmp_path / "world")
     web = export_web(world, tmp_path / "world")
     parts = {**web.graphs, "weights": web.weights}

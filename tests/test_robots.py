@@ -83,7 +83,7 @@ def test_a_set_of_another_seed_is_refused(tmp_path: Path) -> None:
         robots.keep_seed(tmp_path / "set", 4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_recipe_learns_from_robots(robot_store: FrameStore, tmp_path: Path) -> None:
     recipe = override(load_recipe("robotics_cpu"), SMALL)
     world = run_recipe(recipe, robot_store, tmp_path / "run", "robots")

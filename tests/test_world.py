@@ -87,7 +87,7 @@ def test_a_state_does_not_grow(world: World) -> None:
     assert state.frames_B.tolist() == [8]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_play_does_not_leak_memory(world: World) -> None:
     """The objects after 300 frames are those after 20; `benchmarks.play --endurance` plays 100,000."""
 
@@ -346,7 +346,7 @@ def test_a_built_in_world_is_complete_and_small(name: str) -> None:
     assert len(world.action_names or []) == world.num_actions
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nobody_sinks_into_the_floor_of_platforms() -> None:
     """Four seconds of "down" from every prompt: there is still a level, with black air above its ground."""
     world = World.load("platforms")

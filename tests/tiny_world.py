@@ -18,7 +18,7 @@ def tiny_world() -> World:
     torch.manual_seed(0)
     prompts_PHWC = torch.randint(0, 256, (3, *recipe.tokenizer.size_hw, 3), dtype=torch.uint8)
     dynamics = replace(recipe.dynamics, doubt=0.6)
-    sampling = replace(recipe.sampling, steps=2)  # of a frame's graph, each step takes its time to be exported
+    sampling = replace(recipe.sampling, steps=2)  # each step of a graph takes its time to be exported
     models = recipe.tokenizer, recipe.latent_actions, dynamics, sampling
     world = World(WorldConfig("tiny", 10.0, *models), prompts_PHWC).eval()
     world.legend = tuple(

@@ -35,6 +35,8 @@ class OfflineConfig:
             "weighted" by exp(advantage / temperature), at most 20.
         temperature: see ``copy``, in units of the rewards.
         lag: part of the target critic that stays at each step, in [0, 1).
+        shifts: by how many pixels, of any sign, the pictures of a step may be moved, down and to the right; drawn for
+            each. It says that a game is the same anywhere in its picture, which scripts/equivariance.py tests.
     """
 
     steps: int = 2_000
@@ -44,12 +46,15 @@ class OfflineConfig:
     copy: Literal["all", "better", "weighted"] = "weighted"
     temperature: float = 0.1
     lag: float = 0.99
+    shifts: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch) < 1:
             raise ValueError("steps and batch are at least 1")
         if not (0 <= self.discount <= 1 and 0 <= self.lag < 1 and self.temperature > 0):
             raise ValueError("discount lies in [0, 1], lag in [0, 1), and temperature above 0")
+        if not self.shifts:
+            raise ValueError("shifts names at least one number of pixels, such as 0")
 
 
 @dataclass(frozen=True)
@@ -135,13 +140,15 @@ def learn_offline(
     critic, target = (new_network(sizes, seed + 1).to(device).train() for _ in range(2))
     critics = [] if config.copy == "all" else [*critic.parameters()]
     optimizer = torch.optim.Adam([*policy.parameters(), *critics], config.learning_rate)
-    generator = torch.Generator().manual_seed(seed)
+    generator, shifting = (torch.Generator().manual_seed(seed) for _ in range(2))
     known_K = (recording.actions_X[:-1] >= 0).nonzero().squeeze(-1)
     for step in range(config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * (1 - step / config.steps)
         rows_B = known_K[torch.randint(len(known_K), (config.batch,), generator=generator)]
-        found = losses(policy, critic, target, recording, rows_B, config)
+        drawn_B2 = torch.randint(len(config.shifts), (config.batch, 2), generator=shifting)
+        shifts_B2 = torch.tensor(config.shifts)[drawn_B2]
+        found = losses(policy, critic, target, recording, rows_B, shifts_B2, config)
         optimizer.zero_grad(set_to_none=True)
         torch.stack([*found.values()]).sum().backward()
         optimizer.step()
@@ -158,11 +165,14 @@ def losses(
     target: Network,
     recording: Recording,
     rows_B: Tensor,
+    shifts_B2: Tensor,
     config: OfflineConfig,
 ) -> dict[str, Tensor]:
     """The losses of the policy and, unless everything is copied, of the critic, on some recorded steps."""
     device = next(policy.parameters()).device
-    frames_BHWC, next_BHWC = (recording.frames_XHWC[rows].to(device) for rows in (rows_B, rows_B + 1))
+    frames_BHWC, next_BHWC = (
+        shifted(recording.frames_XHWC[rows], shifts_B2).to(device) for rows in (rows_B, rows_B + 1)
+    )
     actions_B, rewards_B, over_B = (
         values_X[rows_B].to(device)
         for values_X in (recording.actions_X, recording.rewards_X, recording.over_X)
@@ -181,6 +191,16 @@ def losses(
         "critic": F.mse_loss(now_B, wanted_B),
         "policy": (copied_B * weights(better_B, config)).mean(),
     }
+
+
+def shifted(frames_BHWC: Tensor, shifts_B2: Tensor) -> Tensor:
+    """Pictures moved down and right by some pixels each; their edges go on into what comes into sight."""
+    _, H, W, _ = frames_BHWC.shape
+    rows_BH = (torch.arange(H) - shifts_B2[:, :1]).clamp(0, H - 1)
+    columns_BW = (torch.arange(W) - shifts_B2[:, 1:]).clamp(0, W - 1)
+    return frames_BHWC[
+        torch.arange(len(frames_BHWC))[:, None, None], rows_BH[:, :, None], columns_BW[:, None]
+    ]
 
 
 def weights(advantages_B: Tensor, config: OfflineConfig) -> Tensor:

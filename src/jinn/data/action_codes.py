@@ -102,8 +102,7 @@ def code_actions(films: Sequence[Film], count: int | None, out: Path) -> list[Fi
             "--action-codes is for data sets with continuous actions, and there are none: leave it out"
         )
     first = next(iter(values))
-    if (out / FILE).exists():
-        codes = read_config(ActionCodes, out / FILE, read_json(out / FILE), "make the store again")
+    if codes := codes_in(out):
         if len(codes.centres) != count:
             raise JinnError(f"{out} has {len(codes.centres)} action codes: give the same --action-codes")
     else:
@@ -126,7 +125,26 @@ def _coded(film: Film, codes: ActionCodes) -> Film:
     return replace(film, num_actions=count, action_names=codes.names, codes=codes, notes=notes)
 
 
-def keep_codes(films: Sequence[Film], out: Path) -> None:
-    """Write the codes of some films, if they have any, into the folder of their store."""
-    if codes := next((film.codes for film in films if film.codes), None):
+def codes_in(folder: Path) -> ActionCodes | None:
+    """The codes of the actions in a store, None if they are not coded."""
+    file = folder / FILE
+    return read_config(ActionCodes, file, read_json(file), "make the store again") if file.exists() else None
+
+
+def check_codes(films: Sequence[Film], stores: Sequence[Path], out: Path) -> ActionCodes | None:
+    """The codes of all that is to be in the store in `out`; None if nothing is coded.
+
+    Raises:
+        JinnError: Some of it has other codes.
+    """
+    found = {film.codes: film.name for film in films} | {codes_in(path): str(path) for path in (*stores, out)}
+    coded = {codes: name for codes, name in found.items() if codes}
+    if len(coded) > 1:
+        raise JinnError(f"{' and '.join(coded.values())} have other codes of actions: make a store of each")
+    return next(iter(coded), None)
+
+
+def keep_codes(codes: ActionCodes | None, out: Path) -> None:
+    """Write some codes into the folder of their store."""
+    if codes:
         write_json(out / FILE, vars(codes))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from jinn.contracts import JinnError
-from jinn.data.action_codes import code_actions, keep_codes
+from jinn.data.action_codes import check_codes, code_actions, keep_codes
 from jinn.data.collect import Episode, PlayError, collect
 from jinn.data.copied import copy_store, is_store
 from jinn.data.film import Film
@@ -104,13 +104,14 @@ def ingest(
         action_codes: How many codes continuous actions become, see `jinn.data.action_codes`; None leaves them out.
 
     Raises:
-        JinnError: A source does not exist or does not fit the store, or nothing at all could be read.
+        JinnError: A source does not exist or does not fit the store or the others, or nothing at all could be read.
         OSError: The store cannot be written, for example because the disk is full; the same call goes on later.
     """
     out, games = Path(out), [source for source in sources if source.partition(":")[0] in CHUNK_FRAMES]
     _check(sources, games, frames, levels, source_fps)
     stores = [FrameStore.open(source) for source in sources if is_store(source)]
     films, unread = _find_all(sources, out, camera, source_fps, action_codes)
+    codes = check_codes(films, [store.path for store in stores], out)
     native = {source: native_of(source) for source in games}
     own = _natives(films, stores, native)
     fps, size_hw, fit = _chosen(fps, size_hw, fit, out, own, stores)
@@ -118,7 +119,7 @@ def ingest(
     plays = [play(source, repeat=_repeat(source, game.fps, fps)) for source, game in native.items()]
     num_actions, names = _actions(own)
     with StoreWriter(out, size_hw, fps, num_actions, action_names=names, fit=fit) as writer:
-        keep_codes(films, out)
+        keep_codes(codes, out)
         old_frames = writer.num_frames
         resumed, skipped, warnings = add_films(writer, films, group_rule(group), progress)
         resumed += sum(_add_play(writer, play, progress) for play in plays)
