@@ -36,7 +36,7 @@ class Shown(NamedTuple):
 
     def compare(self, name: str, one_BTHWC: Tensor, other_BTHWC: Tensor) -> None:
         """Print how near two roll-outs are to each other."""
-        inner, texts = slice(self.edge, -self.edge), []
+        inner, texts = slice(self.edge, -self.edge or None), []
         for step in self.steps:
             one, other = (x_BTHWC[:, step - 1, inner, inner] for x_BTHWC in (one_BTHWC, other_BTHWC))
             found = bootstrap(psnr(one, other), self.seed)
