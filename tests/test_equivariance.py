@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from equivariance import main, moved
+
 from jinn.data.synthetic import write_game
 from tiny_world import tiny_world
 
