@@ -112,8 +112,7 @@ def ingest(
     stores = [FrameStore.open(source) for source in sources if is_store(source)]
     films, unread = _find_all(sources, out, camera, source_fps, action_codes)
     codes = check_codes(films, [store.path for store in stores], out)
-    native = {source: native_of(source) for source in games}
-    own = _natives(films, stores, native)
+    own = _natives(films, stores, native := {source: native_of(source) for source in games})
     fps, size_hw, fit = _chosen(fps, size_hw, fit, out, own, stores)
     play = partial(_Play, frames=frames or DEFAULT_FRAMES, seed=seed, levels=levels, policy=policy)
     plays = [play(source, repeat=_repeat(source, game.fps, fps)) for source, game in native.items()]
