@@ -17,7 +17,7 @@ play: $(VENV)/.play
 	$(BIN)/jinn play
 
 # One thread for each of the two workers. The longest files come first, or one worker would wait for the other's last.
-FIRST := $(patsubst %,tests/test_%.py,training parallel)
+FIRST := $(patsubst %,tests/test_%.py,training parallel publish_browser backends publish)
 TESTS = $(FIRST) $(filter-out $(FIRST),$(sort $(wildcard tests/test_*.py)))
 # Where CI is set, pytest prints values that differ in full: hundreds of thousands of lines for a list of arrays.
 PYTEST := env -u CI -u BUILD_NUMBER OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
