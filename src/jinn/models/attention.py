@@ -227,7 +227,6 @@ class Attention(nn.Module):
         """``(..., D)`` to queries, keys and values ``(..., heads, C)``."""
         # Widths, not the number of heads: with tensor parallelism a rank has some of the heads only.
         query = self.query(x).unflatten(-1, (-1, self.query_width))
-        x = x.to(query.dtype)  # what autocast would do for each layer anew
         key = self.key(x).unflatten(-1, (-1, self.query_width))
         value = self.value(x).unflatten(-1, (-1, self.value_width))
         return self.query_norm(query), self.key_norm(key), value
