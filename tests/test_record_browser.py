@@ -14,7 +14,7 @@ from jinn.player.server import running
 pytest.importorskip("envpool", reason="the page of recording is tested with EnvPool")
 
 
-@pytest.mark.parametrize("name", ["chromium", "firefox"])
+@pytest.mark.parametrize("name", ["chromium", pytest.param("firefox", marks=pytest.mark.long)])
 def test_keys_play_the_environment(tmp_path: Path, name: BrowserName) -> None:
     recorder = Recorder("envpool:CoinrunHard-v0", tmp_path / "s", (64, 64), 0, None)
     errors: list[str] = []
