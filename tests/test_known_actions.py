@@ -29,6 +29,7 @@ from jinn.training.recipe import Recipe, phases, with_known_actions
 from jinn.training.run import run_recipe
 from jinn.training.stages import DynamicsStage
 from jinn.world.config import WorldConfig
+from jinn.world.export import export_onnx
 from jinn.world.label import label
 from jinn.world.world import World
 
@@ -290,6 +291,16 @@ def test_it_is_an_environment(trained: tuple[World, Path]) -> None:
     env.reset(seed=0)
     assert env.step(2)[0].shape == (32, 32, 3)
     env.close()
+
+
+@pytest.mark.long
+def test_its_graph_plays_the_same_frames(trained: tuple[World, Path], tmp_path: Path) -> None:
+    trained[0].save(tmp_path / "world")
+    export_onnx(World.load(tmp_path / "world"), tmp_path / "world", "float32")
+    worlds = [World.load(tmp_path / "world", backend=name) for name in ("torch", "onnx")]
+    states = [world.reset(world.prompts[:1, None])[0] for world in worlds]
+    frames = [world.step(state, torch.tensor([1]))[1] for world, state in zip(worlds, states, strict=True)]
+    assert (frames[0].int() - frames[1].int()).abs().max() <= 2
 
 
 def test_it_is_evaluated_under_the_true_actions(

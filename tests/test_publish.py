@@ -169,9 +169,9 @@ def test_graphs_compute_what_python_computes(two: Path, saved_world: World, tmp_
 
 
 @pytest.mark.slow
-def test_graphs_of_another_tokenizer_play_one_after_the_other(tmp_path: Path) -> None:
-    """Its decoder looks back, so it has a cache, too."""
-    small_world("video-tokenizer").save(tmp_path / "world")
+@pytest.mark.parametrize("kind", ["video-tokenizer", pytest.param("conv-tokenizer", marks=pytest.mark.long)])
+def test_graphs_of_other_tokenizers_play_one_after_the_other(kind: str, tmp_path: Path) -> None:
+    small_world(kind).save(tmp_path / "world")
     world = World.load(tmp_path / "world")
     web = export_web(world, tmp_path / "world")
     parts = {**web.graphs, "weights": web.weights}
