@@ -57,6 +57,9 @@ def test_cached_equals_uncached(length: int, kind: Callable[..., AnyTransformerC
         torch.testing.assert_close(head, whole[:, :first], atol=1e-5, rtol=1e-5)
         for t in range(first, length):
             y, keys, values = model.next_frame(x_BTND[:, t], past)
+            wanted_BR = torch.stack([torch.randperm(6)[:4] for _ in range(2)])
+            some = model.next_outputs(x_BTND[:, t], past, wanted_BR)
+            torch.testing.assert_close(some, torch.take_along_dim(y, wanted_BR.unsqueeze(-1), 1))
             past = past.append(keys, values)
             torch.testing.assert_close(y, whole[:, t], atol=1e-4, rtol=1e-4)
 
@@ -182,6 +185,9 @@ def test_a_per_frame_transformer_has_an_empty_cache() -> None:
     y, past = model.prefill(x_BTND[:, :2])
     assert past.keys_LBNHPC.shape[0] == 0
     z, keys, values = model.next_frame(x_BTND[:, 2], past)
+    torch.testing.assert_close(
+        model.next_outputs(x_BTND[:, 2], past, torch.tensor([[3], [1]])), z[[0, 1], [3, 1]][:, None]
+    )
     past.append(keys, values)
     torch.testing.assert_close(torch.cat([y, z[:, None]], 1), model(x_BTND))
 

@@ -121,6 +121,13 @@ class KVCache(NamedTuple):
         )
 
 
+def at_positions(x_BN: Tensor, wanted_BR: Tensor) -> Tensor:
+    """The R positions of a tensor ``BN...`` that are wanted, ``BR...``; N of them are all, in their order."""
+    if wanted_BR.shape[1] == x_BN.shape[1]:
+        return x_BN
+    return x_BN[torch.arange(len(x_BN), device=x_BN.device).unsqueeze(1), wanted_BR]
+
+
 def rotate(x: Tensor, positions: Tensor, base: float = 100.0) -> Tensor:
     """Rotary position embedding (Su et al. 2021) over the last axis.
 
@@ -223,18 +230,18 @@ class Attention(nn.Module):
         self.query_norm = nn.LayerNorm(query_width, bias=False)
         self.key_norm = nn.LayerNorm(query_width, bias=False)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``(..., D)`` to queries, keys and values ``(..., heads, C)``."""
+    def project(self, x: Tensor, asking: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """``(..., D)`` to queries, keys and values ``(..., heads, C)``; ``asking`` may have the queries' own input."""
         # Widths, not the number of heads: with tensor parallelism a rank has some of the heads only.
-        query = self.query(x).unflatten(-1, (-1, self.query_width))
+        query = self.query(x if asking is None else asking).unflatten(-1, (-1, self.query_width))
         key = self.key(x).unflatten(-1, (-1, self.query_width))
         value = self.value(x).unflatten(-1, (-1, self.value_width))
         return self.query_norm(query), self.key_norm(key), value
 
-    def spatial(self, x_BTND: Tensor) -> Tensor:
-        """Every token of a frame attends to every token of that frame."""
+    def spatial(self, x_BTND: Tensor, asking_BTRD: Tensor | None = None) -> Tensor:
+        """Every token of a frame attends to every token of that frame; or only R of them do, ``asking_BTRD``."""
         B, T = x_BTND.shape[:2]
-        query, key, value = (y.flatten(0, 1).transpose(1, 2) for y in self.project(x_BTND))
+        query, key, value = (y.flatten(0, 1).transpose(1, 2) for y in self.project(x_BTND, asking_BTRD))
         y = attend(query, key, value)
         return self.out(y.transpose(1, 2).flatten(2)).unflatten(0, (B, T))
 

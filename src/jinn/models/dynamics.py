@@ -186,7 +186,9 @@ class Dynamics(nn.Module):
             wanted_BR: the positions whose outputs are wanted; None is all of them.
         """
         x_BND = self.token_embed(tokens_BN) + self.position_ND + condition_BND
-        return self.transformer.next_frame(x_BND, cache, wanted_BR)[0]
+        if wanted_BR is None:
+            return self.transformer.next_frame(x_BND, cache)[0]
+        return self.transformer.next_outputs(x_BND, cache, wanted_BR)
 
     def sample_frame(
         self, condition_BND: Tensor, cache: KVCache, noise_SBNU: Tensor, sampling: SamplingConfig

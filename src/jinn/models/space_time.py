@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from jinn.models.attention import Sizes, attend, rotation_matrices
+from jinn.models.attention import Sizes, at_positions, attend, rotation_matrices
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,19 @@ class SpaceTimeBlock(nn.Module):
     def next_frame(
         self, x_BND: Tensor, *past: Tensor, wanted_BR: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`clip` for one frame, its output at ``wanted_BR``; ``past`` as in `Attention.temporal_next`."""
+        """`clip` for one frame; its output at ``wanted_BR`` if given; ``past`` as in `Attention.temporal_next`."""
         keys_BNHPC, values_BNHPC, bias_BP, rotation_BCC = past
-        query, key, value = self.attention.project(self.attention_norm(x_BND))
+        normed_BND = self.attention_norm(x_BND)
+        asking_BRD = None
+        if wanted_BR is not None:
+            x_BND, asking_BRD = at_positions(x_BND, wanted_BR), at_positions(normed_BND, wanted_BR)
+        query, key, value = self.attention.project(normed_BND, asking_BRD)
         rotated = ((y.flatten(1, 2) @ rotation_BCC.to(y.dtype)).view_as(y) for y in (query, key))
         query_BHNC, own_BHNC, value_BHNC = (y.transpose(1, 2) for y in (*rotated, value))
         keys_BHXC = torch.cat([keys_BNHPC.transpose(1, 2).flatten(2, 3), own_BHNC], dim=2)
         values_BHXC = torch.cat([values_BNHPC.transpose(1, 2).flatten(2, 3), value_BHNC], dim=2)
-        is_past_BX = (bias_BP == 0).repeat(1, x_BND.shape[1])
-        is_seen_BX = torch.cat([is_past_BX, torch.ones_like(is_past_BX[:, :1]).expand(-1, x_BND.shape[1])], 1)
+        is_past_BX = (bias_BP == 0).repeat(1, key.shape[1])
+        is_seen_BX = torch.cat([is_past_BX, torch.ones_like(is_past_BX[:, :1]).expand(-1, key.shape[1])], 1)
         y_BHNC = attend(query_BHNC, keys_BHXC, values_BHXC, is_seen_BX[:, None, None])
         x_BND = x_BND + self.attention.out(y_BHNC.transpose(1, 2).flatten(2))
-        if wanted_BR is not None and wanted_BR.shape[1] < x_BND.shape[1]:
-            x_BND = torch.take_along_dim(x_BND, wanted_BR.unsqueeze(-1), dim=1)
         return x_BND + self.feedforward(self.feedforward_norm(x_BND)), key, value

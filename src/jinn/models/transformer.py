@@ -16,7 +16,7 @@ There are two paths through the same weights:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jinn.models.attention import KVCache, Sizes, rotate
+from jinn.models.attention import KVCache, Sizes, at_positions, rotate
 from jinn.models.space_time import SpaceTimeBlock, SpaceTimeConfig
 
 # What the loss of a model returns: a scalar to minimise, and values for the log.
@@ -85,14 +85,25 @@ class STBlock(nn.Module):
     def next_frame(
         self, x_BND: Tensor, *past: Tensor, wanted_BR: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """`clip` for one frame, its output at ``wanted_BR``; ``past`` as in `Attention.temporal_next`, if any."""
+        """`clip` for one frame; ``past`` as in `Attention.temporal_next`, if any.
+
+        With ``wanted_BR`` all that it returns is of these positions, and little is computed for the others.
+        """
         key = value = None
-        x_BND = x_BND + self.spatial.spatial(self.spatial_norm(x_BND[:, None])).squeeze(1)
+        normed_B1ND = self.spatial_norm(x_BND).unsqueeze(1)
+        asking_B1RD = None
+        if wanted_BR is not None:
+            x_BND = at_positions(x_BND, wanted_BR)
+            asking_B1RD = at_positions(normed_B1ND.squeeze(1), wanted_BR).unsqueeze(1)
+        x_BND = x_BND + self.spatial.spatial(normed_B1ND, asking_B1RD).squeeze(1)
         if self.temporal is not None and self.temporal_norm is not None:
-            y, key, value = self.temporal.temporal_next(self.temporal_norm(x_BND), *past)
+            keys_BNHPC, values_BNHPC, *others = past
+            if wanted_BR is not None:
+                keys_BNHPC, values_BNHPC = (at_positions(y, wanted_BR) for y in (keys_BNHPC, values_BNHPC))
+            y, key, value = self.temporal.temporal_next(
+                self.temporal_norm(x_BND), keys_BNHPC, values_BNHPC, *others
+            )
             x_BND = x_BND + y
-        if wanted_BR is not None and wanted_BR.shape[1] < x_BND.shape[1]:
-            x_BND = torch.take_along_dim(x_BND, wanted_BR.unsqueeze(-1), dim=1)
         return x_BND + self.feedforward(self.feedforward_norm(x_BND)), key, value
 
 
@@ -150,26 +161,16 @@ class STTransformer(nn.Module):
         frames_B = torch.full((B,), T, device=x_BTND.device)
         return self.norm(x_BTND), KVCache(cached(keys, True), cached(values, False), valid_BP, frames_B)
 
-    def next_frame(
-        self, x_BND: Tensor, cache: KVCache, wanted_BR: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One frame after those in the cache; ``wanted_BR`` are the positions whose outputs are wanted, None all.
+    def next_frame(self, x_BND: Tensor, cache: KVCache) -> tuple[Tensor, Tensor, Tensor]:
+        """One frame after those in the cache.
 
         Returns:
-            The output ``BRD``, and this frame's keys and values ``LBNHC`` for `KVCache.append`.
+            The output ``BND``, and this frame's keys and values ``LBNHC`` for `KVCache.append`.
         """
         keys: list[Tensor] = []
         values: list[Tensor] = []
-        bias_BP = torch.zeros(cache.valid_BP.shape, device=x_BND.device)
-        bias_BP = bias_BP.masked_fill(~cache.valid_BP, float("-inf"))
-        rotation_BCC = cache.rotation(self.config.query_width)
-        for block in cast(Iterable[Block], self.blocks):
-            layer = len(keys)
-            past: tuple[Tensor, ...] = ()
-            if isinstance(block, SpaceTimeBlock) or block.temporal is not None:
-                past = cache.keys_LBNHPC[layer], cache.values_LBNHPC[layer], bias_BP, rotation_BCC
-            is_last = block is self.blocks[-1]
-            x_BND, key, value = block.next_frame(x_BND, *past, wanted_BR=wanted_BR if is_last else None)
+        for block, past in self._with_past(cache):
+            x_BND, key, value = block.next_frame(x_BND, *past)
             if key is not None and value is not None:
                 keys.append(key)
                 values.append(value)
@@ -177,3 +178,21 @@ class STTransformer(nn.Module):
             none = x_BND.new_zeros(0, *x_BND.shape[:2], self.config.heads, 2)
             return self.norm(x_BND), none, none
         return self.norm(x_BND), torch.stack(keys), torch.stack(values)
+
+    def next_outputs(self, x_BND: Tensor, cache: KVCache, wanted_BR: Tensor) -> Tensor:
+        """The output of `next_frame` at the wanted positions, ``BRD``: the last block computes no other."""
+        *earlier, (last, last_past) = self._with_past(cache)
+        for block, past in earlier:
+            x_BND, _, _ = block.next_frame(x_BND, *past)
+        x_BRD, _, _ = last.next_frame(x_BND, *last_past, wanted_BR=wanted_BR)
+        return self.norm(x_BRD)
+
+    def _with_past(self, cache: KVCache) -> Iterator[tuple[Block, tuple[Tensor, ...]]]:
+        """The blocks, each with what its `next_frame` reads of the past."""
+        bias_BP = torch.zeros(cache.valid_BP.shape, device=cache.valid_BP.device)
+        bias_BP = bias_BP.masked_fill(~cache.valid_BP, float("-inf"))
+        rotation_BCC = cache.rotation(self.config.query_width)
+        layers = iter(zip(cache.keys_LBNHPC, cache.values_LBNHPC, strict=True))
+        for block in cast(Iterable[Block], self.blocks):
+            looks_back = isinstance(block, SpaceTimeBlock) or block.temporal is not None
+            yield block, (*next(layers), bias_BP, rotation_BCC) if looks_back else ()

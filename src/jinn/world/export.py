@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from jinn.contracts import JinnError
 from jinn.files import check_writable, named, replacing, temporary_folder
 from jinn.models.attention import KVCache
+from jinn.world.centring import centred
 from jinn.world.convolutions import convolutions_to_products
 from jinn.world.folder import is_saved
 from jinn.world.graph import (
@@ -55,7 +56,7 @@ def export_onnx(world: World, folder: Path, *precisions: GraphPrecision) -> list
     paths = []
     with temporary_folder("jinn-export") as scratch, quiet():
         plain = scratch / "plain.onnx"
-        _export(world, plain)
+        _export(centred(world.to("cpu").eval()), plain)
         folded = fold(plain)
         for precision in precisions:
             model = onnx.load(quantize(folded) if precision == "int8" else folded)
@@ -76,7 +77,7 @@ def export_start(world: World, folder: Path) -> list[Path]:
     `JinnError` as `export_onnx`.
     """
     check_exporter()
-    world = world.to("cpu").eval()
+    world = centred(world.to("cpu").eval())
     paths = []
     with temporary_folder("jinn-export") as scratch, quiet():
         for make in (trace_encode, trace_start):
@@ -150,7 +151,6 @@ def trace_start(world: World, scratch: Path) -> Path:
 
 
 def _export(world: World, path: Path) -> None:
-    world = world.to("cpu").eval()
     state, _ = world.reset(world.prompts[:1, None])
     actions_B = torch.zeros(1, dtype=torch.long)
     arguments = [*state[:3], actions_B, world.noise(state)]

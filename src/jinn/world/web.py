@@ -20,6 +20,7 @@ import numpy as np
 
 from jinn.contracts import JinnError
 from jinn.files import temporary_folder
+from jinn.world.centring import centred
 from jinn.world.export import optimize, quantize, quiet, trace_encode, trace_start
 from jinn.world.graph import onnx_path, weights_digest
 from jinn.world.world import World
@@ -66,6 +67,7 @@ def export_web(world: World, folder: Path) -> WebWorld:
     path = onnx_path(folder, "int8")
     if not (path.exists() and _made_from(onnx.load(path)) == weights_digest(folder)):
         export_onnx(world, folder, "int8")
+    world = centred(world)
     with temporary_folder("jinn-publish") as scratch, quiet():
         files: dict[GraphName, Path] = {
             "encode": trace_encode(world, scratch),
