@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rooms as script
+import rooms_in_dream as dream
 from PIL import Image
 
 from jinn.agents.curriculum import CurriculumConfig
 from jinn.agents.distill import DistillConfig
 from jinn.agents.illuminate import SearchConfig
+from jinn.agents.network import Network
 from jinn.agents.offline import OfflineConfig
 from jinn.agents.ppo import PPOConfig
 from jinn.agents.rooms import Levels, Rooms, distances, edited, empty_rooms, path_lengths, random_levels
@@ -129,6 +131,34 @@ def test_the_script_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         seeds=2, episodes=8, copies=1, config=DistillConfig(context=20, steps=2, batch=2), played=3
     )
     assert "cloning of the last fifth, known goals, by episode" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_an_agent_learns_in_a_dream_of_rooms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All parts of the script, each far too short; a second call reads what the first one learned."""
+    short = ("tokenizer", "latent_action", "dynamics", "self_rollout")
+    for _ in range(2):
+        dream.main(
+            out=tmp_path,
+            seeds=1,
+            players=32,
+            steps=60,
+            config=PPOConfig(64, length=8, minibatches=1),
+            copy=OfflineConfig(steps=2),
+            num_envs=4,
+            levels=8,
+            settings=tuple(f"{phase}_training.steps=2" for phase in short),
+        )
+    printed = capsys.readouterr().out
+    for row in (
+        "PPO in the dream",
+        "PPO in the dream, where it learned",
+        "PPO in the game",
+        "copies weighted",
+    ):
+        assert printed.count(f"seeds 0 to 0, {row}: ") == 2
+    assert "PPO in the dream less copies all: " in printed
+    assert Network.load(tmp_path / "0" / "dream").config == dream.SIZES
 
 
 def test_genes_make_every_level() -> None:
