@@ -1,12 +1,16 @@
-"""Plan ahead in a world: how fast, and how far it helps in a real game.
+"""Plan ahead in a world: how fast, and how far it helps in two real games.
 
 python scripts/plan_ahead.py speed --world platforms
 python scripts/plan_ahead.py game runs/known
+python scripts/plan_ahead.py rooms runs/rooms_in_dream/0
 
 The game is the synthetic one (`jinn.data.synthetic`). In each level, which no training has seen, the policy is shown a
 picture of the goal: the player some cells away from where they stand. An episode is won when the game shows that
 picture. Policies plan in a world that learned with the game's own actions (``jinn train stores/game --out runs/known
 --recipe tiny --actions known``); beside them are random actions and each direction held, which see nothing.
+
+Rooms are the harder game (`jinn.agents.rooms`): goals are up to ten steps away and behind walls. Its world, and what
+sees a reward there, are those of `rooms_in_dream.py`.
 """
 
 from __future__ import annotations
@@ -21,15 +25,18 @@ import torch
 import tyro
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
+from rooms import HORIZON, held_out
+from rooms_in_dream import SAMPLING
 from torch import Tensor
 
 from jinn.agents.baselines import constant_action, random_actions
 from jinn.agents.plan import Method, PlanConfig, Planner, beam_search, cross_entropy, random_shooting
 from jinn.agents.play import Policy, play
+from jinn.agents.rooms import Rooms
 from jinn.data.synthetic import ACTIONS, CELL, draw, new_board, walk
 from jinn.env import WorldVectorEnv
 from jinn.evaluation.estimate import bootstrap
-from jinn.rewards import GoalImage
+from jinn.rewards import GoalImage, RewardHead
 from jinn.world.world import World
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # another package of the name may be installed
@@ -130,6 +137,37 @@ def game(
         print(f"{name}: {won.value:.2f} [{won.low:.2f}, {won.high:.2f}] of {levels} levels", flush=True)
 
 
+def rooms(
+    folder: Path,
+    /,
+    levels: int = 64,
+    candidates: int = 100,
+    methods: tuple[str, ...] = tuple(METHODS),
+    plan: PlanConfig = PlanConfig(moves=12, play=4, discount=0.95),  # noqa: B008 it is frozen
+    seed: int = 0,
+) -> None:
+    """Reach goals in rooms that no training has seen, by plans that are made in a world.
+
+    Args:
+        folder: Of one seed of `rooms_in_dream.py`.
+        levels: Number of levels; each is played once.
+        candidates: Plans that are tried at once.
+        methods: Names of methods.
+        plan: How far they look ahead, and how much is played before the next plan.
+        seed: Seed of all that is random.
+    """
+    head = RewardHead.load(folder / "head.safetensors")
+    dream = WorldVectorEnv(candidates, folder / "run" / "world", reward=head, sampling=SAMPLING)
+    tests = held_out(levels)
+    policies: dict[str, Policy] = {
+        "random actions": random_actions(len(ACTIONS), torch.Generator().manual_seed(seed))
+    }
+    policies |= {name: Planner(dream, METHODS[name], plan, seed=seed) for name in methods}
+    for name, policy in policies.items():
+        won = bootstrap(play(Rooms(tests, horizon=HORIZON), policy, levels), seed)
+        print(f"{name}: {won.value:.2f} [{won.low:.2f}, {won.high:.2f}] of {levels} rooms", flush=True)
+
+
 def speed(
     world: str = "platforms",
     candidates: tuple[int, ...] = (8, 32),
@@ -168,4 +206,4 @@ def one_plan(planner: Planner, frames_THWC: Tensor, seed: int) -> Callable[[], o
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"game": game, "speed": speed})
+    tyro.extras.subcommand_cli_from_dict({"game": game, "rooms": rooms, "speed": speed})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import plan_ahead
 import pytest
 import rooms as script
 import rooms_in_dream as dream
@@ -15,6 +16,7 @@ from jinn.agents.distill import DistillConfig
 from jinn.agents.illuminate import SearchConfig
 from jinn.agents.network import Network
 from jinn.agents.offline import OfflineConfig
+from jinn.agents.plan import PlanConfig
 from jinn.agents.ppo import PPOConfig
 from jinn.agents.rooms import Levels, Rooms, distances, edited, empty_rooms, path_lengths, random_levels
 from jinn.contracts import JinnError
@@ -159,6 +161,9 @@ def test_an_agent_learns_in_a_dream_of_rooms(tmp_path: Path, capsys: pytest.Capt
         assert printed.count(f"seeds 0 to 0, {row}: ") == 2
     assert "PPO in the dream less copies all: " in printed
     assert Network.load(tmp_path / "0" / "dream").config == dream.SIZES
+    plan_ahead.rooms(tmp_path / "0", 2, candidates=5, plan=PlanConfig(moves=2))
+    planned = capsys.readouterr().out
+    assert all(f"{name}: " in planned for name in plan_ahead.METHODS)
 
 
 def test_genes_make_every_level() -> None:
