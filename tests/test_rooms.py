@@ -149,7 +149,7 @@ def test_an_agent_learns_in_a_dream_of_rooms(tmp_path: Path, capsys: pytest.Capt
             copy=OfflineConfig(steps=2),
             num_envs=4,
             levels=8,
-            settings=tuple(f"{phase}_training.steps=2" for phase in short),
+            settings=(*dream.SMALL, *(f"{phase}_training.steps=2" for phase in short)),
         )
     printed = capsys.readouterr().out
     for row in (

@@ -1,14 +1,17 @@
 """``python -m benchmarks.peers STORE TEST --tinyworlds FOLDER --seconds 300 --out peers``
 
 STORE is a frame store of 64 x 64 pixels to train on, TEST one of other levels. First a training step of each stage is
-timed, in turn; then each side trains for as many steps as these seconds buy it; then its world is measured as on a
-leaderboard (`jinn.evaluation.leaderboard`), and a frame of play is timed. Nothing is fetched: FOLDER is a checkout.
+timed, in turn, and its memory measured in a process of its own; then each side trains for as many steps as these
+seconds buy it; then its world is measured as on a leaderboard (`jinn.evaluation.leaderboard`), and a frame of play is
+timed. Nothing is fetched: FOLDER is a checkout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import tyro
 
 from benchmarks.measure import interleaved
 from benchmarks.peers import ours, tinyworlds
-from benchmarks.peers.side import BATCH, SHARES, STAGES, WINDOW, Side
+from benchmarks.peers.side import BATCH, SHARES, STAGES, WINDOW, Side, memory
 from jinn.data.clips import ClipSampler
 from jinn.data.store import FrameStore
 from jinn.evaluation.leaderboard import Contestant, measure
@@ -54,10 +57,18 @@ def main(
         out: Folder of the results.
     """
     frames, held_out = FrameStore.open(store), FrameStore.open(test)
-    sides = [ours.side(frames, out, seed), tinyworlds.side(tinyworlds_folder, frames, seed)]
+    makers = [
+        partial(ours.side, frames, out, seed),
+        partial(tinyworlds.side, tinyworlds_folder, frames, seed),
+    ]
+    sides = [make() for make in makers]
     batch_BTHWC = ClipSampler(frames, WINDOW, seed).batch(0, BATCH)
     taken: dict[str, dict[str, float]] = {side.name: {} for side in sides}
+    needed: dict[str, dict[str, float]] = {side.name: {} for side in sides}
     for stage in STAGES:
+        for side, make in zip(sides, makers, strict=True):
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                needed[side.name][stage] = process.submit(memory, make, stage, batch_BTHWC.numpy()).result()
         steps: dict[str, Callable[[], object]] = {x.name: partial(x.step[stage], batch_BTHWC) for x in sides}
         for name, time in interleaved(steps, repeats=5, warmup=2).items():
             taken[name][stage] = time
@@ -73,7 +84,7 @@ def main(
     played = interleaved(
         {name: partial(play, world, frame_BHWC) for name, world in worlds.items()}, repeats=5
     )
-    text = table(sides, taken, played, found)
+    text = table(sides, taken, needed, played, found)
     write_text(out / "table.md", text)
     print(text)
 
@@ -88,6 +99,7 @@ def play(world: Contestant, frame_BHWC: np.ndarray) -> None:
 def table(
     sides: list[Side],
     taken: dict[str, dict[str, float]],
+    needed: dict[str, dict[str, float]],
     played: dict[str, float],
     found: dict[str, dict[str, Any]],
 ) -> str:
@@ -97,6 +109,7 @@ def table(
     for stage in STAGES:
         rows.append([f"{stage}: parameters", *(f"{side.parameters[stage]:,}" for side in sides)])
         rows.append([f"{stage}: a training step", *(f"{1000 * taken[name][stage]:.0f} ms" for name in names)])
+        rows.append([f"{stage}: memory of a step", *(f"{needed[name][stage]:.0f} MB" for name in names)])
         rows.append([f"{stage}: steps", *(f"{found[name]['steps'][stage]:,}" for name in names)])
     rows.append(["a frame of play", *(f"{100 * played[name]:.0f} ms" for name in names)])
     for metric in SHOWN:

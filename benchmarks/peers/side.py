@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from jinn.evaluation.leaderboard import Contestant
@@ -33,3 +36,21 @@ class Side:
     parameters: dict[str, int]
     step: dict[str, Callable[[Tensor], object]]
     train: Callable[[dict[str, int]], Contestant]
+
+
+def memory(make: Callable[[], Side], stage: str, frames_BTHWC: np.ndarray) -> float:
+    """Megabytes of this process at most during three training steps, beyond what it has before them (Linux)."""
+    step, batch_BTHWC = make().step[stage], torch.from_numpy(frames_BTHWC)
+    torch.set_num_threads(1)
+    Path("/proc/self/clear_refs").write_text("5")  # the largest size so far is forgotten
+    before = resident("VmRSS")
+    for _ in range(3):
+        step(batch_BTHWC)
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> float:
+    """A size of this process in megabytes: "VmRSS" is the present one, "VmHWM" the largest."""
+    status = Path("/proc/self/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith(f"{field}:")]
+    return int(line.split()[1]) / 1024
