@@ -9,8 +9,8 @@ picture of the goal: the player some cells away from where they stand. An episod
 picture. Policies plan in a world that learned with the game's own actions (``jinn train stores/game --out runs/known
 --recipe tiny --actions known``); beside them are random actions and each direction held, which see nothing.
 
-Rooms are the harder game (`jinn.agents.rooms`): goals are up to ten steps away and behind walls. Its world, and what
-sees a reward there, are those of `rooms_in_dream.py`.
+Rooms are the harder game (`jinn.agents.rooms`): goals are up to eleven steps away, and behind walls. Its world, and
+what sees a reward there, are those of `rooms_in_dream.py`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import torch
 import tyro
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
-from rooms import HORIZON, held_out
-from rooms_in_dream import SAMPLING
+from rooms import HELD_OUT_SEED
+from rooms_in_dream import HORIZON, LEVELS, SAMPLING
 from torch import Tensor
 
 from jinn.agents.baselines import constant_action, random_actions
@@ -158,7 +158,7 @@ def rooms(
     """
     head = RewardHead.load(folder / "head.safetensors")
     dream = WorldVectorEnv(candidates, folder / "run" / "world", reward=head, sampling=SAMPLING)
-    tests = held_out(levels)
+    tests = LEVELS(levels, np.random.default_rng(HELD_OUT_SEED))
     policies: dict[str, Policy] = {
         "random actions": random_actions(len(ACTIONS), torch.Generator().manual_seed(seed))
     }

@@ -27,7 +27,17 @@ from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.offline import OfflineConfig, Recording, learn_offline, record
 from jinn.agents.play import Policy, play
 from jinn.agents.ppo import PPOConfig, train_ppo
-from jinn.agents.rooms import Levels, Rooms, edited, empty_rooms, join, opened, path_lengths, random_levels
+from jinn.agents.rooms import (
+    Levels,
+    Rooms,
+    Source,
+    edited,
+    empty_rooms,
+    join,
+    opened,
+    path_lengths,
+    random_levels,
+)
 from jinn.data.synthetic import ACTIONS, CELL
 from jinn.evaluation.estimate import bootstrap
 from jinn.files import replacing
@@ -102,10 +112,12 @@ def offline(
             show(f"{width} channels, {name} less {usual}", *(found - other for found, other in pairs))
 
 
-def recorded(players: int, steps: int, seed: int) -> Recording:
+def recorded(
+    players: int, steps: int, seed: int, levels: Source = LEVELS, horizon: int = HORIZON
+) -> Recording:
     """Play of players who each know the way at a rate of their own, from never to half of the time."""
     rng = np.random.default_rng(seed)
-    envs, skill_B = Rooms(LEVELS, players, HORIZON, seed=seed), rng.uniform(0, 0.5, players)
+    envs, skill_B = Rooms(levels, players, horizon, seed=seed), rng.uniform(0, 0.5, players)
 
     def act(_: Tensor) -> Tensor:
         random_B = rng.integers(len(ACTIONS), size=players)

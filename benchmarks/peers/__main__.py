@@ -28,10 +28,8 @@ from jinn.evaluation.leaderboard import Contestant, measure
 from jinn.evaluation.protocol import Protocol
 from jinn.files import write_json, write_text
 
-SHOWN = (
-    "psnr_1", "psnr_4", "psnr_10", "psnr", "ssim", "control/delta_psnr_4", "fvd/inferred",
-    "stability/random/300/inside", "stability/constant/300/inside", "stability/random/300/static",
-)  # fmt: skip
+SHOWN = ("psnr_1", "psnr_4", "psnr_10", "psnr", "ssim", "control/delta_psnr_4", "fvd/inferred")
+LATE = ("random/{}/inside", "constant/{}/inside", "random/{}/static")  # of the last frames of long roll-outs
 
 
 def main(
@@ -41,6 +39,7 @@ def main(
     seconds: float = 300,
     clips: int = 48,
     long_rollouts: int = 8,
+    long_frames: int = 300,
     seed: int = 0,
     out: Path = Path("peers"),
 ) -> None:
@@ -52,7 +51,8 @@ def main(
         tinyworlds_folder: A checkout of TinyWorlds.
         seconds: Seconds of training of each side.
         clips: Number of clips to measure.
-        long_rollouts: Number of roll-outs of 300 frames under random actions, and as many under constant ones.
+        long_rollouts: Number of long roll-outs under random actions, and as many under constant ones.
+        long_frames: Their number of frames, at least 60.
         seed: Seed of everything.
         out: Folder of the results.
     """
@@ -72,7 +72,7 @@ def main(
         steps: dict[str, Callable[[], object]] = {x.name: partial(x.step[stage], batch_BTHWC) for x in sides}
         for name, time in interleaved(steps, repeats=5, warmup=2).items():
             taken[name][stage] = time
-    how = Protocol(clips, draws=1, long_rollouts=long_rollouts, long_frames=300, seed=seed)
+    how = Protocol(clips, draws=1, long_rollouts=long_rollouts, long_frames=long_frames, seed=seed)
     worlds, found = {}, {}
     for side in sides:
         steps_of = {stage: round(SHARES[stage] * seconds / taken[side.name][stage]) for stage in STAGES}
@@ -84,7 +84,7 @@ def main(
     played = interleaved(
         {name: partial(play, world, frame_BHWC) for name, world in worlds.items()}, repeats=5
     )
-    text = table(sides, taken, needed, played, found)
+    text = table(sides, taken, needed, played, found, long_frames)
     write_text(out / "table.md", text)
     print(text)
 
@@ -102,6 +102,7 @@ def table(
     needed: dict[str, dict[str, float]],
     played: dict[str, float],
     found: dict[str, dict[str, Any]],
+    long_frames: int,
 ) -> str:
     """The sides as columns, in Markdown."""
     names = [side.name for side in sides]
@@ -112,7 +113,8 @@ def table(
         rows.append([f"{stage}: memory of a step", *(f"{needed[name][stage]:.0f} MB" for name in names)])
         rows.append([f"{stage}: steps", *(f"{found[name]['steps'][stage]:,}" for name in names)])
     rows.append(["a frame of play", *(f"{100 * played[name]:.0f} ms" for name in names)])
-    for metric in SHOWN:
+    late = (f"stability/{name.format(long_frames)}" for name in LATE)
+    for metric in (*SHOWN, *late):
         estimates = [found[name]["estimates"].get(metric) for name in names]
         rows.append(
             [
