@@ -8,9 +8,11 @@ import numpy as np
 import plan_ahead
 import pytest
 import rooms as script
+import rooms_cloning as cloning
 import rooms_in_dream as dream
 from PIL import Image
 
+from jinn.agents.clone import CloneConfig
 from jinn.agents.curriculum import CurriculumConfig
 from jinn.agents.distill import DistillConfig
 from jinn.agents.illuminate import SearchConfig
@@ -164,6 +166,29 @@ def test_an_agent_learns_in_a_dream_of_rooms(tmp_path: Path, capsys: pytest.Capt
     plan_ahead.rooms(tmp_path / "0", 2, candidates=5, plan=PlanConfig(moves=2))
     planned = capsys.readouterr().out
     assert all(f"{name}: " in planned for name in plan_ahead.METHODS)
+
+
+@pytest.mark.long
+def test_latent_actions_label_an_expert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All rows of the script, each learned far too shortly; the oracle of enough steps finds the way."""
+    cloning.main(
+        out=tmp_path,
+        seeds=1,
+        players=16,
+        steps=60,
+        expert_steps=40,
+        labelled=(50,),
+        cloning=CloneConfig(steps=200, shift=0),
+        levels=64,
+        settings=(*cloning.SHORT, "latent_action_training.steps=2"),
+    )
+    printed = dict(line.rsplit(": ", 1) for line in capsys.readouterr().out.splitlines())
+    share = {name.removeprefix("seeds 0 to 0, "): float(row.split()[0]) for name, row in printed.items()}
+    assert share["the oracle"] > share["random actions"] + 0.1
+    assert share["the oracle"] > share["a clone of 50 of the expert's steps alone"]
+    for whose in ("the expert's", "the players'"):
+        assert f"latent actions, a dictionary of 50 of {whose} steps" in share
+    assert "known actions, seen by a model of them, less the oracle" in share
 
 
 def test_genes_make_every_level() -> None:
