@@ -40,15 +40,17 @@ from jinn.world.world import World
 
 SIDE, HORIZON = 5, 16  # cells along a side of a room, and steps of an episode
 LEVELS = partial(random_levels, side=SIDE)
-# The game rolls no dice: the likeliest frame is the right one, and drawn at once.
-SAMPLING = SamplingConfig(steps=1, temperature=0.0)
-# A dream is to be fast, and so simple a game needs no second layer. (Half of the tokenizer's channels are too few: it
-# then draws no goals, which are rare, and nothing can be learned.)
+# The game rolls no dice: the likeliest frame is the right one.
+SAMPLING = SamplingConfig(2, temperature=0.0, choice_temperature=0.0, schedule="exponential")
+# A dream is to be fast, and so simple a game needs no second layer. Its rules know no exceptions: nothing is to be
+# doubted. With doubt, PPO learned to make the player vanish, and then the walls, where the head saw rewards.
 SMALL = (
     "dynamics.transformer.layers=1",
+    "dynamics.doubt=0",
+    "sampling.doubt=0",
     "latent_action_training.steps=100",
     "dynamics_training.steps=800",
-    "self_rollout_training.steps=50",
+    "self_rollout_training.steps=100",
 )
 COPIES: tuple[Literal["all", "weighted"], ...] = ("all", "weighted")
 # Of all agents.

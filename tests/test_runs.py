@@ -28,6 +28,7 @@ from jinn.contracts import JinnError
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import write_game
 from jinn.files import locked, write_json
+from jinn.overrides import override
 from jinn.training.checkpoints import Saver, newest, resume
 from jinn.training.folder import LOCK
 from jinn.training.log import RunLog
@@ -243,6 +244,15 @@ def test_a_damaged_checkpoint_is_one_sentence_and_no_traceback(
     with pytest.raises(JinnError, match="it says that it is of step -1"):  # else it would train for ever
         resume(tmp_path, tensors, ranks)
     assert not caplog.records
+
+
+def test_a_doubt_that_is_never_learned_is_told_before_the_first_step(
+    game: FrameStore, tmp_path: Path
+) -> None:
+    recipe = override(micro(), ["dynamics.doubt=0", "sampling.doubt=0.3"])
+    with pytest.raises(JinnError, match=r"set sampling\.doubt=0, or dynamics\.doubt above 0"):
+        run_recipe(recipe, game, tmp_path / "run", "x")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_device_that_is_not_here_is_one_sentence(game: FrameStore, tmp_path: Path) -> None:

@@ -212,6 +212,11 @@ def fit_to_actions(recipe: Recipe, source: Source, base: World | None, actions: 
 
 def check(recipe: Recipe, source: Source, ranks: Ranks, from_scratch: bool = True) -> None:
     """Raise `JinnError` now rather than after the first phase."""
+    if recipe.sampling.doubt and not getattr(recipe.dynamics, "doubt", 0.0):
+        raise JinnError(
+            "the recipe plays with a doubt about the actions that its dynamics never learn: set sampling.doubt=0, or "
+            "dynamics.doubt above 0"
+        )
     if isinstance(source, StoreSource):  # a stream plays episodes, whose lengths nobody knows yet
         for phase in phases(recipe, from_scratch):
             ClipSampler(source.chunk(0), phase.config.frames, phase.seed)
