@@ -11,7 +11,7 @@ BENCHMARKS ?= play environment agents temporal_attention training video curation
 # Threads that wait for each other do so asleep: beside other work, spinning takes most of the time.
 SETTINGS ?= GOMP_SPINCOUNT=2000
 
-.PHONY: play check test test-all lint docs bench clean
+.PHONY: play check test test-all ready lint docs bench clean
 
 play: $(VENV)/.play
 	$(BIN)/jinn play
@@ -25,11 +25,15 @@ PYTEST := env -u CI -u BUILD_NUMBER OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist 
 check: lint
 	$(PYTEST) -m "not slow and not long" $(TESTS)
 
-test: lint docs
+test: ready
 	$(PYTEST) -m "not long" $(TESTS)
 
-test-all: lint docs
+test-all: ready
 	$(PYTEST) $(TESTS)
+
+# Two at a time, for neither keeps both cores busy.
+ready: $(VENV)/.dev
+	@$(MAKE) --no-print-directory -j2 lint docs
 
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs build --strict --quiet
