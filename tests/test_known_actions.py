@@ -202,7 +202,7 @@ def test_actions_that_nobody_ever_took_get_no_key(game: FrameStore, tmp_path: Pa
     assert (world.num_actions, world.action_names) == (5, list(ACTIONS))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_stopped_run_ends_with_the_same_weights(game: FrameStore, tmp_path: Path) -> None:
     recipe = override(short(), [f"{phase}_training.steps=8" for phase in STEPS])
     whole = run_recipe(recipe, game, tmp_path / "whole", "x", actions="known")

@@ -212,7 +212,7 @@ def joint_alone(game: FrameStore, tmp_path_factory: pytest.TempPathFactory) -> P
     return run
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["data", pytest.param("tensor", marks=pytest.mark.long)])
 def test_the_papers_joint_training_on_two_ranks(
     layout: str, joint_alone: Path, game: FrameStore, tmp_path: Path
 ) -> None:

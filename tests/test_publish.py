@@ -168,8 +168,8 @@ def test_graphs_compute_what_python_computes(two: Path, saved_world: World, tmp_
     assert np.abs(result["frame_BHWC"].astype(int) - pixels.numpy()).mean() < 3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["video-tokenizer", pytest.param("conv-tokenizer", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["video-tokenizer", "conv-tokenizer"])
 def test_graphs_of_other_tokenizers_play_one_after_the_other(kind: str, tmp_path: Path) -> None:
     small_world(kind).save(tmp_path / "world")
     world = World.load(tmp_path / "world")

@@ -9,7 +9,7 @@ import pytest
 from browsers import download, launched
 from helpers_browser import single_steps, until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 pytest_plugins = ["helpers_publish"]
 
 

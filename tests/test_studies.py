@@ -273,7 +273,7 @@ def test_scaling_on_a_base(
     assert len(set(losses)) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_share_the_rows(game: FrameStore, test_game: FrameStore, tmp_path: Path) -> None:
     """As torchrun starts them: each row is made by one process, and both end with the whole table."""
     make_world("conv-tokenizer").save(tmp_path / "base")
