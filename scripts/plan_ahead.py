@@ -25,8 +25,7 @@ import torch
 import tyro
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
-from rooms import HELD_OUT_SEED
-from rooms_in_dream import HORIZON, LEVELS, SAMPLING
+from rooms_in_dream import HORIZON, SAMPLING, held_out
 from torch import Tensor
 
 from jinn.agents.baselines import constant_action, random_actions
@@ -158,7 +157,7 @@ def rooms(
     """
     head = RewardHead.load(folder / "head.safetensors")
     dream = WorldVectorEnv(candidates, folder / "run" / "world", reward=head, sampling=SAMPLING)
-    tests = LEVELS(levels, np.random.default_rng(HELD_OUT_SEED))
+    tests = held_out(levels)
     policies: dict[str, Policy] = {
         "random actions": random_actions(len(ACTIONS), torch.Generator().manual_seed(seed))
     }

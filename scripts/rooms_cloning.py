@@ -20,11 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from rooms import HELD_OUT_SEED, acting, recorded, show
-from rooms_in_dream import HORIZON, LEVELS, SIZES, write_store
+from rooms import acting, recorded, show
+from rooms_in_dream import HORIZON, LEVELS, SIZES, held_out, show_blind, write_store
 from torch import Tensor
 
-from jinn.agents.baselines import constant_action, random_actions
 from jinn.agents.clone import CloneConfig, clone
 from jinn.agents.network import Network, new_network
 from jinn.agents.offline import Recording, record
@@ -67,11 +66,8 @@ def main(
         levels: Number of levels that nobody saw; each is played once.
         settings: Changes of the recipe, as of `jinn train --set`.
     """
-    tests, generator = LEVELS(levels, np.random.default_rng(HELD_OUT_SEED)), torch.Generator().manual_seed(0)
-    envs = partial(Rooms, tests, horizon=HORIZON)
-    show("random actions", play(envs(), random_actions(len(ACTIONS), generator), levels))
-    held = [play(envs(), constant_action(action), levels) for action in range(1, len(ACTIONS))]
-    show("the best action held", max(held, key=lambda found: float(found.mean())))
+    envs = partial(Rooms, held_out(levels), horizon=HORIZON)
+    show_blind(envs, levels)
     scores: dict[str, list[np.ndarray]] = {}
     for seed in range(seeds):
         seen, expert = recorded(players, steps, seed, LEVELS, HORIZON), experts(expert_steps, seed)

@@ -11,6 +11,7 @@ apart. The same command goes on where it was stopped.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from jinn.agents.network import Network, NetworkConfig, new_network
 from jinn.agents.offline import OfflineConfig, Recording, learn_offline
 from jinn.agents.play import play
 from jinn.agents.ppo import PPOConfig, train_ppo
-from jinn.agents.rooms import Rooms, random_levels
+from jinn.agents.rooms import Levels, Rooms, random_levels
 from jinn.data.store import FrameStore
 from jinn.data.synthetic import ACTIONS, CELL
 from jinn.data.writer import StoreWriter
@@ -83,11 +84,8 @@ def main(
         levels: Number of levels that nobody learned on; each is played once.
         settings: Changes of the world's recipe, as of `jinn train --set`.
     """
-    tests, generator = LEVELS(levels, np.random.default_rng(HELD_OUT_SEED)), torch.Generator().manual_seed(0)
-    envs = partial(Rooms, tests, horizon=HORIZON)
-    show("random actions", play(envs(), random_actions(len(ACTIONS), generator), levels))
-    held = [play(envs(), constant_action(action), levels) for action in range(1, len(ACTIONS))]
-    show("the best action held", max(held, key=lambda found: float(found.mean())))
+    envs = partial(Rooms, held_out(levels), horizon=HORIZON)
+    show_blind(envs, levels)
     scores: dict[str, list[np.ndarray]] = {}
     for seed in range(seeds):
         folder, recording = out / str(seed), recorded(players, steps, seed, LEVELS, HORIZON)
@@ -113,6 +111,19 @@ def main(
     for other in ("copies all", "copies weighted", "PPO in the game"):
         pairs = zip(scores["PPO in the dream"], scores[other], strict=True)
         show(f"PPO in the dream less {other}", *(found - usual for found, usual in pairs))
+
+
+def held_out(count: int) -> Levels:
+    """Levels that nobody learns on."""
+    return LEVELS(count, np.random.default_rng(HELD_OUT_SEED))
+
+
+def show_blind(envs: Callable[[], Rooms], levels: int) -> None:
+    """Print what players reach who do not look."""
+    generator = torch.Generator().manual_seed(0)
+    show("random actions", play(envs(), random_actions(len(ACTIONS), generator), levels))
+    held = [play(envs(), constant_action(action), levels) for action in range(1, len(ACTIONS))]
+    show("the best action held", max(held, key=lambda found: float(found.mean())))
 
 
 def learned_world(
