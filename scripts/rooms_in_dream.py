@@ -6,7 +6,8 @@ For each seed, players of every skill are recorded. From the recording alone com
 recipe `tiny`), a head that sees rewards, and the clones that it is to beat; PPO then learns in the world, from frames
 of the recording. Beside it is PPO in the game itself, with the same network, settings and number of steps. All play
 levels that were never recorded; how often the agent of the dream reaches a goal in the dream says how far the two are
-apart. The same command goes on where it was stopped.
+apart: so far it finds what is wrong with the world instead (docs/agents.md). The same command goes on where it was
+stopped.
 """
 
 from __future__ import annotations
