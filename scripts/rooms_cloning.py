@@ -114,11 +114,8 @@ def policies(
         "the oracle": acting(cloned(expert.actions_X), seed),
         "known actions, seen by a model of them": acting(cloned(labels(known, expert)), seed),
     }
-    imitator, codes_X, others_X = (
-        cloned(labels(latent, expert), codes),
-        labels(latent, expert),
-        labels(latent, seen),
-    )
+    codes_X, others_X = labels(latent, expert), labels(latent, seen)
+    imitator = cloned(codes_X, codes)
     chance = torch.Generator().manual_seed(seed)
     steps_X, other_steps_X = (
         rows[torch.randperm(len(rows), generator=chance)]

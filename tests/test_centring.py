@@ -28,9 +28,8 @@ def test_a_centred_world_is_the_same_world(kind: str) -> None:
         config = replace(config, dynamics=replace(config.dynamics, transformer=sizes))
     world = World(config).eval()
     with torch.no_grad():
-        for (
-            weight
-        ) in world.dynamics.parameters():  # means as large as the deviations, also of the scales of norms
+        # Means as large as the deviations, and scales of norms that are not 1.
+        for weight in world.dynamics.parameters():
             weight += weight.std(correction=0) + 0.05
     other = centred(world)
 
